@@ -1,1 +1,12 @@
+//! What both services share at run time, and nothing else: logs, shutdown, HTTP serving, problem
+//! details, health, waiting for what is not there yet, and the stream between them.
 
+pub mod backoff;
+pub mod connection_url;
+pub mod health;
+pub mod http;
+pub mod nats;
+pub mod problem;
+pub mod stream;
+pub mod tasks;
+pub mod telemetry;

@@ -1,0 +1,109 @@
+//! Errors as clients see them: RFC 9457 problem details.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use problem_details::{JsonProblemDetails, ProblemDetails};
+use serde::Serialize;
+
+/// An error response. What it says is meant for the client: nothing of drivers, queries or hosts.
+#[derive(Debug)]
+pub struct Problem {
+    details: Box<ProblemDetails<Members>>,
+    retry_after_seconds: Option<u32>,
+}
+
+/// What a problem can hold beyond the members that the RFC names.
+#[derive(Debug, Default, Serialize)]
+struct Members {
+    /// Every fault found in the request body, not just the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// What a readiness check found, by dependency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<serde_json::Value>,
+}
+
+/// One fault in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) to the faulty field of the body, e.g. `/email`.
+    pub pointer: String,
+    pub detail: String,
+}
+
+impl FieldError {
+    #[must_use]
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+impl Problem {
+    #[must_use]
+    pub fn new(status: StatusCode) -> Self {
+        let details = ProblemDetails::from_status_code(status).with_extensions(Members::default());
+        Self {
+            details: Box::new(details),
+            retry_after_seconds: None,
+        }
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.details.detail = Some(detail.into());
+        self
+    }
+
+    #[must_use]
+    pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.details.extensions.errors = errors;
+        self
+    }
+
+    #[must_use]
+    pub fn checks(mut self, checks: serde_json::Value) -> Self {
+        self.details.extensions.checks = Some(checks);
+        self
+    }
+
+    /// When trying again may help.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = JsonProblemDetails::from(*self.details).into_response();
+        if let Some(seconds) = self.retry_after_seconds {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Gives the errors that axum and its layers answer by themselves (unknown path, wrong method,
+/// body too large, deadline passed) the same shape as ours. Their headers, such as `Allow`, stay.
+pub(crate) async fn from_plain_error(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    if !is_error || content_type.is_some_and(|it| it == "application/problem+json") {
+        return response;
+    }
+    let mut problem = Problem::new(status).into_response();
+    for (name, value) in response.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            problem.headers_mut().insert(name, value.clone());
+        }
+    }
+    problem
+}

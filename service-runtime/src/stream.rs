@@ -1,0 +1,82 @@
+//! The stream between the services.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    Context,
+    context::CreateStreamError,
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
+};
+use shared_events::Topic;
+
+/// How the stream keeps what it holds. Its owner, the relay, keeps it to this; a consumer that
+/// comes first creates it with the defaults.
+#[derive(Debug, Clone)]
+pub struct StreamSettings {
+    /// Copies of the stream in a NATS cluster: 1, 3 or 5.
+    pub replicas: usize,
+    /// How long an event stays. Readers that were away for longer need a republish.
+    pub max_age: Duration,
+    /// How long `JetStream` remembers message ids; above what a take-over and its retries need.
+    pub duplicate_window: Duration,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            max_age: Duration::from_hours(7 * 24),
+            duplicate_window: Duration::from_mins(15),
+        }
+    }
+}
+
+impl StreamSettings {
+    fn config(&self, topic: &Topic) -> Config {
+        Config {
+            name: topic.stream.clone(),
+            subjects: vec![topic.subject.clone()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            // A full stream refuses what is new, and the relay waits. The other policy would
+            // silently drop events that nobody has read yet.
+            discard: DiscardPolicy::New,
+            num_replicas: self.replicas,
+            max_age: self.max_age,
+            duplicate_window: self.duplicate_window,
+            ..Config::default()
+        }
+    }
+}
+
+/// Creates the stream or brings it up to date: for its owner.
+///
+/// # Errors
+/// If `JetStream` can't be reached or refuses the settings.
+pub async fn create_or_update(
+    jetstream: &Context,
+    topic: &Topic,
+    settings: &StreamSettings,
+) -> Result<(), CreateStreamError> {
+    let config = settings.config(topic);
+    let info = jetstream.create_or_update_stream(config).await?;
+    tracing::info!(
+        stream = topic.stream,
+        messages = info.state.messages,
+        "stream is up to date"
+    );
+    Ok(())
+}
+
+/// The stream as it is, or a new one with default settings if there is none: for its readers,
+/// who may come first but own nothing of it.
+///
+/// # Errors
+/// If `JetStream` can't be reached or refuses the stream.
+pub async fn get_or_create(
+    jetstream: &Context,
+    topic: &Topic,
+) -> Result<Stream, CreateStreamError> {
+    let config = StreamSettings::default().config(topic);
+    jetstream.get_or_create_stream(config).await
+}

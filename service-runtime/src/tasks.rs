@@ -1,0 +1,164 @@
+//! The tasks of a process: started together, watched together, drained together.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What a process runs. Each task is to end soon after [`Tasks::shutdown`] is cancelled and not
+/// before: one that ends on its own takes the process down, so that a supervisor sees it.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    running: JoinSet<(&'static str, anyhow::Result<()>)>,
+    shutdown: CancellationToken,
+}
+
+impl Tasks {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when the process is to stop.
+    #[must_use]
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    pub fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.running.spawn(async move { (name, task.await) });
+    }
+
+    /// Runs until SIGTERM or Ctrl-C, until [`Tasks::shutdown`] is cancelled elsewhere, or until a
+    /// task ends; then gives the others `drain_timeout` to finish what they have in hand. A second
+    /// signal cuts the drain short.
+    ///
+    /// # Errors
+    /// If a task failed, panicked or ended early, or if the drain did not end in time.
+    pub async fn run(mut self, drain_timeout: Duration) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let mut stop_signal = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+
+        let outcome = tokio::select! {
+            signal = stop_signal() => {
+                tracing::info!(signal, "shutting down");
+                Ok(())
+            }
+            () = self.shutdown.cancelled() => Ok(()),
+            Some(ended) = self.running.join_next() => Err(early_end(ended)),
+        };
+        self.shutdown.cancel();
+
+        let drained = tokio::select! {
+            drained = tokio::time::timeout(drain_timeout, self.drain()) => {
+                drained.unwrap_or_else(|_| Err(anyhow!("not drained within {drain_timeout:?}")))
+            }
+            signal = stop_signal() => Err(anyhow!("a second {signal} cut the drain short")),
+        };
+        outcome.and(drained)
+    }
+
+    async fn drain(&mut self) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        while let Some(ended) = self.running.join_next().await {
+            let ended = match ended {
+                Ok((name, outcome)) => outcome.with_context(|| format!("{name} failed")),
+                Err(panic) => Err(panic.into()),
+            };
+            if let Err(error) = ended {
+                tracing::error!(error = format!("{error:#}"), "a task failed");
+                result = result.and(Err(error));
+            }
+        }
+        result
+    }
+}
+
+type Ended = Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>;
+
+fn early_end(ended: Ended) -> anyhow::Error {
+    match ended {
+        Ok((name, Ok(()))) => anyhow!("{name} ended early"),
+        Ok((name, Err(error))) => error.context(format!("{name} failed")),
+        Err(panic) => panic.into(),
+    }
+}
+
+/// Waits for `future` unless the process is to stop first.
+///
+/// # Errors
+/// If `shutdown` was cancelled first.
+pub async fn unless_stopped<T>(
+    shutdown: &CancellationToken,
+    future: impl Future<Output = T>,
+) -> anyhow::Result<T> {
+    match shutdown.run_until_cancelled(future).await {
+        Some(value) => Ok(value),
+        None => bail!("stopped before it was done"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Tasks;
+
+    const DRAIN: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_task_that_ends_on_its_own_stops_the_others_and_is_reported() {
+        let mut tasks = Tasks::new();
+        let shutdown = tasks.shutdown();
+        tasks.spawn("patient", async move {
+            shutdown.cancelled().await;
+            Ok(())
+        });
+        tasks.spawn("hasty", async { Ok(()) });
+        let error = tasks.run(DRAIN).await.expect_err("it ended early");
+        assert_eq!(error.to_string(), "hasty ended early");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error() {
+        let mut tasks = Tasks::new();
+        tasks.spawn("clumsy", async { panic!("dropped it") });
+        let error = tasks.run(DRAIN).await.expect_err("it panicked");
+        assert!(error.to_string().contains("dropped it"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_hangs_ends_at_its_bound() {
+        let mut tasks = Tasks::new();
+        tasks.spawn("stuck", std::future::pending());
+        tasks.shutdown().cancel();
+        let error = tasks.run(Duration::ZERO).await.expect_err("it hung");
+        assert!(error.to_string().starts_with("not drained"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_orderly_stop_is_no_error() {
+        let mut tasks = Tasks::new();
+        let shutdown = tasks.shutdown();
+        tasks.spawn("orderly", async move {
+            shutdown.cancelled().await;
+            Ok(())
+        });
+        tasks.shutdown().cancel();
+        tasks.run(DRAIN).await.expect("an orderly stop");
+    }
+}
