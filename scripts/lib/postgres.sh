@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# A private PostgreSQL cluster: loopback only, and everyone there is trusted.
+
+POSTGRES_DATABASE=users_db
+
+# The directory of initdb and postgres: PG_BIN, else the newest that Debian has, else the PATH.
+find_postgres() {
+    if [[ -z ${PG_BIN:-} ]]; then
+        PG_BIN=$(installed_postgres) || install_postgres
+        PG_BIN=${PG_BIN:-$(installed_postgres)} || die "PostgreSQL was installed and cannot be found"
+    fi
+    [[ -x $PG_BIN/initdb && -x $PG_BIN/postgres ]] || die "PG_BIN=$PG_BIN holds no initdb and postgres"
+}
+
+installed_postgres() {
+    local newest
+    newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)
+    [[ -x $newest ]] || newest=$(command -v initdb) || return 1
+    dirname "$(readlink -f "$newest")"
+}
+
+install_postgres() {
+    # Debian would at once create and start a cluster of its own on port 5432.
+    if [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null; then
+        mkdir -p /etc/postgresql-common/createcluster.d
+        printf 'create_main_cluster = false\n' >/etc/postgresql-common/createcluster.d/no-main-cluster.conf
+    fi
+    apt_install postgresql ||
+        die "PostgreSQL is needed: install it (Debian: sudo apt-get install postgresql), or name a server with DATABASE_URL, or the directory of its programs with PG_BIN"
+}
+
+# start_postgres [SETTING...]: starts the server on POSTGRES_PORT and creates the database.
+start_postgres() {
+    local setting settings=()
+    for setting in "$@"; do settings+=(-c "$setting"); done
+    create_cluster
+    start_process postgres "${AS_POSTGRES[@]}" "$PG_BIN/postgres" -D "$(postgres_home)/data" \
+        -p "$POSTGRES_PORT" -c listen_addresses=127.0.0.1 -c unix_socket_directories= "${settings[@]}"
+    wait_until_ready postgres 60 postgres_answers || return 1
+    create_database
+}
+
+create_cluster() {
+    choose_postgres_user
+    [[ -e $STATE_DIR/postgres ]] || create_postgres_home
+    local home
+    home=$(postgres_home)
+    [[ ! -e $home/data ]] || return 0
+    # A cluster appears whole or not at all.
+    "${AS_POSTGRES[@]}" rm -rf "$home/data.new"
+    "${AS_POSTGRES[@]}" "$PG_BIN/initdb" -D "$home/data.new" --username=postgres --auth=trust \
+        --encoding=UTF8 --locale=C.UTF-8 --no-instructions >"$STATE_DIR/initdb.log" 2>&1 ||
+        die "initdb failed: $(tail -n 3 "$STATE_DIR/initdb.log")"
+    "${AS_POSTGRES[@]}" mv "$home/data.new" "$home/data"
+}
+
+# PostgreSQL refuses to run as root.
+choose_postgres_user() {
+    AS_POSTGRES=(env -C /)
+    if [[ $EUID -eq 0 ]]; then
+        getent passwd postgres >/dev/null || die "root cannot run PostgreSQL, and there is no user postgres"
+        AS_POSTGRES=(setpriv --reuid=postgres --regid=postgres --init-groups env -C / HOME=/)
+    fi
+}
+
+# The user postgres may not be able to enter the checkout (root's home is closed to others), so
+# for root the cluster lives in that user's home, and STATE_DIR/postgres is a link to it.
+create_postgres_home() {
+    mkdir -p "$STATE_DIR"
+    if [[ $EUID -eq 0 ]]; then
+        local parent
+        parent=$(getent passwd postgres | cut -d: -f6)
+        ln -s "$("${AS_POSTGRES[@]}" mktemp -d "$parent/users-pipeline.XXXXXX")" "$STATE_DIR/postgres"
+    else
+        mkdir "$STATE_DIR/postgres"
+    fi
+}
+
+postgres_home() { readlink -f "$STATE_DIR/postgres"; }
+
+wipe_postgres() {
+    [[ ! -e $STATE_DIR/postgres ]] || rm -rf "$(postgres_home)"
+    rm -f "$STATE_DIR/postgres"
+}
+
+postgres_answers() { "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT"; }
+
+create_database() {
+    local psql=("$PG_BIN/psql" -X -q -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres -d postgres -At)
+    [[ $("${psql[@]}" -c "select count(*) from pg_database where datname = '$POSTGRES_DATABASE'") == 1 ]] ||
+        "${psql[@]}" -c "create database $POSTGRES_DATABASE"
+}
+
+# Fast shutdown: it does not wait for clients to leave.
+stop_postgres() { stop_process postgres INT 30; }
