@@ -1,7 +1,13 @@
 //! `/livez`: the process runs. `/readyz`: it can do its work now.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
+use anyhow::{Context, ensure};
 use axum::{
     Json, Router,
     extract::State,
@@ -11,6 +17,10 @@ use axum::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 use crate::problem::Problem;
 
@@ -79,4 +89,26 @@ async fn readyz(State(checks): State<Arc<Vec<Check>>>) -> Response {
         .checks(json!(checks))
         .retry_after(1)
         .into_response()
+}
+
+/// Asks `/readyz` of a service on this host: the health check of an image without `curl`.
+///
+/// # Errors
+/// If nobody answers at the port of `listen_address` within two seconds, or the answer is not 200.
+pub async fn probe(listen_address: SocketAddr) -> anyhow::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listen_address.port()));
+    let status_line = tokio::time::timeout(CHECK_DEADLINE, async {
+        let mut connection = TcpStream::connect(address).await?;
+        connection
+            .write_all(b"GET /readyz HTTP/1.0\r\nhost: localhost\r\n\r\n")
+            .await?;
+        BufReader::new(connection).lines().next_line().await
+    });
+    let status_line = status_line
+        .await
+        .with_context(|| format!("no answer from {address} in time"))?
+        .with_context(|| format!("asking {address}"))?
+        .unwrap_or_default();
+    ensure!(status_line.contains(" 200 "), "not ready: {status_line}");
+    Ok(())
 }

@@ -6,6 +6,7 @@ pub mod connection_url;
 pub mod health;
 pub mod http;
 pub mod nats;
+pub mod page;
 pub mod problem;
 pub mod stream;
 pub mod tasks;

@@ -17,7 +17,7 @@ pub struct Problem {
 /// What a problem can hold beyond the members that the RFC names.
 #[derive(Debug, Default, Serialize)]
 struct Members {
-    /// Every fault found in the request body, not just the first.
+    /// Every fault found in the request, not just the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
     /// What a readiness check found, by dependency.
@@ -28,16 +28,33 @@ struct Members {
 /// One fault in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// JSON pointer (RFC 6901) to the faulty field of the body, e.g. `/email`.
-    pub pointer: String,
-    pub detail: String,
+    #[serde(flatten)]
+    place: Place,
+    detail: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Place {
+    Pointer(String),
+    Parameter(&'static str),
 }
 
 impl FieldError {
+    /// A fault in the body, at a JSON pointer (RFC 6901) such as `/email`.
     #[must_use]
-    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn in_body(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
-            pointer: pointer.into(),
+            place: Place::Pointer(pointer.into()),
+            detail: detail.into(),
+        }
+    }
+
+    /// A fault in a parameter of the path or the query.
+    #[must_use]
+    pub fn in_parameter(name: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            place: Place::Parameter(name),
             detail: detail.into(),
         }
     }
