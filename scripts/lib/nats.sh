@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A private NATS server with JetStream.
 
-find_nats_server() {
+find_nats() {
     NATS_SERVER_BIN=${NATS_SERVER_BIN:-$(download nats-server)/bin/nats-server}
     [[ -x $NATS_SERVER_BIN ]] || die "NATS_SERVER_BIN=$NATS_SERVER_BIN is no program"
 }

@@ -46,11 +46,14 @@ create_cluster() {
     local home
     home=$(postgres_home)
     [[ ! -e $home/data ]] || return 0
+    mkdir -p "$STATE_DIR/logs"
     # A cluster appears whole or not at all.
     "${AS_POSTGRES[@]}" rm -rf "$home/data.new"
     "${AS_POSTGRES[@]}" "$PG_BIN/initdb" -D "$home/data.new" --username=postgres --auth=trust \
-        --encoding=UTF8 --locale=C.UTF-8 --no-instructions >"$STATE_DIR/initdb.log" 2>&1 ||
-        die "initdb failed: $(tail -n 3 "$STATE_DIR/initdb.log")"
+        --encoding=UTF8 --locale=C.UTF-8 --no-instructions >"$(log_of initdb)" 2>&1 || {
+        show_log initdb
+        die "initdb failed"
+    }
     "${AS_POSTGRES[@]}" mv "$home/data.new" "$home/data"
 }
 

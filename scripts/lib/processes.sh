@@ -7,9 +7,14 @@
 start_process() {
     local name=$1
     shift
-    mkdir -p "$STATE_DIR/pids" "$STATE_DIR/logs"
+    mkdir -p "$STATE_DIR/logs"
     (cd / && exec setsid "$@") >>"$(log_of "$name")" 2>&1 </dev/null 9>&- &
-    printf '%s %s\n' "$!" "$(start_time "$!")" >"$STATE_DIR/pids/$name"
+    record_process "$name" "$!"
+}
+
+record_process() {
+    mkdir -p "$STATE_DIR/pids"
+    printf '%s %s\n' "$2" "$(start_time "$2")" >"$STATE_DIR/pids/$1"
 }
 
 # Prints the pid if the process is alive and is still the one that was started.
@@ -75,4 +80,25 @@ start_time() {
     read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
     read -ra fields <<<"${stat##*) }"
     [[ ${fields[0]} == Z ]] || printf '%s\n' "${fields[19]}"
+}
+
+# run_interruptibly COMMAND...: bash runs a trap only after the command in the foreground has
+# ended. This one runs in the background, in a process group of its own, and the trap ends it
+# with end_interruptible.
+run_interruptibly() {
+    local status=0
+    set -m
+    "$@" </dev/null 9>&- &
+    INTERRUPTIBLE=$!
+    set +m
+    wait "$INTERRUPTIBLE" || status=$?
+    INTERRUPTIBLE=
+    return "$status"
+}
+
+end_interruptible() {
+    [[ -n ${INTERRUPTIBLE:-} ]] || return 0
+    kill -TERM -- "-$INTERRUPTIBLE" 2>/dev/null || true
+    wait "$INTERRUPTIBLE" 2>/dev/null || true
+    INTERRUPTIBLE=
 }

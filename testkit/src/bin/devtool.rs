@@ -1,5 +1,6 @@
 //! What the scripts need from NATS and MongoDB and cannot ask of `curl`.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -141,8 +142,13 @@ async fn watch(url: &str, subject: String, count: Option<usize>) -> anyhow::Resu
             .as_ref()
             .and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID))
             .map_or("-", |id| id.as_str());
+        let now = Local::now().format("%H:%M:%S%.3f");
         let body = String::from_utf8_lossy(&message.payload);
-        println!("{}  {id}  {body}", Local::now().format("%H:%M:%S%.3f"));
+        match writeln!(io::stdout(), "{now}  {id}  {body}") {
+            // Who reads us has seen enough: `scripts/watch | head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            outcome => outcome?,
+        }
     }
     Ok(())
 }

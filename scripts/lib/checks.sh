@@ -1,0 +1,16 @@
+# shellcheck shell=bash
+# The checks that cargo does not make.
+
+check_scripts() {
+    local shellcheck files
+    shellcheck=$(command -v shellcheck) || shellcheck=$(download shellcheck)/bin/shellcheck || return
+    mapfile -t files < <(find scripts .ci -type f ! -name '*.txt')
+    "$shellcheck" "${files[@]}"
+}
+
+# Against the Compose specification; no container engine is needed.
+check_compose() {
+    local packages
+    packages=$(download compose-check) || return
+    PYTHONPATH=$packages python3 -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+}

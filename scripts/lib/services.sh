@@ -1,0 +1,37 @@
+# shellcheck shell=bash
+# The two services, as release builds.
+
+build_services() {
+    say "Building the services"
+    run_interruptibly cargo build --release --locked --bins \
+        -p user-service -p notification-service -p testkit || die "the build failed"
+}
+
+# Builds the helper of the scripts unless it is there.
+require_devtool() {
+    [[ -x $DEVTOOL ]] || run_interruptibly cargo build --release --locked -p testkit --bin devtool ||
+        die "the build failed"
+}
+
+start_user_service() {
+    start_process user-service env DATABASE_URL="$DATABASE_URL" NATS_URL="$NATS_URL" \
+        LISTEN_ADDR="127.0.0.1:$USER_PORT" "$TARGET_DIR/release/user-service" serve
+}
+
+start_notification_service() {
+    start_process notification-service env MONGODB_URI="$MONGODB_URI" NATS_URL="$NATS_URL" \
+        LISTEN_ADDR="127.0.0.1:$NOTIFICATION_PORT" "$TARGET_DIR/release/notification-service" serve
+}
+
+# await_service NAME URL: the services wait for what they need by themselves.
+await_service() {
+    wait_until_ready "$1" 60 is_ready "$2" || {
+        show_log "$1"
+        die "$1 is not ready: $2/readyz does not answer 200"
+    }
+}
+
+is_ready() { [[ $(curl -s -o /dev/null -m 2 -w '%{http_code}' "$1/readyz") == 200 ]]; }
+
+# The services drain for at most ten seconds by default.
+stop_service() { stop_process "$1" TERM 30; }

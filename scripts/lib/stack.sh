@@ -1,0 +1,96 @@
+# shellcheck shell=bash
+# The stack of scripts/up: its settings, its processes and what is known of a running one.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+STATE_DIR=$(realpath -m "${STATE_DIR:-$ROOT/.local/state}")
+TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$ROOT/target}")
+export CARGO_TARGET_DIR=$TARGET_DIR
+DEVTOOL=$TARGET_DIR/release/devtool
+cd "$ROOT" || exit
+
+source "$ROOT/scripts/lib/output.sh"
+source "$ROOT/scripts/lib/processes.sh"
+source "$ROOT/scripts/lib/ports.sh"
+source "$ROOT/scripts/lib/downloads.sh"
+source "$ROOT/scripts/lib/postgres.sh"
+source "$ROOT/scripts/lib/nats.sh"
+source "$ROOT/scripts/lib/mongodb.sh"
+source "$ROOT/scripts/lib/services.sh"
+
+# In the order of their start.
+PROCESSES=(postgres nats mongodb user-service notification-service)
+SETTINGS=(USER_URL NOTIFICATION_URL DATABASE_URL NATS_URL NATS_MONITOR_URL MONGODB_URI)
+
+# Servers that are named by a URL run elsewhere; the others are started here.
+choose_servers() {
+    SERVERS=() PORTS=()
+    if [[ -z ${DATABASE_URL:-} ]]; then
+        SERVERS+=(postgres) PORTS+=(POSTGRES_PORT)
+        POSTGRES_PORT=${POSTGRES_PORT:-5432}
+        DATABASE_URL=postgres://postgres@127.0.0.1:$POSTGRES_PORT/$POSTGRES_DATABASE
+    fi
+    if [[ -z ${NATS_URL:-} ]]; then
+        SERVERS+=(nats) PORTS+=(NATS_PORT NATS_MONITOR_PORT)
+        NATS_PORT=${NATS_PORT:-4222} NATS_MONITOR_PORT=${NATS_MONITOR_PORT:-8222}
+        NATS_URL=nats://127.0.0.1:$NATS_PORT NATS_MONITOR_URL=http://127.0.0.1:$NATS_MONITOR_PORT
+    fi
+    if [[ -z ${MONGODB_URI:-} ]]; then
+        SERVERS+=(mongodb) PORTS+=(MONGODB_PORT)
+        MONGODB_PORT=${MONGODB_PORT:-27017}
+        MONGODB_URI=mongodb://127.0.0.1:$MONGODB_PORT
+    fi
+    PORTS+=(USER_PORT NOTIFICATION_PORT)
+    USER_PORT=${USER_PORT:-8080} NOTIFICATION_PORT=${NOTIFICATION_PORT:-8081}
+    USER_URL=http://127.0.0.1:$USER_PORT NOTIFICATION_URL=http://127.0.0.1:$NOTIFICATION_PORT
+}
+
+# Finds, before anything is started or built, the programs of the servers to start.
+find_servers() {
+    local server
+    for server in "${SERVERS[@]}"; do "find_$server"; done
+}
+
+# start NAME [ARGUMENT...]: runs start_NAME and shows the log when the process does not get ready.
+start() {
+    say "Starting $1"
+    "start_${1//-/_}" "${@:2}" || {
+        show_log "$1"
+        die "$1 did not start"
+    }
+}
+
+stop_stack() {
+    stop_service notification-service
+    stop_service user-service
+    stop_mongodb
+    stop_nats
+    stop_postgres
+}
+
+# Prints the first process that was started and is no longer there.
+first_dead() {
+    local name
+    for name in "${PROCESSES[@]}"; do
+        if [[ -e $STATE_DIR/pids/$name ]] && ! is_running "$name"; then
+            printf '%s\n' "$name"
+            return
+        fi
+    done
+}
+
+stack_is_running() {
+    is_running user-service && is_running notification-service && [[ -z $(first_dead) ]]
+}
+
+# A stack is asked for by its STATE_DIR alone, whatever ports it was started with. The file may
+# hold passwords.
+save_settings() { (umask 077 && declare -p "${SETTINGS[@]}" 2>/dev/null >"$STATE_DIR/settings") || true; }
+
+load_settings() {
+    if stack_is_running; then
+        # shellcheck source=/dev/null
+        source "$STATE_DIR/settings"
+    else
+        choose_servers
+    fi
+}
