@@ -3,7 +3,7 @@
 
 check_scripts() {
     local shellcheck files
-    shellcheck=$(command -v shellcheck) || shellcheck=$(download shellcheck)/bin/shellcheck || return
+    shellcheck=$(command -v shellcheck) || shellcheck=$(download shellcheck --quiet)/bin/shellcheck || return
     mapfile -t files < <(find scripts .ci -type f ! -name '*.txt')
     "$shellcheck" "${files[@]}"
 }
@@ -11,6 +11,6 @@ check_scripts() {
 # Against the Compose specification; no container engine is needed.
 check_compose() {
     local packages
-    packages=$(download compose-check) || return
+    packages=$(download compose-check --quiet) || return
     PYTHONPATH=$packages python3 -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 }

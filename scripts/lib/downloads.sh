@@ -4,7 +4,7 @@
 
 DOWNLOADS_DIR=$ROOT/.local/downloads
 
-# download NAME: unpacks what scripts/requirements/NAME.txt lists and prints the directory. The
+# download NAME [PIP OPTION...]: unpacks what scripts/requirements/NAME.txt lists and prints the directory. The
 # directory carries the checksum of the list: another pin is another directory, and it appears
 # whole or not at all.
 download() {
@@ -16,7 +16,7 @@ download() {
         partial=$(mktemp -d "$directory.XXXXXX")
         say "Downloading $1" >&2
         if ! python3 -m pip install --disable-pip-version-check --no-deps --only-binary :all: \
-            --require-hashes --root-user-action ignore --target "$partial" -r "$requirements" >&2; then
+            --require-hashes --root-user-action ignore "${@:2}" --target "$partial" -r "$requirements" >&2; then
             rm -rf "$partial"
             die "cannot download $1"
         fi

@@ -10,6 +10,7 @@ start_process() {
     mkdir -p "$STATE_DIR/logs"
     (cd / && exec setsid "$@") >>"$(log_of "$name")" 2>&1 </dev/null 9>&- &
     record_process "$name" "$!"
+    disown "$!"
 }
 
 record_process() {

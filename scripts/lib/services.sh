@@ -14,13 +14,13 @@ require_devtool() {
 }
 
 start_user_service() {
-    start_process user-service env DATABASE_URL="$DATABASE_URL" NATS_URL="$NATS_URL" \
-        LISTEN_ADDR="127.0.0.1:$USER_PORT" "$TARGET_DIR/release/user-service" serve
+    DATABASE_URL=$DATABASE_URL NATS_URL=$NATS_URL LISTEN_ADDR=127.0.0.1:$USER_PORT \
+        start_process user-service "$TARGET_DIR/release/user-service" serve
 }
 
 start_notification_service() {
-    start_process notification-service env MONGODB_URI="$MONGODB_URI" NATS_URL="$NATS_URL" \
-        LISTEN_ADDR="127.0.0.1:$NOTIFICATION_PORT" "$TARGET_DIR/release/notification-service" serve
+    MONGODB_URI=$MONGODB_URI NATS_URL=$NATS_URL LISTEN_ADDR=127.0.0.1:$NOTIFICATION_PORT \
+        start_process notification-service "$TARGET_DIR/release/notification-service" serve
 }
 
 # await_service NAME URL: the services wait for what they need by themselves.

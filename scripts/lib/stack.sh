@@ -84,7 +84,13 @@ stack_is_running() {
 
 # A stack is asked for by its STATE_DIR alone, whatever ports it was started with. The file may
 # hold passwords.
-save_settings() { (umask 077 && declare -p "${SETTINGS[@]}" 2>/dev/null >"$STATE_DIR/settings") || true; }
+save_settings() {
+    local setting
+    (
+        umask 077
+        for setting in "${SETTINGS[@]}"; do printf '%s=%q\n' "$setting" "${!setting:-}"; done >"$STATE_DIR/settings"
+    )
+}
 
 load_settings() {
     if stack_is_running; then
