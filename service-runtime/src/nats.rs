@@ -28,7 +28,15 @@ fn options(name: &'static str) -> ConnectOptions {
         .name(name)
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
+        .reconnect_delay_callback(reconnect_delay)
         .event_callback(move |event| async move { log(&event) })
+}
+
+/// From 50 ms doubling to 1 s: a server that is back is not kept waiting.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+    let delay = Duration::from_millis(50).saturating_mul(2_u32.saturating_pow(doublings.min(10)));
+    delay.min(Duration::from_secs(1))
 }
 
 /// One URL or several, separated by commas, as every NATS client takes them.

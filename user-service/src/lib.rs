@@ -1,1 +1,10 @@
+//! The user service: the users and their outbox in Postgres, and the relay that brings the
+//! outbox to `JetStream`.
 
+pub mod app;
+pub mod config;
+mod database;
+mod outbox;
+mod relay;
+mod users;
+mod wake;

@@ -1,1 +1,27 @@
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use service_runtime::{health, telemetry};
+use user_service::{
+    app,
+    config::{Cli, Command},
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init();
+    let outcome = match cli.command {
+        Command::Serve(config) => app::serve(config).await,
+        Command::Relay(config) => app::relay(config).await,
+        Command::Migrate(config) => app::migrate(config).await,
+        Command::Health(config) => health::probe(config.listen_addr).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "user-service failed");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -12,6 +12,18 @@ create table users (
 
 create unique index users_email_key on users (lower(email));
 
+-- A user's state as its event carries it.
+create function user_state(
+    id bigint, name text, email text, updated_at timestamptz(3), version bigint
+) returns json language sql stable
+return json_build_object(
+    'id', id,
+    'name', name,
+    'email', email,
+    'updated_at', to_char(updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    'version', version
+);
+
 -- An insert-only ledger: nothing is updated or deleted row by row, old partitions are dropped.
 -- Ids are handed out one by one (no CACHE) and after the transaction has its xid, because every
 -- writer changes its users row first: the relay's reasoning about missing ids rests on both.
@@ -39,9 +51,10 @@ create table relay_cursor (
     last_id           bigint      not null default 0,
     -- Ids up to last_id that are not there yet: their transaction is open, or was rolled back.
     gaps              int8range[] not null default '{}',
-    -- Which stream that was, and the sequence of the last event that it acknowledged.
-    stream_created_at timestamptz,
+    -- The last event that the stream acknowledged, and where it stands there. If it is no longer
+    -- found there, the stream has lost what it had acknowledged.
     stream_sequence   bigint      not null default 0,
+    stream_event_id   uuid,
     owner             text,
     -- Grows with every change of the owner: what an earlier owner says no longer counts.
     epoch             bigint      not null default 0,
@@ -51,10 +64,11 @@ create table relay_cursor (
 
 insert into relay_cursor default values;
 
--- Where the cursor stood when the stream had reached a sequence: the way back if the stream
--- turns out to have lost what came after it.
+-- Where the cursor stood when the stream ended with an event: the way back if the stream turns
+-- out to have lost what came after it.
 create table relay_checkpoint (
     stream_sequence bigint      primary key,
+    stream_event_id uuid        not null,
     last_id         bigint      not null,
     gaps            int8range[] not null,
     saved_at        timestamptz not null default clock_timestamp()

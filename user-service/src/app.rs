@@ -1,0 +1,114 @@
+//! The roles of the binary: each is a set of tasks that start, stop and drain together.
+
+use anyhow::Context;
+use service_runtime::{
+    health::{self, Check},
+    http,
+    tasks::{Tasks, unless_stopped},
+};
+use sqlx::PgPool;
+
+use crate::{
+    config::{DatabaseConfig, RelayConfig, ServeConfig},
+    database, relay,
+    users::{self, Users},
+    wake::{self, Wake, Written},
+};
+
+/// What the relay needs at once: reading, moving the cursor, keeping the lease, listening, and
+/// looking after the stream.
+const RELAY_CONNECTIONS: u32 = 5;
+
+/// Serves the API, with the relay in the same process unless told otherwise.
+///
+/// # Errors
+/// If the address can't be listened on, the database can't be migrated, or a task fails.
+pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    let ServeConfig {
+        listen,
+        relay,
+        no_relay,
+        database_connections,
+    } = config;
+    let drain_timeout = relay.drain_timeout;
+    let pool = database::pool(&relay.database.database_url, database_connections)?;
+    let written = Written::default();
+    let routes = users::router(Users {
+        pool: pool.clone(),
+        written: written.clone(),
+    })
+    .merge(health::router(vec![postgres_check(pool.clone())]));
+    let listener = http::bind(listen.listen_addr).await?;
+
+    let mut tasks = Tasks::new();
+    let shutdown = tasks.shutdown();
+    tasks.spawn(
+        "HTTP server",
+        http::serve(listener, routes, shutdown.clone(), drain_timeout / 2),
+    );
+    tasks.spawn(
+        "notifier",
+        wake::notify_relays(pool, written.elsewhere, shutdown.clone()),
+    );
+    if no_relay {
+        let database = relay.database;
+        tasks.spawn("migration", async move {
+            let migrating = database::migrate(&database.database_url);
+            if let Ok(migrated) = unless_stopped(&shutdown, migrating).await {
+                migrated?;
+            }
+            shutdown.cancelled().await;
+            Ok(())
+        });
+    } else {
+        spawn_relay(&mut tasks, relay, written.here)?;
+    }
+    tasks.run(drain_timeout).await
+}
+
+/// Runs the relay alone.
+///
+/// # Errors
+/// If the database can't be migrated or the relay fails for good.
+pub async fn relay(config: RelayConfig) -> anyhow::Result<()> {
+    let drain_timeout = config.drain_timeout;
+    let mut tasks = Tasks::new();
+    spawn_relay(&mut tasks, config, Wake::default())?;
+    tasks.run(drain_timeout).await
+}
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// If a migration fails.
+pub async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
+    database::migrate(&config.database_url).await
+}
+
+fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, wake: Wake) -> anyhow::Result<()> {
+    let shutdown = tasks.shutdown();
+    let pool = database::pool(&config.database.database_url, RELAY_CONNECTIONS)?;
+    tasks.spawn("relay", async move {
+        let migrating = database::migrate(&config.database.database_url);
+        match unless_stopped(&shutdown, migrating).await {
+            Ok(migrated) => migrated?,
+            Err(_) => return Ok(()),
+        }
+        relay::run(config, pool, wake, shutdown).await
+    });
+    Ok(())
+}
+
+/// Ready means that users can be read and written: the schema is there.
+fn postgres_check(pool: PgPool) -> Check {
+    Check::new("postgres", move || {
+        let pool = pool.clone();
+        async move {
+            sqlx::query("select from users limit 1")
+                .execute(&pool)
+                .await
+                .context("reading from Postgres")?;
+            Ok(())
+        }
+    })
+}

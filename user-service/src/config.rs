@@ -1,0 +1,138 @@
+//! Everything that can be set, by flag or environment.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use service_runtime::{connection_url::ConnectionUrl, stream::StreamSettings};
+use shared_events::Topic;
+
+/// Users in Postgres, and the relay that brings every change of them to NATS JetStream.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the user API, with the relay in the same process
+    Serve(ServeConfig),
+    /// Run the relay alone; any number may run, one is active at a time
+    Relay(RelayConfig),
+    /// Bring the database schema up to date and exit
+    Migrate(DatabaseConfig),
+    /// Exit 0 if the service on this host is ready
+    Health(ListenConfig),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ServeConfig {
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    #[command(flatten)]
+    pub relay: RelayConfig,
+    /// Leave the outbox to a relay in another process
+    #[arg(long, env = "NO_RELAY")]
+    pub no_relay: bool,
+    /// Most connections to Postgres that requests use at once
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub database_connections: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ListenConfig {
+    /// Address that the API listens on; port 0 takes a free one
+    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
+    pub listen_addr: SocketAddr,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseConfig {
+    /// Postgres: postgres://user:password@host:port/database?sslmode=…
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "postgres://postgres@localhost:5432/users_db"
+    )]
+    pub database_url: ConnectionUrl,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RelayConfig {
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// NATS servers, separated by commas
+    #[arg(
+        long,
+        env = "NATS_URL",
+        hide_env_values = true,
+        default_value = "nats://localhost:4222"
+    )]
+    pub nats_url: ConnectionUrl,
+    /// Stream that keeps the events
+    #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM)]
+    pub stream: String,
+    /// Subject that the events are published on
+    #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT)]
+    pub subject: String,
+    /// Copies of the stream in a NATS cluster
+    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
+    pub stream_replicas: usize,
+    /// Longest time between two looks into the outbox; wake-ups make it much shorter
+    #[arg(long, env = "RELAY_POLL_INTERVAL", default_value = "500ms", value_parser = interval)]
+    pub poll_interval: Duration,
+    /// Events published but not yet acknowledged, at most
+    #[arg(long, env = "RELAY_MAX_IN_FLIGHT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_in_flight: u16,
+    /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = interval)]
+    pub drain_timeout: Duration,
+}
+
+impl RelayConfig {
+    #[must_use]
+    pub fn topic(&self) -> Topic {
+        Topic {
+            stream: self.stream.clone(),
+            subject: self.subject.clone(),
+        }
+    }
+
+    #[must_use]
+    pub fn stream_settings(&self) -> StreamSettings {
+        StreamSettings {
+            replicas: self.stream_replicas,
+            ..StreamSettings::default()
+        }
+    }
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
+        _ => Err("must be 1, 3 or 5".to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let bounds = Duration::from_millis(10)..=Duration::from_mins(1);
+    match humantime::parse_duration(text) {
+        Ok(interval) if bounds.contains(&interval) => Ok(interval),
+        Ok(_) => Err("must be from 10ms to 1m".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

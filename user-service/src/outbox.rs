@@ -1,0 +1,90 @@
+//! The outbox: an insert-only ledger of events, in the order of their ids.
+
+use std::ops::Range;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgExecutor, Row, postgres::types::PgRange};
+use uuid::Uuid;
+
+/// One entry of the ledger.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct OutboxEvent {
+    pub(crate) id: i64,
+    pub(crate) event_id: Uuid,
+    pub(crate) r#type: String,
+    pub(crate) user_id: i64,
+    /// The user's state as JSON, passed on as it is.
+    pub(crate) payload: String,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) created_at: DateTime<Utc>,
+}
+
+/// The events above `last_id` that are committed, in order, at most `limit` of them. Ids that are
+/// missing between them belong to transactions that are still open or were rolled back.
+pub(crate) async fn read_after(
+    db: impl PgExecutor<'_>,
+    last_id: i64,
+    limit: u16,
+) -> sqlx::Result<Vec<OutboxEvent>> {
+    sqlx::query_as(
+        r"
+        select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
+        from outbox where id > $1 order by id limit $2
+        ",
+    )
+    .bind(last_id)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await
+}
+
+/// What one snapshot shows of ids that were missing before.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    /// Every transaction with an xid below this one had ended when the snapshot was taken.
+    pub(crate) horizon: i64,
+    /// The events found, in order.
+    pub(crate) events: Vec<OutboxEvent>,
+}
+
+/// The events within `gaps` that are committed by now, in order, at most `limit` of them. Horizon
+/// and events come from one statement, hence from one snapshot.
+pub(crate) async fn read_gaps(
+    db: impl PgExecutor<'_>,
+    gaps: impl Iterator<Item = Range<i64>>,
+    limit: u16,
+) -> sqlx::Result<Filled> {
+    let rows = sqlx::query(
+        r"
+        select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon, filled.*
+        from (select) as always
+        left join (
+            select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
+            from unnest($1::int8range[]) as gap
+            join outbox on id >= lower(gap) and id < upper(gap)
+            order by id limit $2
+        ) as filled on true
+        ",
+    )
+    .bind(gaps.map(PgRange::from).collect::<Vec<_>>())
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+
+    let horizon = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let horizon = horizon.try_get("horizon")?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if row.try_get::<Option<i64>, _>("id")?.is_some() {
+            events.push(sqlx::FromRow::from_row(row)?);
+        }
+    }
+    Ok(Filled { horizon, events })
+}
+
+/// An xid above that of every transaction that has drawn an event's id so far.
+pub(crate) async fn bound(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select pg_current_xact_id()::text::bigint")
+        .fetch_one(db)
+        .await
+}

@@ -1,0 +1,229 @@
+//! The relay: brings the outbox to `JetStream`, in order, one active relay per database.
+//!
+//! ```text
+//! lease ─► stream found whole ─► reader ──steps──► publisher ──acks──► cursor
+//! ```
+//!
+//! A session runs until something fails; what follows then depends on the [`Failure`] alone.
+
+mod cursor;
+mod failure;
+mod lease;
+mod message;
+mod parked;
+mod position;
+mod publisher;
+mod reader;
+mod stream_check;
+
+use std::{collections::HashMap, time::Duration};
+
+use async_nats::jetstream;
+use backon::BackoffBuilder;
+use service_runtime::{
+    backoff, nats,
+    stream::{self, StreamSettings},
+    tasks::unless_stopped,
+};
+use shared_events::Topic;
+use sqlx::PgPool;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use self::{failure::Failure, lease::Lease, publisher::Publisher, reader::Reader};
+use crate::{
+    config::RelayConfig,
+    wake::{self, Wake},
+};
+
+/// Events read at once. Larger ones cost memory and gain nothing.
+const BATCH: u16 = 1000;
+/// Batches read ahead of the publisher.
+const READ_AHEAD: usize = 2;
+/// An acknowledgement that is not there by then counts as unknown.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an event is tried that `JetStream` refuses, before it is parked.
+const MAX_REFUSALS: u32 = 3;
+/// How often an idle relay makes sure that the stream still has what it acknowledged.
+const STREAM_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// A session that lasted this long before it failed starts the waiting anew.
+const STABLE: Duration = Duration::from_secs(10);
+
+struct Relay {
+    pool: PgPool,
+    jetstream: jetstream::Context,
+    topic: Topic,
+    settings: StreamSettings,
+    poll_interval: Duration,
+    max_in_flight: u16,
+    wake: Wake,
+}
+
+/// Takes part until `shutdown`: active while it has the lease, standing by otherwise.
+pub(crate) async fn run(
+    config: RelayConfig,
+    pool: PgPool,
+    wake: Wake,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let connecting = nats::connect(&config.nats_url, "user-service relay");
+    let Ok(client) = unless_stopped(&shutdown, connecting).await else {
+        return Ok(());
+    };
+    let relay = Relay {
+        jetstream: jetstream(client?, config.max_in_flight),
+        topic: config.topic(),
+        settings: config.stream_settings(),
+        poll_interval: config.poll_interval,
+        max_in_flight: config.max_in_flight,
+        pool,
+        wake,
+    };
+    let owner = format!("process {}", std::process::id());
+    while let Some(lease) = (shutdown)
+        .run_until_cancelled(Lease::acquire(&relay.pool, &owner))
+        .await
+    {
+        tracing::info!(epoch = lease.epoch, "relay is active");
+        tokio::select! {
+            () = relay.lead(&lease, &shutdown) => {}
+            () = lease.keep(&relay.pool) => {}
+            never = wake::listen(&relay.pool, &relay.wake) => match never {},
+        }
+        if shutdown.is_cancelled() {
+            if let Err(error) = lease.release(&relay.pool).await {
+                tracing::warn!(%error, "the lease was not released; it will expire");
+            }
+            tracing::info!(epoch = lease.epoch, "relay has stopped");
+            break;
+        }
+        tracing::warn!(
+            epoch = lease.epoch,
+            "relay has lost its lease and stands by"
+        );
+    }
+    Ok(())
+}
+
+fn jetstream(client: async_nats::Client, max_in_flight: u16) -> jetstream::Context {
+    jetstream::ContextBuilder::new()
+        .timeout(ACK_TIMEOUT)
+        .ack_timeout(ACK_TIMEOUT)
+        // The publisher keeps the bound itself; this one only must not be lower.
+        .max_ack_inflight(usize::from(max_in_flight) * 2)
+        .backpressure_on_inflight(true)
+        .build(client)
+}
+
+impl Relay {
+    /// One session after the other, until `shutdown` or until the lease is lost.
+    async fn lead(&self, lease: &Lease, shutdown: &CancellationToken) {
+        let mut refusals = HashMap::new();
+        let mut delays = retry_delays();
+        loop {
+            let started = Instant::now();
+            let Err(failure) = self.session(lease, shutdown).await else {
+                return;
+            };
+            if started.elapsed() > STABLE {
+                delays = retry_delays();
+            }
+            match failure {
+                Failure::LeaseLost => return,
+                Failure::Refused { id, reason } => {
+                    let attempts = refusals.entry(id).or_insert(0);
+                    *attempts += 1;
+                    if *attempts < MAX_REFUSALS {
+                        continue;
+                    }
+                    if let Err(error) =
+                        parked::park(&self.pool, lease, id, &reason, *attempts).await
+                    {
+                        tracing::warn!(%error, outbox_id = id, "the event was not parked");
+                        continue;
+                    }
+                    tracing::error!(outbox_id = id, reason, attempts, "parked an event");
+                    refusals.remove(&id);
+                }
+                failure => {
+                    let delay = delays.next().unwrap_or_default();
+                    tracing::warn!(%failure, retry_in_ms = delay.as_millis(), "relay is held up");
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = shutdown.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes until `shutdown`, or until something fails.
+    async fn session(&self, lease: &Lease, shutdown: &CancellationToken) -> Result<(), Failure> {
+        stream::create_or_update(&self.jetstream, &self.topic, &self.settings)
+            .await
+            .map_err(|error| Failure::JetStream(error.to_string()))?;
+        let cursor =
+            stream_check::cursor_on_stream(&self.pool, &self.jetstream, &self.topic, lease).await?;
+
+        let (sender, receiver) = mpsc::channel(READ_AHEAD);
+        let reader = Reader::new(self.pool.clone(), BATCH, cursor.position.clone());
+        let publisher = Publisher::new(
+            &self.pool,
+            &self.jetstream,
+            &self.topic,
+            lease,
+            usize::from(self.max_in_flight),
+            cursor,
+        );
+        // When reading ends, for whatever reason, the publisher finishes what it has in hand.
+        let both = async {
+            let (read, published) =
+                tokio::join!(self.read(reader, sender, shutdown), publisher.run(receiver));
+            published.and(read)
+        };
+        tokio::select! {
+            outcome = both => outcome,
+            failure = self.watch_stream() => Err(failure),
+        }
+    }
+
+    async fn read(
+        &self,
+        mut reader: Reader,
+        steps: mpsc::Sender<Vec<reader::Step>>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Failure> {
+        while !shutdown.is_cancelled() {
+            let found = reader.next().await?;
+            if !found.steps.is_empty() && steps.send(found.steps).await.is_err() {
+                return Ok(());
+            }
+            if !found.more {
+                tokio::select! {
+                    () = self.wake.raised() => {}
+                    () = tokio::time::sleep(self.poll_interval) => {}
+                    () = steps.closed() => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn watch_stream(&self) -> Failure {
+        loop {
+            tokio::time::sleep(STREAM_CHECK_INTERVAL).await;
+            match stream_check::is_whole(&self.pool, &self.jetstream, &self.topic).await {
+                Ok(true) => {}
+                Ok(false) => return Failure::StreamChanged,
+                Err(failure) => return failure,
+            }
+        }
+    }
+}
+
+fn retry_delays() -> impl Iterator<Item = Duration> {
+    backoff::unbounded()
+        .with_max_delay(Duration::from_secs(1))
+        .build()
+}

@@ -1,0 +1,63 @@
+//! What can go wrong while the relay is active, and with that what is to be done.
+
+use async_nats::jetstream::{
+    self, ErrorCode,
+    context::{PublishError, PublishErrorKind},
+};
+
+use super::cursor::CursorError;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Another relay is active: stand by.
+    #[error("the lease has passed to another relay")]
+    LeaseLost,
+    /// `JetStream` will never take this event: park it after a few tries.
+    #[error("JetStream refuses event {id}: {reason}")]
+    Refused { id: i64, reason: String },
+    /// Acknowledged events are gone: look for the last that is there, and go on from it.
+    #[error("the stream does not end where it was left")]
+    StreamChanged,
+    /// Unknown whether it was stored: publish it again, under the same id.
+    #[error("no acknowledgement: {0}")]
+    Unacknowledged(#[source] PublishError),
+    #[error("the stream can't be had: {0}")]
+    JetStream(String),
+    #[error("no answer from Postgres: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Failure {
+    /// A publish that failed: for what the event is, or for what happened to it on the way?
+    /// Only the former is a reason to park; in doubt it is the latter, and tried for ever.
+    pub(super) fn of_publish(id: i64, error: PublishError) -> Self {
+        if is_refusal(&error) {
+            return Self::Refused {
+                id,
+                reason: error.to_string(),
+            };
+        }
+        Self::Unacknowledged(error)
+    }
+}
+
+fn is_refusal(error: &PublishError) -> bool {
+    const FOR_WHAT_IT_IS: [ErrorCode; 2] = [
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
+        ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
+    ];
+    let code = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<jetstream::Error>())
+        .map(jetstream::Error::error_code);
+    error.kind() == PublishErrorKind::MaxPayloadExceeded
+        || code.is_some_and(|code| FOR_WHAT_IT_IS.contains(&code))
+}
+
+impl From<CursorError> for Failure {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::LeaseLost => Self::LeaseLost,
+            CursorError::Database(error) => Self::Database(error),
+        }
+    }
+}

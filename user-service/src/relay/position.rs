@@ -1,0 +1,109 @@
+//! Which events of the ledger are done.
+
+use std::{collections::BTreeMap, ops::Range};
+
+/// Every id up to `last_id` is done, except for those in the gaps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    last_id: i64,
+    /// Start (inclusive) to end (exclusive), neither empty nor touching each other.
+    gaps: BTreeMap<i64, i64>,
+}
+
+impl Position {
+    pub(super) fn new(last_id: i64, gaps: impl IntoIterator<Item = Range<i64>>) -> Self {
+        let gaps = gaps.into_iter().map(|gap| (gap.start, gap.end)).collect();
+        Self { last_id, gaps }
+    }
+
+    pub(super) fn last_id(&self) -> i64 {
+        self.last_id
+    }
+
+    pub(super) fn gaps(&self) -> impl Iterator<Item = Range<i64>> + '_ {
+        self.gaps.iter().map(|(start, end)| *start..*end)
+    }
+
+    pub(super) fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
+    /// The event with this id is done. Ids that it leaps over become a gap.
+    pub(super) fn pass(&mut self, id: i64) {
+        if id <= self.last_id {
+            self.close(id..id + 1);
+            return;
+        }
+        if id > self.last_id + 1 {
+            self.gaps.insert(self.last_id + 1, id);
+        }
+        self.last_id = id;
+    }
+
+    /// No event with these ids is to be waited for any more.
+    pub(super) fn close(&mut self, ids: Range<i64>) {
+        let touched: Vec<_> = self
+            .gaps
+            .range(..ids.end)
+            .rev()
+            .take_while(|(_, end)| **end > ids.start)
+            .map(|(start, end)| (*start, *end))
+            .collect();
+        for (start, end) in touched {
+            self.gaps.remove(&start);
+            if start < ids.start {
+                self.gaps.insert(start, ids.start);
+            }
+            if end > ids.end {
+                self.gaps.insert(ids.end, end);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::Position;
+
+    #[test]
+    fn a_gap_stays_until_it_is_filled() {
+        let mut position = Position::default();
+        for id in [1, 2, 6, 4] {
+            position.pass(id);
+        }
+        assert_eq!(position.last_id(), 6);
+        assert_eq!(position.gaps().collect::<Vec<_>>(), [3..4, 5..6]);
+        position.pass(3);
+        position.close(5..6);
+        assert_eq!(position, Position::new(6, []));
+    }
+
+    proptest! {
+        /// Against the obvious model: the set of the ids that are open.
+        #[test]
+        fn it_keeps_exactly_the_open_ids(steps in prop::collection::vec((1..60_i64, 1..9_i64, any::<bool>()), 0..60)) {
+            let mut position = Position::default();
+            let (mut last_id, mut open) = (0, BTreeSet::new());
+            for (id, length, pass) in steps {
+                if pass {
+                    position.pass(id);
+                    open.extend(last_id + 1..id);
+                    open.remove(&id);
+                    last_id = last_id.max(id);
+                } else {
+                    position.close(id..id + length);
+                    open.retain(|it| !(id..id + length).contains(it));
+                }
+                prop_assert_eq!(position.last_id(), last_id);
+                let kept: BTreeSet<_> = position.gaps().flatten().collect();
+                prop_assert_eq!(&kept, &open);
+                let bounds: Vec<_> = position.gaps().collect();
+                prop_assert!(bounds.iter().all(|gap| gap.start < gap.end));
+            }
+        }
+    }
+}

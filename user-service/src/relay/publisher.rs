@@ -1,0 +1,237 @@
+//! Publishing what the reader finds, and moving the cursor behind the acknowledgements.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    ops::Range,
+    time::Duration,
+};
+
+use async_nats::jetstream::{
+    Context,
+    context::{PublishAckFuture, PublishError},
+    publish::PublishAck,
+};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use shared_events::Topic;
+use sqlx::PgPool;
+use tokio::{sync::mpsc, time::Instant};
+use uuid::Uuid;
+
+use super::{
+    cursor::{self, Cursor, Tail},
+    failure::Failure,
+    lease::Lease,
+    message,
+    reader::Step,
+};
+use crate::outbox::OutboxEvent;
+
+/// The cursor is saved when so many events were acknowledged since, or after this time. Either
+/// bounds what is published a second time after a crash.
+const SAVE_EVENTS: usize = 1000;
+const SAVE_INTERVAL: Duration = Duration::from_millis(20);
+/// How far apart the places are to come back to, if the stream loses its end.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+pub(super) struct Publisher<'a> {
+    pool: &'a PgPool,
+    jetstream: &'a Context,
+    topic: &'a Topic,
+    lease: &'a Lease,
+    max_in_flight: usize,
+    /// What is acknowledged.
+    cursor: Cursor,
+    /// Events acknowledged, or ids closed, since the cursor was last saved.
+    unsaved: usize,
+    saved_at: Instant,
+    checkpoint_at: Instant,
+    /// Users with an event in flight. Each has one at most: were an earlier one lost, a later one
+    /// must not be on the stream yet.
+    busy: HashSet<i64>,
+}
+
+/// A step that was begun, and how to learn its end.
+enum Begun {
+    Published(Published, PublishAckFuture),
+    Closed(Range<i64>),
+}
+
+enum Ended {
+    Published(Published, Result<PublishAck, PublishError>),
+    Closed(Range<i64>),
+}
+
+struct Published {
+    id: i64,
+    event_id: Uuid,
+    user_id: i64,
+}
+
+impl<'a> Publisher<'a> {
+    pub(super) fn new(
+        pool: &'a PgPool,
+        jetstream: &'a Context,
+        topic: &'a Topic,
+        lease: &'a Lease,
+        max_in_flight: usize,
+        cursor: Cursor,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            pool,
+            jetstream,
+            topic,
+            lease,
+            max_in_flight,
+            cursor,
+            unsaved: 0,
+            saved_at: now,
+            checkpoint_at: now,
+            busy: HashSet::new(),
+        }
+    }
+
+    /// Does the steps in their order until there are no more or one fails; then waits for the
+    /// acknowledgements that are due and saves the cursor.
+    pub(super) async fn run(mut self, mut steps: mpsc::Receiver<Vec<Step>>) -> Result<(), Failure> {
+        let mut backlog = VecDeque::new();
+        let mut in_flight = FuturesOrdered::new();
+        let mut saving: Option<BoxFuture<'_, Result<(), Failure>>> = None;
+        let mut outcome = Ok(());
+        let mut reading = true;
+        loop {
+            while outcome.is_ok()
+                && in_flight.len() < self.max_in_flight
+                && let Some(step) = self.take_ready(&mut backlog)
+            {
+                match self.begin(step).await {
+                    Ok(begun) => in_flight.push_back(end(begun)),
+                    Err(failure) => outcome = Err(failure),
+                }
+            }
+            if saving.is_none() && self.is_save_due() {
+                saving = Some(self.begin_save());
+            }
+            let done = outcome.is_err() || (backlog.is_empty() && !reading);
+            if done && in_flight.is_empty() && saving.is_none() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = in_flight.next() => {
+                    if let Err(failure) = self.settle(ended) {
+                        outcome = outcome.and(Err(failure));
+                    }
+                }
+                Some(saved) = async { Some(saving.as_mut()?.await) } => {
+                    saving = None;
+                    saved?;
+                }
+                received = steps.recv(), if reading && backlog.is_empty() && outcome.is_ok() => {
+                    match received {
+                        Some(steps) => backlog.extend(steps),
+                        None => reading = false,
+                    }
+                }
+                () = tokio::time::sleep_until(self.saved_at + SAVE_INTERVAL),
+                    if self.unsaved > 0 && saving.is_none() => {}
+            }
+        }
+        if self.unsaved > 0 {
+            cursor::save(self.pool, self.lease, &self.cursor).await?;
+        }
+        outcome
+    }
+
+    fn take_ready(&self, backlog: &mut VecDeque<Step>) -> Option<Step> {
+        backlog.pop_front_if(|step| match step {
+            Step::Publish(event) => !self.busy.contains(&event.user_id),
+            Step::Close(_) => true,
+        })
+    }
+
+    async fn begin(&mut self, step: Step) -> Result<Begun, Failure> {
+        match step {
+            Step::Publish(event) => self.publish(&event).await,
+            Step::Close(ids) => Ok(Begun::Closed(ids)),
+        }
+    }
+
+    async fn publish(&mut self, event: &OutboxEvent) -> Result<Begun, Failure> {
+        let headers = message::headers(event, self.topic);
+        let body = message::body(event).into();
+        let subject = self.topic.subject.clone();
+        let ack = (self
+            .jetstream
+            .publish_with_headers(subject, headers, body)
+            .await)
+            .map_err(|error| Failure::of_publish(event.id, error))?;
+        self.busy.insert(event.user_id);
+        let published = Published {
+            id: event.id,
+            event_id: event.event_id,
+            user_id: event.user_id,
+        };
+        Ok(Begun::Published(published, ack))
+    }
+
+    /// An event that failed stays in flight as far as its user goes: nothing may overtake it.
+    fn settle(&mut self, ended: Ended) -> Result<(), Failure> {
+        match ended {
+            Ended::Closed(ids) => self.cursor.position.close(ids),
+            Ended::Published(event, Err(error)) => {
+                return Err(Failure::of_publish(event.id, error));
+            }
+            Ended::Published(event, Ok(ack)) => {
+                if !ack.duplicate {
+                    self.cursor.tail = self.extended_tail(&event, ack.sequence)?;
+                }
+                self.cursor.position.pass(event.id);
+                self.busy.remove(&event.user_id);
+            }
+        }
+        self.unsaved += 1;
+        Ok(())
+    }
+
+    /// A stream only grows, unless it has lost what it had.
+    fn extended_tail(&self, event: &Published, sequence: u64) -> Result<Tail, Failure> {
+        match i64::try_from(sequence) {
+            Ok(sequence) if sequence > self.cursor.tail.sequence => Ok(Tail {
+                sequence,
+                event_id: Some(event.event_id),
+            }),
+            _ => Err(Failure::StreamChanged),
+        }
+    }
+
+    fn is_save_due(&self) -> bool {
+        self.unsaved >= SAVE_EVENTS
+            || (self.unsaved > 0 && self.saved_at.elapsed() >= SAVE_INTERVAL)
+    }
+
+    fn begin_save(&mut self) -> BoxFuture<'a, Result<(), Failure>> {
+        let now = Instant::now();
+        let is_checkpoint = now >= self.checkpoint_at && self.cursor.tail.event_id.is_some();
+        if is_checkpoint {
+            self.checkpoint_at = now + CHECKPOINT_INTERVAL;
+        }
+        self.saved_at = now;
+        self.unsaved = 0;
+        let (pool, lease, cursor) = (self.pool, self.lease, self.cursor.clone());
+        Box::pin(async move {
+            cursor::save(pool, lease, &cursor).await?;
+            if is_checkpoint {
+                cursor::save_checkpoint(pool, &cursor).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+async fn end(begun: Begun) -> Ended {
+    match begun {
+        Begun::Published(published, ack) => Ended::Published(published, ack.await),
+        Begun::Closed(ids) => Ended::Closed(ids),
+    }
+}
