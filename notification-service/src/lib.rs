@@ -1,1 +1,8 @@
+//! Follows the user events on JetStream into a copy in MongoDB, and serves that copy.
 
+pub mod app;
+pub mod config;
+mod mongo;
+mod notifications;
+mod projection;
+mod projector;

@@ -1,0 +1,113 @@
+//! The whole service: built, then run.
+
+use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
+
+use anyhow::ensure;
+use axum::Router;
+use service_runtime::{
+    health::{self, Check},
+    http,
+    tasks::Tasks,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::ServeConfig, mongo, notifications, projection::Projection, projector::Projector,
+};
+
+/// # Errors
+/// If the service can't start, or does not end in good order.
+pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    App::build(config).await?.run().await
+}
+
+/// A service that listens already and waits to be run.
+pub struct App {
+    listener: TcpListener,
+    routes: Router,
+    projector: Projector,
+    tasks: Tasks,
+    drain_timeout: Duration,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Takes hold of the port and checks the settings. MongoDB and NATS need not be there yet.
+    ///
+    /// # Errors
+    /// If the port is taken or a setting is not valid.
+    pub async fn build(config: ServeConfig) -> anyhow::Result<Self> {
+        let listener = http::bind(config.listen.listen_addr).await?;
+        let client = mongo::client(&config.mongo.mongodb_uri).await?;
+        let database = client.database(&config.mongo.mongodb_database);
+        let collection = config.mongo.mongodb_collection;
+
+        let projection = Projection::new(database.clone(), collection.clone());
+        let projector = Projector::new(&config.projector, projection, config.mongo.tombstone_ttl);
+        let bound = projector.bound();
+        let checks = vec![
+            Check::new("mongodb", {
+                let database = database.clone();
+                move || {
+                    let ping = mongo::ping(database.clone());
+                    async move { Ok(ping.await?) }
+                }
+            }),
+            Check::new("projector", move || {
+                let bound = bound.load(Ordering::Relaxed);
+                async move {
+                    ensure!(bound, "the consumer has not been bound yet");
+                    Ok(())
+                }
+            }),
+        ];
+        let routes =
+            notifications::router(database.collection(&collection)).merge(health::router(checks));
+        Ok(Self {
+            listener,
+            routes,
+            projector,
+            tasks: Tasks::new(),
+            drain_timeout: config.drain_timeout,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the operating system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Cancel it to stop the service as SIGTERM does.
+    #[must_use]
+    pub fn shutdown(&self) -> CancellationToken {
+        self.tasks.shutdown()
+    }
+
+    /// Serves and projects until told to stop.
+    ///
+    /// # Errors
+    /// If a part fails for good, or does not finish what it has in hand within the drain timeout.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let shutdown = self.tasks.shutdown();
+        self.tasks
+            .spawn("projector", self.projector.run(shutdown.clone()));
+        // Half the time, so that a client that hangs on does not make the drain fail.
+        let grace = self.drain_timeout / 2;
+        self.tasks.spawn(
+            "http",
+            http::serve(self.listener, self.routes, shutdown, grace),
+        );
+        self.tasks.run(self.drain_timeout).await
+    }
+}

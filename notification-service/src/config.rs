@@ -1,0 +1,172 @@
+//! Everything that can be set, by flag or environment.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use service_runtime::connection_url::ConnectionUrl;
+use shared_events::Topic;
+
+/// A copy of the users in MongoDB, kept up to date from NATS JetStream, and the API to read it.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Project the user events into MongoDB and serve the notifications API
+    Serve(ServeConfig),
+    /// Exit 0 if the service on this host is ready
+    Health(ListenConfig),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ServeConfig {
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    #[command(flatten)]
+    pub mongo: MongoConfig,
+    #[command(flatten)]
+    pub projector: ProjectorConfig,
+    /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = drain_timeout)]
+    pub drain_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ListenConfig {
+    /// Address that the API listens on; port 0 takes a free one
+    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8081")]
+    pub listen_addr: SocketAddr,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct MongoConfig {
+    /// MongoDB: mongodb://user:password@host:port/?replicaSet=…
+    #[arg(
+        long,
+        env = "MONGODB_URI",
+        hide_env_values = true,
+        default_value = "mongodb://localhost:27017"
+    )]
+    pub mongodb_uri: ConnectionUrl,
+    /// Database that holds the copy
+    #[arg(long, env = "MONGODB_DATABASE", default_value = "notifications_db", value_parser = database_name)]
+    pub mongodb_database: String,
+    /// Collection that holds the copy
+    #[arg(long, env = "MONGODB_COLLECTION", default_value = "user_notifications", value_parser = collection_name)]
+    pub mongodb_collection: String,
+    /// How long a deleted user's tombstone stays after the deletion; must exceed the stream's
+    /// maximum age by as long as an event may wait in the outbox
+    #[arg(long, env = "TOMBSTONE_TTL", default_value = "30days", value_parser = tombstone_ttl)]
+    pub tombstone_ttl: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ProjectorConfig {
+    /// NATS servers, separated by commas
+    #[arg(
+        long,
+        env = "NATS_URL",
+        hide_env_values = true,
+        default_value = "nats://localhost:4222"
+    )]
+    pub nats_url: ConnectionUrl,
+    /// Stream that keeps the events
+    #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM, value_parser = nats_name)]
+    pub stream: String,
+    /// Subject that the events are published on
+    #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT)]
+    pub subject: String,
+    /// Durable consumer; services that share it share the work
+    #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = nats_name)]
+    pub consumer: String,
+}
+
+impl ProjectorConfig {
+    #[must_use]
+    pub fn topic(&self) -> Topic {
+        Topic {
+            stream: self.stream.clone(),
+            subject: self.subject.clone(),
+        }
+    }
+}
+
+fn database_name(text: &str) -> Result<String, String> {
+    let forbidden = |c: char| c.is_whitespace() || "/\\.\"$*<>:|?\0".contains(c);
+    if text.is_empty() || text.len() > 63 || text.contains(forbidden) {
+        return Err("must be 1 to 63 bytes without spaces and any of /\\.\"$*<>:|?".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn collection_name(text: &str) -> Result<String, String> {
+    let reserved = text.starts_with("system.") || text.contains(['$', '\0']);
+    if text.is_empty() || text.len() > 120 || reserved {
+        return Err("must be 1 to 120 bytes without $ and not begin with `system.`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn nats_name(text: &str) -> Result<String, String> {
+    let forbidden = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
+    if text.is_empty() || text.len() > 200 || text.contains(forbidden) {
+        return Err("must be 1 to 200 bytes without spaces and any of .*>/\\".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn drain_timeout(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_secs(1), Duration::from_mins(5))
+}
+
+fn tombstone_ttl(text: &str) -> Result<Duration, String> {
+    // MongoDB keeps the figure as 32-bit seconds.
+    bounded(
+        text,
+        Duration::from_hours(1),
+        Duration::from_hours(24 * 365 * 10),
+    )
+}
+
+fn bounded(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if (min..=max).contains(&duration) => Ok(duration),
+        Ok(_) => Err(format!(
+            "must be from {} to {}",
+            humantime::format_duration(min),
+            humantime::format_duration(max)
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_servers_would_refuse_is_refused_at_once() {
+        for bad in [
+            "--mongodb-database=a.b",
+            "--mongodb-collection=system.users",
+            "--stream=a b",
+            "--consumer=a.b",
+            "--drain-timeout=0s",
+            "--tombstone-ttl=1s",
+        ] {
+            let parsed = Cli::try_parse_from(["notification-service", "serve", bad]);
+            assert!(parsed.is_err(), "{bad}");
+        }
+    }
+}

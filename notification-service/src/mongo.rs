@@ -1,0 +1,81 @@
+//! Talking to MongoDB: one client per process, and a bound on every call.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use mongodb::{
+    Client, Database,
+    bson::doc,
+    error::{Error, ErrorKind},
+    options::ClientOptions,
+};
+use service_runtime::connection_url::ConnectionUrl;
+
+const APP_NAME: &str = "notification-service";
+/// How long the driver looks for a server that can take a command.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// Also how long a heartbeat may take: a server that hangs is given up after that.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const PING_DEADLINE: Duration = Duration::from_secs(3);
+
+/// A client of its own pool of connections, opened when first used.
+///
+/// # Errors
+/// If the URI is not one that MongoDB understands.
+pub(crate) async fn client(uri: &ConnectionUrl) -> anyhow::Result<Client> {
+    let mut options = ClientOptions::parse(uri.expose())
+        .await
+        .map_err(|error| without_uri(&error))?;
+    options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
+    options
+        .server_selection_timeout
+        .get_or_insert(SERVER_SELECTION_TIMEOUT);
+    options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+    Client::with_options(options).map_err(|error| without_uri(&error))
+}
+
+/// The driver's error may repeat a part of the URI, which may hold a password.
+fn without_uri(error: &Error) -> anyhow::Error {
+    match error.kind.as_ref() {
+        ErrorKind::DnsResolve { .. } => anyhow!("the SRV record of MONGODB_URI can't be resolved"),
+        _ => anyhow!("MONGODB_URI is not a valid MongoDB URI"),
+    }
+}
+
+/// Why nothing is known to have been done. Trying again later may help.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("MongoDB did not answer within {0:?}")]
+    Late(Duration),
+    #[error("MongoDB has not confirmed the write: {0}")]
+    Unconfirmed(String),
+    #[error(transparent)]
+    Driver(#[from] Error),
+}
+
+/// Awaits `call` for at most `deadline`.
+///
+/// The driver's futures are not to be dropped midway, yet deadlines and clients that hang up drop
+/// ours: the call runs in a task of its own to its end, which the driver's heartbeats bring about
+/// if the server hangs.
+///
+/// # Errors
+/// If the call failed or is late; a late call may still take effect.
+pub(crate) async fn call<T: Send + 'static>(
+    deadline: Duration,
+    call: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(deadline, tokio::spawn(call)).await {
+        Ok(Ok(answer)) => Ok(answer?),
+        // Nobody aborts the task, so what ended it early can only be a panic.
+        Ok(Err(ended)) => std::panic::resume_unwind(ended.into_panic()),
+        Err(_) => Err(Failure::Late(deadline)),
+    }
+}
+
+/// # Errors
+/// If no server takes a command now.
+pub(crate) async fn ping(database: Database) -> Result<(), Failure> {
+    let ping = async move { database.run_command(doc! { "ping": 1 }).await };
+    call(PING_DEADLINE, ping).await.map(drop)
+}

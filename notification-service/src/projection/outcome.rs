@@ -1,0 +1,158 @@
+//! What MongoDB made of each event.
+
+use mongodb::bson::{Document, deserialize_from_document};
+use serde::Deserialize;
+
+use crate::mongo::Failure;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The copy has this version of the user or a later one.
+    Applied,
+    /// Another writer inserted the same user at the same moment: run it again.
+    Contended,
+    /// MongoDB will never take this document.
+    Refused(Refusal),
+    /// MongoDB did not take it now, for a reason that is not known to be the document's.
+    Deferred { code: i32, message: String },
+}
+
+/// Why a document can't be stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("too large for MongoDB: {bytes} bytes")]
+    TooLarge { bytes: usize },
+    #[error("refused by MongoDB with code {code}: {message}")]
+    Code { code: i32, message: String },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reply {
+    #[serde(default)]
+    write_errors: Vec<WriteError>,
+    write_concern_error: Option<WriteConcernError>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WriteError {
+    index: usize,
+    code: i32,
+    #[serde(default)]
+    errmsg: String,
+    key_pattern: Option<Document>,
+}
+
+#[derive(Deserialize)]
+struct WriteConcernError {
+    code: i32,
+    #[serde(default)]
+    errmsg: String,
+}
+
+/// Enters the faults that `reply` names; what it does not name was applied.
+///
+/// # Errors
+/// If the writes are not confirmed: some or all of them may yet be lost.
+pub(super) fn read(
+    reply: Document,
+    events: &[usize],
+    outcomes: &mut [Outcome],
+) -> Result<(), Failure> {
+    let reply: Reply = deserialize_from_document(reply).map_err(mongodb::error::Error::from)?;
+    if let Some(WriteConcernError { code, errmsg }) = reply.write_concern_error {
+        return Err(Failure::Unconfirmed(format!("code {code}: {errmsg}")));
+    }
+    for error in reply.write_errors {
+        let Some(event) = events.get(error.index) else {
+            let fault = format!("the reply names update {} of {}", error.index, events.len());
+            return Err(Failure::Unconfirmed(fault));
+        };
+        outcomes[*event] = judge(error);
+    }
+    Ok(())
+}
+
+fn judge(error: WriteError) -> Outcome {
+    const DUPLICATE_KEY: i32 = 11000;
+    /// Invalid BSON, document validation, object too large, and too large after the update.
+    /// Not on the list means tried again: better to wait than to set aside what could be applied.
+    const ABOUT_THE_DOCUMENT: [i32; 5] = [22, 121, 10334, 17419, 17420];
+
+    let (code, message) = (error.code, error.errmsg);
+    if code == DUPLICATE_KEY {
+        return match error.key_pattern {
+            // A unique index that somebody added; our own key can only collide in a race.
+            Some(key) if !key.keys().eq(["_id"]) => {
+                Outcome::Refused(Refusal::Code { code, message })
+            }
+            _ => Outcome::Contended,
+        };
+    }
+    if ABOUT_THE_DOCUMENT.contains(&code) {
+        return Outcome::Refused(Refusal::Code { code, message });
+    }
+    Outcome::Deferred { code, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::{Document, doc};
+
+    use super::{Outcome, Refusal, read};
+    use crate::mongo::Failure;
+
+    fn read_one(error: Document) -> Outcome {
+        let mut outcomes = vec![Outcome::Applied; 3];
+        let reply = doc! { "ok": 1, "n": 1, "nModified": 0, "writeErrors": [error] };
+        read(reply, &[0, 2], &mut outcomes).expect("a confirmed reply");
+        assert_eq!(outcomes[..2], [Outcome::Applied, Outcome::Applied]);
+        outcomes.remove(2)
+    }
+
+    #[test]
+    fn a_race_for_the_same_user_is_run_again() {
+        let error =
+            doc! { "index": 1, "code": 11000, "errmsg": "E11000", "keyPattern": { "_id": 1 } };
+        assert_eq!(read_one(error), Outcome::Contended);
+    }
+
+    #[test]
+    fn a_foreign_unique_index_refuses_the_document() {
+        let error =
+            doc! { "index": 1, "code": 11000, "errmsg": "E11000", "keyPattern": { "email": 1 } };
+        assert!(matches!(
+            read_one(error),
+            Outcome::Refused(Refusal::Code { code: 11000, .. })
+        ));
+    }
+
+    #[test]
+    fn a_validator_refuses_the_document() {
+        let error = doc! { "index": 1, "code": 121, "errmsg": "Document failed validation" };
+        assert!(matches!(
+            read_one(error),
+            Outcome::Refused(Refusal::Code { code: 121, .. })
+        ));
+    }
+
+    #[test]
+    fn a_step_down_midway_is_nobodys_fault() {
+        for code in [10107, 11602, 189, 91, 50, 112, 4711] {
+            let error = doc! { "index": 1, "code": code, "errmsg": "later" };
+            assert!(
+                matches!(read_one(error), Outcome::Deferred { .. }),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unconfirmed_write_is_a_failure_even_if_nothing_else_is_wrong() {
+        let reply =
+            doc! { "ok": 1, "n": 1, "writeConcernError": { "code": 64, "errmsg": "waiting" } };
+        let outcome = read(reply, &[0], &mut [Outcome::Applied]);
+        assert!(matches!(outcome, Err(Failure::Unconfirmed(_))));
+    }
+}
