@@ -29,8 +29,19 @@ download() {
 
 require_pip() {
     python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip ||
-        die "pip for python3 is needed (Debian: apt-get install python3-pip)"
+        die "pip for python3 is needed (Debian: sudo apt-get install python3-pip)"
 }
+
+# require_programs NAME...: each is also the name of its Debian package.
+require_programs() {
+    local program
+    for program in "$@"; do
+        command -v "$program" >/dev/null || apt_install "$program" ||
+            die "$program is needed (Debian: sudo apt-get install $program)"
+    done
+}
+
+require_cargo() { command -v cargo >/dev/null || die "Rust is needed: see https://rustup.rs"; }
 
 # apt_install PACKAGE...: false where there is no apt or no right to use it.
 apt_install() {
