@@ -1,10 +1,12 @@
 //! Everything that can be set, by flag or environment.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use service_runtime::{connection_url::ConnectionUrl, stream::StreamSettings};
 use shared_events::Topic;
+
+use crate::outbox::Retention;
 
 /// Users in Postgres, and the relay that brings every change of them to NATS JetStream.
 #[derive(Debug, Parser)]
@@ -22,6 +24,10 @@ pub enum Command {
     Relay(RelayConfig),
     /// Bring the database schema up to date and exit
     Migrate(DatabaseConfig),
+    /// See what waits in the outbox, and decide on parked events
+    Outbox(OutboxConfig),
+    /// Put the present state of every user on the stream again, to rebuild a copy
+    Republish(RepublishConfig),
     /// Exit 0 if the service on this host is ready
     Health(ListenConfig),
 }
@@ -59,6 +65,58 @@ pub struct DatabaseConfig {
     pub database_url: ConnectionUrl,
 }
 
+#[derive(Debug, Args)]
+pub struct OutboxConfig {
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    #[command(subcommand)]
+    pub command: OutboxCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// List pending and parked events, the oldest first
+    List {
+        /// Most events of each kind
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Show one event of the outbox whole
+    Show { id: i64 },
+    /// Publish a parked event after all
+    Retry { id: i64 },
+    /// Forget a parked event; asks first
+    Discard {
+        id: i64,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RepublishConfig {
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    #[command(flatten)]
+    pub from: RepublishFrom,
+    /// Most users a second
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+}
+
+/// Where to begin.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct RepublishFrom {
+    /// Every user
+    #[arg(long)]
+    pub all: bool,
+    /// Only users with a greater id, to go on where an earlier run ended
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(0..))]
+    pub since: Option<i64>,
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct RelayConfig {
     #[command(flatten)]
@@ -86,6 +144,12 @@ pub struct RelayConfig {
     /// Events published but not yet acknowledged, at most
     #[arg(long, env = "RELAY_MAX_IN_FLIGHT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_in_flight: u16,
+    /// How long published events stay in the outbox, to be published again if the stream is lost
+    #[arg(long, env = "OUTBOX_RETENTION", default_value = "1day", value_parser = retention)]
+    pub outbox_retention: Duration,
+    /// Events in one partition of the outbox; old ones are dropped by the partition
+    #[arg(long, env = "OUTBOX_PARTITION_EVENTS", default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(100..=1_000_000_000))]
+    pub outbox_partition_events: i64,
     /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = interval)]
     pub drain_timeout: Duration,
@@ -97,6 +161,13 @@ impl RelayConfig {
         Topic {
             stream: self.stream.clone(),
             subject: self.subject.clone(),
+        }
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        Retention {
+            keep: self.outbox_retention,
+            partition_events: self.outbox_partition_events,
         }
     }
 
@@ -117,10 +188,24 @@ fn replicas(text: &str) -> Result<usize, String> {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let bounds = Duration::from_millis(10)..=Duration::from_mins(1);
+    duration_within(text, Duration::from_millis(10)..=Duration::from_mins(1))
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    duration_within(
+        text,
+        Duration::from_secs(1)..=Duration::from_hours(365 * 24),
+    )
+}
+
+fn duration_within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(interval) if bounds.contains(&interval) => Ok(interval),
-        Ok(_) => Err("must be from 10ms to 1m".to_owned()),
+        Ok(duration) if bounds.contains(&duration) => Ok(duration),
+        Ok(_) => Err(format!(
+            "must be from {} to {}",
+            humantime::format_duration(*bounds.start()),
+            humantime::format_duration(*bounds.end())
+        )),
         Err(error) => Err(error.to_string()),
     }
 }

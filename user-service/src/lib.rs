@@ -1,6 +1,7 @@
 //! The user service: the users and their outbox in Postgres, and the relay that brings the
 //! outbox to `JetStream`.
 
+pub mod admin;
 pub mod app;
 pub mod config;
 mod database;

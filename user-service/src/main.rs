@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use service_runtime::{health, telemetry};
 use user_service::{
-    app,
+    admin, app,
     config::{Cli, Command},
 };
 
@@ -15,6 +15,8 @@ async fn main() -> ExitCode {
         Command::Serve(config) => app::serve(config).await,
         Command::Relay(config) => app::relay(config).await,
         Command::Migrate(config) => app::migrate(config).await,
+        Command::Outbox(config) => admin::outbox(config).await,
+        Command::Republish(config) => admin::republish(config).await,
         Command::Health(config) => health::probe(config.listen_addr).await,
     };
     match outcome {

@@ -1,10 +1,20 @@
 //! The outbox: an insert-only ledger of events, in the order of their ids.
 
+mod parked;
+mod partitions;
+mod republish;
+
 use std::ops::Range;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgExecutor, Row, postgres::types::PgRange};
+use sqlx::{PgExecutor, PgPool, Row, postgres::types::PgRange};
 use uuid::Uuid;
+
+pub(crate) use self::{
+    parked::{Retried, discard, find_parked, list_parked, park, retry},
+    partitions::{Retention, maintain},
+    republish::{Republished, republish, users_after},
+};
 
 /// One entry of the ledger.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -36,6 +46,43 @@ pub(crate) async fn read_after(
     .bind(i64::from(limit))
     .fetch_all(db)
     .await
+}
+
+/// What waits to be published: how many, and the first of them.
+pub(crate) async fn pending(pool: &PgPool, limit: u16) -> sqlx::Result<(i64, Vec<OutboxEvent>)> {
+    let count = sqlx::query_scalar("select count(*) from outbox_pending")
+        .fetch_one(pool)
+        .await?;
+    let first = sqlx::query_as(
+        r"
+        select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
+        from outbox_pending order by id limit $1
+        ",
+    )
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    Ok((count, first))
+}
+
+/// One event of the ledger, published or not.
+pub(crate) async fn find(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Option<OutboxEvent>> {
+    sqlx::query_as(
+        r"
+        select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
+        from outbox where id = $1
+        ",
+    )
+    .bind(id)
+    .fetch_optional(db)
+    .await
+}
+
+/// How many ids the cursor is behind: an upper bound of what is pending, at no cost.
+pub(crate) async fn lag(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select s.last_value - c.last_id from outbox_id_seq s, relay_cursor c")
+        .fetch_one(db)
+        .await
 }
 
 /// What one snapshot shows of ids that were missing before.

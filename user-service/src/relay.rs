@@ -10,13 +10,13 @@ mod cursor;
 mod failure;
 mod lease;
 mod message;
-mod parked;
+mod parking;
 mod position;
 mod publisher;
 mod reader;
 mod stream_check;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use async_nats::jetstream;
 use backon::BackoffBuilder;
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::{failure::Failure, lease::Lease, publisher::Publisher, reader::Reader};
 use crate::{
     config::RelayConfig,
+    outbox::{self, Retention},
     wake::{self, Wake},
 };
 
@@ -43,9 +44,11 @@ const READ_AHEAD: usize = 2;
 /// An acknowledgement that is not there by then counts as unknown.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an event is tried that `JetStream` refuses, before it is parked.
-const MAX_REFUSALS: u32 = 3;
+const MAX_REFUSALS: i32 = 3;
 /// How often an idle relay makes sure that the stream still has what it acknowledged.
 const STREAM_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the partitions of the outbox are looked after.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 /// A session that lasted this long before it failed starts the waiting anew.
 const STABLE: Duration = Duration::from_secs(10);
 
@@ -56,6 +59,7 @@ struct Relay {
     settings: StreamSettings,
     poll_interval: Duration,
     max_in_flight: u16,
+    retention: Retention,
     wake: Wake,
 }
 
@@ -76,6 +80,7 @@ pub(crate) async fn run(
         settings: config.stream_settings(),
         poll_interval: config.poll_interval,
         max_in_flight: config.max_in_flight,
+        retention: config.retention(),
         pool,
         wake,
     };
@@ -88,6 +93,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = relay.lead(&lease, &shutdown) => {}
             () = lease.keep(&relay.pool) => {}
+            never = relay.keep_house() => match never {},
             never = wake::listen(&relay.pool, &relay.wake) => match never {},
         }
         if shutdown.is_cancelled() {
@@ -137,7 +143,7 @@ impl Relay {
                         continue;
                     }
                     if let Err(error) =
-                        parked::park(&self.pool, lease, id, &reason, *attempts).await
+                        parking::park(&self.pool, lease, id, &reason, *attempts).await
                     {
                         tracing::warn!(%error, outbox_id = id, "the event was not parked");
                         continue;
@@ -208,6 +214,16 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Looks after the partitions of the outbox.
+    async fn keep_house(&self) -> Infallible {
+        loop {
+            if let Err(error) = outbox::maintain(&self.pool, self.retention).await {
+                tracing::warn!(%error, "the outbox was not maintained; trying again later");
+            }
+            tokio::time::sleep(MAINTENANCE_INTERVAL).await;
+        }
     }
 
     async fn watch_stream(&self) -> Failure {

@@ -42,6 +42,9 @@ create table outbox (
 
 alter sequence outbox_id_seq owned by outbox.id;
 
+-- Named after their bounds; the active relay makes the next ones ahead of need and drops old ones.
+create table outbox_1_1000001 partition of outbox for values from (1) to (1000001);
+
 -- Takes what no other partition is there for, so that a write never fails for want of one.
 create table outbox_overflow partition of outbox default;
 

@@ -1,0 +1,165 @@
+//! What an operator does from the command line.
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use sqlx::PgPool;
+use tokio::time::Instant;
+
+use crate::{
+    config::{OutboxCommand, OutboxConfig, RepublishConfig},
+    database,
+    outbox::{self, Retried},
+};
+
+/// Users republished in one transaction.
+const REPUBLISH_BATCH: u16 = 500;
+/// With more than this in front of the relay, republishing waits: live events go first.
+const MAX_LAG: i64 = 10_000;
+const LAG_POLL: Duration = Duration::from_millis(100);
+
+/// Lists, shows, retries and discards.
+///
+/// # Errors
+/// If Postgres can't be reached, or there is no such event.
+pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
+    let pool = database::pool(&config.database.database_url, 1)?;
+    match config.command {
+        OutboxCommand::List { limit } => list(&pool, limit).await,
+        OutboxCommand::Show { id } => show(&pool, id).await,
+        OutboxCommand::Retry { id } => retry(&pool, id).await,
+        OutboxCommand::Discard { id, yes } => discard(&pool, id, yes).await,
+    }
+}
+
+async fn list(pool: &PgPool, limit: u16) -> anyhow::Result<()> {
+    let (pending, first) = outbox::pending(pool, limit).await?;
+    println!("{pending} pending");
+    for event in first {
+        println!(
+            "  {}  {}  user {}  written {}",
+            event.id, event.r#type, event.user_id, event.created_at
+        );
+    }
+    let parked = outbox::list_parked(pool, limit).await?;
+    println!("{} parked", parked.len());
+    for event in parked {
+        println!(
+            "  {}  {}  user {}  version {}  {} tries: {}",
+            event.id, event.r#type, event.user_id, event.version, event.attempts, event.reason
+        );
+    }
+    Ok(())
+}
+
+/// A parked event outlives its entry in the ledger, so it is looked for first.
+async fn show(pool: &PgPool, id: i64) -> anyhow::Result<()> {
+    if let Some(event) = outbox::find_parked(pool, id).await? {
+        println!("id       {id} ({})", event.event_id);
+        println!("type     {}", event.r#type);
+        println!("user     {}, version {}", event.user_id, event.version);
+        println!("written  {}", event.created_at);
+        println!(
+            "parked   {} after {} tries",
+            event.parked_at, event.attempts
+        );
+        println!("reason   {}", event.reason);
+        println!("payload  {}", event.payload);
+        return Ok(());
+    }
+    let event = outbox::find(pool, id).await?;
+    let event = event.with_context(|| format!("there is no event {id} in the outbox"))?;
+    println!("id       {id} ({})", event.event_id);
+    println!("type     {}", event.r#type);
+    println!("user     {}", event.user_id);
+    println!("written  {}", event.created_at);
+    println!("payload  {}", event.payload);
+    Ok(())
+}
+
+async fn retry(pool: &PgPool, id: i64) -> anyhow::Result<()> {
+    match outbox::retry(pool, id).await? {
+        Retried::Requeued => println!("event {id} is in the outbox again"),
+        Retried::Superseded => println!(
+            "event {id} is parked no longer: its user has changed since, and that was published"
+        ),
+        Retried::NotParked => bail!("there is no parked event {id}"),
+    }
+    Ok(())
+}
+
+async fn discard(pool: &PgPool, id: i64, yes: bool) -> anyhow::Result<()> {
+    if !yes
+        && !confirm(&format!(
+            "Forget parked event {id}? Readers will never see it. [y/N] "
+        ))?
+    {
+        bail!("nothing was discarded");
+    }
+    if !outbox::discard(pool, id).await? {
+        bail!("there is no parked event {id}");
+    }
+    println!("event {id} is discarded");
+    Ok(())
+}
+
+fn confirm(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        bail!("this asks first; without a terminal, say --yes");
+    }
+    print!("{question}");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Puts the present state of every user into the outbox again, at a bounded rate and no faster
+/// than the relay takes it. Safe while the service is writing.
+///
+/// # Errors
+/// If Postgres can't be reached; the error says from where to go on.
+pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
+    let pool = database::pool(&config.database.database_url, 1)?;
+    let mut after = config.from.since.unwrap_or(0);
+    let progress = progress_bar(outbox::users_after(&pool, after).await?);
+    let mut done = 0;
+    loop {
+        let started = Instant::now();
+        let batch = next_batch(&pool, after)
+            .await
+            .with_context(|| format!("go on with `republish --since {after}`"))?;
+        let Some(batch) = batch else {
+            break;
+        };
+        after = batch.last_user_id;
+        done += batch.users;
+        progress.inc(batch.users.try_into()?);
+        let seconds = batch.users as f64 / f64::from(config.rate);
+        tokio::time::sleep_until(started + Duration::from_secs_f64(seconds)).await;
+    }
+    progress.finish();
+    println!("{done} users are in the outbox again");
+    Ok(())
+}
+
+async fn next_batch(pool: &PgPool, after: i64) -> sqlx::Result<Option<outbox::Republished>> {
+    while outbox::lag(pool).await? > MAX_LAG {
+        tokio::time::sleep(LAG_POLL).await;
+    }
+    outbox::republish(pool, after, REPUBLISH_BATCH).await
+}
+
+/// Seen on a terminal only.
+fn progress_bar(users: u64) -> ProgressBar {
+    let style = "{bar:40} {human_pos}/{human_len} users, {per_sec}, {eta} left";
+    let progress = ProgressBar::new(users);
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        progress.set_style(style);
+    }
+    progress
+}

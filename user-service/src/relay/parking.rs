@@ -1,0 +1,27 @@
+//! Setting an event aside that `JetStream` refuses for what it is.
+
+use sqlx::PgPool;
+
+use super::{
+    cursor::{self, CursorError},
+    lease::Lease,
+};
+use crate::outbox;
+
+/// Parks the event with its reason and moves the cursor past it, in one transaction: it holds up
+/// no other event from here on.
+pub(super) async fn park(
+    pool: &PgPool,
+    lease: &Lease,
+    id: i64,
+    reason: &str,
+    attempts: i32,
+) -> Result<(), CursorError> {
+    let mut transaction = pool.begin().await?;
+    let mut cursor = cursor::load(&mut *transaction).await?;
+    cursor.position.pass(id);
+    cursor::save(&mut *transaction, lease, &cursor).await?;
+    outbox::park(&mut *transaction, id, reason, attempts).await?;
+    transaction.commit().await?;
+    Ok(())
+}
