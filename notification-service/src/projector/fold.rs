@@ -84,3 +84,115 @@ impl<M> Fold<M> {
 fn same_user<M>(a: &Delivered<M>, b: &Delivered<M>) -> bool {
     a.event.state().id == b.event.state().id
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::DateTime;
+    use proptest::prelude::*;
+    use shared_events::{UserEvent, UserState};
+
+    use super::{Delivered, Fold};
+    use crate::projection::{Outcome, Refusal};
+
+    type Key = (i64, i64);
+
+    fn event((id, version): Key) -> UserEvent {
+        let state = UserState {
+            id,
+            name: String::new(),
+            email: String::new(),
+            updated_at: DateTime::UNIX_EPOCH,
+            version,
+        };
+        match version {
+            1 => UserEvent::UserCreated(state),
+            7 => UserEvent::UserDeleted(state),
+            _ => UserEvent::UserUpdated(state),
+        }
+    }
+
+    fn key(event: &UserEvent) -> Key {
+        (event.state().id, event.state().version)
+    }
+
+    /// A store that refuses some events for ever and meets other writers now and then.
+    struct Model<'a> {
+        copy: BTreeMap<i64, i64>,
+        contended: &'a mut dyn Iterator<Item = bool>,
+    }
+
+    fn is_refused((id, version): Key) -> bool {
+        (id + version) % 5 == 0
+    }
+
+    impl Model<'_> {
+        fn apply(&mut self, event: &UserEvent) -> Outcome {
+            let (id, version) = key(event);
+            if self.contended.next() == Some(true) {
+                return Outcome::Contended;
+            }
+            if is_refused((id, version)) {
+                return Outcome::Refused(Refusal::TooLarge { bytes: 0 });
+            }
+            let stored = self.copy.entry(id).or_insert(version);
+            *stored = version.max(*stored);
+            Outcome::Applied
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_batches_end_with_the_highest_version_and_settle_each_message_once(
+            events in prop::collection::vec((1..4_i64, 1..8_i64), 0..60),
+            batch_size in 1..20_usize,
+            contended in prop::collection::vec(any::<bool>(), 0..40),
+        ) {
+            let mut model = Model { copy: BTreeMap::new(), contended: &mut contended.into_iter() };
+            let (mut applied, mut refused) = (Vec::new(), Vec::new());
+            for batch in events.chunks(batch_size) {
+                let delivered = batch.iter().map(|key| Delivered { event: event(*key), message: *key });
+                let mut fold = Fold::new(delivered.collect());
+                while !fold.is_empty() {
+                    let newest = fold.newest();
+                    prop_assert!(newest.is_sorted_by(|a, b| a.state().id < b.state().id));
+                    let outcomes = newest.into_iter().map(|event| model.apply(event)).collect();
+                    let decided = fold.decide(outcomes);
+                    applied.extend(decided.applied);
+                    refused.extend(decided.refused.into_iter().map(|(message, _)| message));
+                }
+            }
+
+            let mut expected = BTreeMap::new();
+            for (id, version) in events.iter().copied().filter(|key| !is_refused(*key)) {
+                let highest = expected.entry(id).or_insert(version);
+                *highest = version.max(*highest);
+            }
+            prop_assert_eq!(model.copy, expected);
+            prop_assert!(refused.iter().all(|key| is_refused(*key)));
+            let mut settled = [applied, refused].concat();
+            let mut events = events;
+            settled.sort_unstable();
+            events.sort_unstable();
+            prop_assert_eq!(settled, events);
+        }
+    }
+
+    #[test]
+    fn what_mongodb_did_not_take_now_is_deferred_with_its_older_versions() {
+        let delivered = [(1, 1), (1, 2), (2, 1)].map(|key| Delivered {
+            event: event(key),
+            message: key,
+        });
+        let mut fold = Fold::new(delivered.into());
+        let deferred = Outcome::Deferred {
+            code: 11602,
+            message: "interrupted".to_owned(),
+        };
+        let decided = fold.decide(vec![deferred, Outcome::Applied]);
+        assert_eq!(decided.deferred, [(1, 1), (1, 2)]);
+        assert_eq!(decided.applied, [(2, 1)]);
+        assert!(fold.is_empty());
+    }
+}

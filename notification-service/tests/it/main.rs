@@ -1,0 +1,8 @@
+//! The service against real servers, which `TEST_NATS_URL` and `TEST_MONGODB_URI` name.
+
+mod dead_letters;
+mod events;
+mod projection;
+mod reading;
+mod recovery;
+mod support;

@@ -1,0 +1,158 @@
+//! Whatever the order, the copy ends the same.
+
+use mongodb::bson::doc;
+use shared_events::UserEvent;
+
+use crate::{
+    events::{created, deleted, named, state, time_of, updated},
+    support::Scene,
+};
+
+#[tokio::test]
+async fn the_same_event_ten_times_is_one_document() {
+    let scene = Scene::new().await;
+    let service = scene.serve().await;
+
+    scene.publish(&created(1)).await;
+    scene.settled().await;
+    let once = scene.document(1).await.expect("the user");
+    for _ in 0..9 {
+        scene.publish(&created(1)).await;
+    }
+    scene.settled().await;
+
+    let UserEvent::UserCreated(ada) = created(1) else {
+        unreachable!("it is created")
+    };
+    let time = mongodb::bson::DateTime::from_millis(ada.updated_at.timestamp_millis());
+    let expected = doc! {
+        "_id": 1_i64, "user_id": 1_i64, "name": ada.name, "email": ada.email,
+        "updated_at": time, "version": 1_i64,
+    };
+    assert_eq!(once, expected);
+    assert_eq!(scene.document(1).await, Some(expected));
+    service.stop().await;
+    scene.clear().await;
+}
+
+#[tokio::test]
+async fn every_order_of_a_users_events_ends_in_the_same_tombstone() {
+    let scene = Scene::new().await;
+    let service = scene.serve().await;
+    let orders = permutations(vec![0, 1, 2, 3]);
+    let life = |id| [created(id), updated(id, 2), updated(id, 3), deleted(id, 4)];
+
+    // Users 1 to 24: each event in a batch of its own, so that the guard in MongoDB decides.
+    for step in 0..4 {
+        let events: Vec<_> = (1..)
+            .zip(&orders)
+            .map(|(id, order)| life(id)[order[step]].clone())
+            .collect();
+        scene.publish_all(&events).await;
+        scene.settled().await;
+    }
+    // Users 25 to 48: all events at once, so that the fold decides.
+    let events: Vec<_> = (25..)
+        .zip(&orders)
+        .flat_map(|(id, order)| order.iter().map(move |step| life(id)[*step].clone()))
+        .collect();
+    scene.publish_all(&events).await;
+    scene.settled().await;
+
+    let deleted_at = mongodb::bson::DateTime::from_millis(time_of(4).timestamp_millis());
+    for id in 1..=48_i64 {
+        let tombstone =
+            doc! { "_id": id, "user_id": id, "version": 4_i64, "deleted_at": deleted_at };
+        assert_eq!(scene.document(id).await, Some(tombstone));
+    }
+    service.stop().await;
+    scene.clear().await;
+}
+
+#[tokio::test]
+async fn a_late_update_does_not_bring_a_deleted_user_back() {
+    let scene = Scene::new().await;
+    let service = scene.serve().await;
+
+    scene.publish_all(&[created(1), deleted(1, 3)]).await;
+    scene.settled().await;
+    scene.publish(&updated(1, 2)).await;
+    scene.settled().await;
+
+    assert_eq!(service.get("/notifications/user/1").await.status(), 404);
+    let listed = service.get("/notifications").await.text().await;
+    assert_eq!(listed.expect("a body"), "[]");
+    service.stop().await;
+    scene.clear().await;
+}
+
+#[tokio::test]
+async fn a_name_that_looks_like_an_expression_stays_a_name() {
+    let scene = Scene::new().await;
+    let service = scene.serve().await;
+    let names = [
+        "$email",
+        "$$ROOT",
+        "a.b.$[]",
+        "{\"$set\": 1}",
+        "",
+        "☃\u{0}\n",
+    ];
+
+    let events: Vec<_> = (1..)
+        .zip(names)
+        .flat_map(|(id, name)| [named(id, 1, "before"), named(id, 2, name)])
+        .collect();
+    scene.publish_all(&events).await;
+    scene.settled().await;
+
+    for (id, name) in (1..).zip(names) {
+        let body = service.get(&format!("/notifications/user/{id}")).await;
+        let user: serde_json::Value = body.json().await.expect("JSON");
+        let expected = state(id, 2);
+        assert_eq!(
+            user,
+            serde_json::json!({
+                "user_id": id, "name": name, "email": expected.email,
+                "updated_at": expected.updated_at, "version": 2,
+            })
+        );
+    }
+    service.stop().await;
+    scene.clear().await;
+}
+
+#[tokio::test]
+async fn services_that_share_the_consumer_share_the_work() {
+    let scene = Scene::new().await;
+    let (one, two) = (scene.serve().await, scene.serve().await);
+
+    let events: Vec<_> = (1..=20)
+        .flat_map(|version| (1..=200).map(move |id| updated(id, version)))
+        .collect();
+    scene.publish_all(&events).await;
+    scene.settled().await;
+
+    assert_eq!(scene.count(doc! { "version": { "$ne": 20 } }).await, 0);
+    assert_eq!(scene.count(doc! {}).await, 200);
+    assert_eq!(scene.dead_letters().await.cached_info().state.messages, 0);
+    one.stop().await;
+    two.stop().await;
+    scene.clear().await;
+}
+
+fn permutations(items: Vec<usize>) -> Vec<Vec<usize>> {
+    if items.is_empty() {
+        return vec![Vec::new()];
+    }
+    let heads = 0..items.len();
+    heads
+        .flat_map(|head| {
+            let mut rest = items.clone();
+            let head = rest.remove(head);
+            permutations(rest)
+                .into_iter()
+                .map(move |tail| [vec![head], tail].concat())
+        })
+        .collect()
+}
