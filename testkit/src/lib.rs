@@ -1,1 +1,63 @@
+//! What tests need of the world around a service: real servers, a way to break them, and a way
+//! to wait for what is to come. Knows no service.
+//!
+//! The shared servers come by environment (`TEST_DATABASE_URL`, `TEST_NATS_URL`,
+//! `TEST_MONGODB_URI`), set by `scripts/test` and thrown away with all that is in them. A test
+//! that stops a server starts one of its own.
 
+pub mod mongodb;
+pub mod nats;
+pub mod postgres;
+mod process;
+mod proxy;
+
+use std::{
+    env,
+    net::{Ipv4Addr, TcpListener},
+    time::{Duration, Instant},
+};
+
+pub use process::{Process, Service};
+pub use proxy::Proxy;
+
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Far above what anything takes, so that only what never comes fails.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// If there is none within a minute; the message says what was awaited.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = probe().await {
+            return answer;
+        }
+        assert!(started.elapsed() < DEADLINE, "still waiting for {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// A name that no other test has, made of letters, digits and `_`.
+#[must_use]
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}_{}", uuid::Uuid::now_v7().simple())
+}
+
+/// A variable that `scripts/test` sets.
+fn required(variable: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run scripts/test"))
+}
+
+/// A port that nobody has. It is below the range that outgoing connections are given theirs from,
+/// so it stays free while its server is down.
+fn free_port() -> u16 {
+    loop {
+        let [low, high, ..] = *uuid::Uuid::new_v4().as_bytes();
+        let port = 20_000 + u16::from_le_bytes([low, high]) % 12_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}

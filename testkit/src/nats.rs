@@ -1,0 +1,106 @@
+//! NATS with `JetStream`.
+
+use async_nats::Client;
+use tempfile::TempDir;
+
+use crate::{Process, eventually, free_port, required};
+
+/// The shared server's URL.
+#[must_use]
+pub fn shared_url() -> String {
+    required("TEST_NATS_URL")
+}
+
+/// A server of the test's own, to be stopped, killed, frozen and started again with what it has.
+#[derive(Debug)]
+pub struct Server {
+    port: u16,
+    store: TempDir,
+    arguments: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Server {
+    /// # Panics
+    /// If it does not answer within a minute.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further arguments, such as the path of a configuration file.
+    ///
+    /// # Panics
+    /// If it does not answer within a minute.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let mut server = Self {
+            port: free_port(),
+            store: tempfile::tempdir().expect("a temporary directory"),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            process: None,
+        };
+        server.restart().await;
+        server
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it keeps its streams.
+    #[must_use]
+    pub fn store(&self) -> &std::path::Path {
+        self.store.path()
+    }
+
+    /// # Panics
+    /// If it is down.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the server runs")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// In good order: all is on disk afterwards.
+    ///
+    /// # Panics
+    /// If it does not end within a minute.
+    pub async fn stop(&mut self) {
+        self.process().stop().await;
+        self.process = None;
+    }
+
+    /// Starts it on the same port with the same store, after [`Server::stop`] or [`Server::kill`].
+    ///
+    /// # Panics
+    /// If it does not answer within a minute.
+    pub async fn restart(&mut self) {
+        let port = self.port.to_string();
+        let store = self.store.path().to_str().expect("a path in UTF-8");
+        let mut arguments = vec!["-js", "-sd", store, "-a", "127.0.0.1", "-p", &port];
+        arguments.extend(self.arguments.iter().map(String::as_str));
+        let program = required("NATS_SERVER_BIN");
+        self.process = Some(Process::spawn(&program, &arguments, &[]));
+        self.client().await;
+    }
+
+    /// Connects, waiting for the server.
+    ///
+    /// # Panics
+    /// If it does not answer within a minute.
+    pub async fn client(&self) -> Client {
+        eventually("an answer from NATS", async || {
+            async_nats::connect(self.url()).await.ok()
+        })
+        .await
+    }
+}

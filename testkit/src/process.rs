@@ -1,0 +1,180 @@
+//! Child processes that a test starts, freezes, stops and kills.
+
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::eventually;
+
+/// A child that does not outlive its test. What it printed is shown if the test fails.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    output: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// # Panics
+    /// If the program can't be started.
+    #[must_use]
+    pub fn spawn(program: &str, arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        // Should the test be killed, the kernel kills its children.
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", program])
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program} was not started: {error}"));
+        let output = Arc::default();
+        collect(child.stdout.take().expect("a pipe"), &output);
+        collect(child.stderr.take().expect("a pipe"), &output);
+        Self {
+            name: program.to_owned(),
+            child,
+            output,
+        }
+    }
+
+    /// The lines printed so far.
+    ///
+    /// # Panics
+    /// If a reader of the output panicked.
+    #[must_use]
+    pub fn output(&self) -> Vec<String> {
+        self.output.lock().expect("no reader panics").clone()
+    }
+
+    /// Stops it in its tracks: it holds all it has, and does nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// SIGKILL: no time for last words.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+    }
+
+    pub fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// SIGTERM, then waits for the end.
+    ///
+    /// # Panics
+    /// If it does not end within a minute.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.terminate();
+        self.ended().await
+    }
+
+    /// # Panics
+    /// If it does not end within a minute.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        eventually(&what, async || self.child.try_wait().expect("it is ours")).await
+    }
+
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is ours").is_none()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("it is ours");
+    }
+
+    fn wait(&mut self) {
+        self.child.wait().expect("it is ours");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.kill();
+        }
+        if thread::panicking() {
+            println!("--- what {} printed:", self.name);
+            for line in self.output() {
+                println!("{line}");
+            }
+        }
+    }
+}
+
+fn collect(pipe: impl std::io::Read + Send + 'static, output: &Arc<Mutex<Vec<String>>>) {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            output.lock().expect("no reader panics").push(line);
+        }
+    });
+}
+
+/// One of the workspace's binaries, started.
+#[derive(Debug)]
+pub struct Service {
+    pub process: Process,
+}
+
+impl Service {
+    /// Starts `binary` from where cargo built it, on a port of its own.
+    ///
+    /// # Panics
+    /// If it was not built.
+    #[must_use]
+    pub fn start(binary: &str, arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        let path = built(binary);
+        assert!(path.exists(), "first: cargo build --workspace --bins");
+        let path = path.to_str().expect("a path in UTF-8");
+        let any_port = [("LISTEN_ADDR", "127.0.0.1:0".to_owned())];
+        let environment = [&any_port[..], environment].concat();
+        Self {
+            process: Process::spawn(path, arguments, &environment),
+        }
+    }
+
+    /// `http://host:port`, once it listens.
+    pub async fn url(&self) -> String {
+        let address = eventually("a line that says where it listens", async || {
+            self.process.output().iter().find_map(|line| address(line))
+        });
+        format!("http://{}", address.await)
+    }
+}
+
+fn address(line: &str) -> Option<SocketAddr> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    if line["message"] != "listening" {
+        return None;
+    }
+    line["address"].as_str()?.parse().ok()
+}
+
+/// `target/<profile>/<binary>`; the test itself is in `target/<profile>/deps`.
+fn built(binary: &str) -> PathBuf {
+    let test = env::current_exe().expect("a test has a path");
+    let deps = test.parent().expect("a directory");
+    deps.parent().expect("the profile's directory").join(binary)
+}
