@@ -5,25 +5,28 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context;
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    body::Body,
     http::{HeaderName, Request, StatusCode},
     middleware,
     response::{IntoResponse, Response},
     serve::ListenerExt,
 };
+use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
     timeout::TimeoutLayer,
-    trace::{DefaultOnResponse, TraceLayer},
+    trace::{DefaultOnFailure, DefaultOnResponse, TraceLayer},
 };
 
 use crate::problem::{self, Problem};
 
-/// The largest request body that is read: far above what a user needs, far below what hurts.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The largest body of a request for one thing: far above what a user needs, far below what hurts.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How much of a body that is too large is read to the end.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// How long a request may take, its body included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -72,15 +75,45 @@ pub async fn serve(
     }
 }
 
-/// From the inside out: body limit, deadline, panics, our error shape, log span, request id.
+/// Reads a request's body of at most `limit` bytes.
+///
+/// What is beyond the limit is read as well, within reason, and thrown away: a client that is
+/// still sending would else see its connection break instead of the answer.
+///
+/// # Errors
+/// 413 if it is larger, 400 if it ends early.
+pub async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+    let mut kept = Vec::new();
+    let mut length = 0;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST).detail("the body could not be read whole")
+        })?;
+        length += chunk.len();
+        if length <= limit {
+            kept.extend_from_slice(&chunk);
+        } else if length > MAX_DISCARDED_BYTES {
+            break;
+        }
+    }
+    if length > limit {
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE)
+            .detail(format!("the body must have at most {limit} bytes")));
+    }
+    Ok(kept)
+}
+
+/// From the inside out: deadline, panics, our error shape, log span, request id.
 fn with_layers(routes: Router) -> Router {
     let log_requests = TraceLayer::new_for_http()
         .make_span_with(request_span)
-        .on_response(DefaultOnResponse::new().level(tracing::Level::DEBUG));
+        .on_response(DefaultOnResponse::new().level(tracing::Level::DEBUG))
+        // Whoever answers with a failure logs its cause.
+        .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
     let deadline =
         TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE);
     routes
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(deadline)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::map_response(problem::from_plain_error))

@@ -54,6 +54,8 @@ impl Tasks {
         };
 
         let outcome = tokio::select! {
+            // In this order: a task that ends because it was told to has not ended early.
+            biased;
             signal = stop_signal() => {
                 tracing::info!(signal, "shutting down");
                 Ok(())
@@ -148,6 +150,17 @@ mod tests {
         tasks.shutdown().cancel();
         let error = tasks.run(Duration::ZERO).await.expect_err("it hung");
         assert!(error.to_string().starts_with("not drained"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_quick_to_stop_has_not_ended_early() {
+        for _ in 0..50 {
+            let mut tasks = Tasks::new();
+            tasks.spawn("quick", async { Ok(()) });
+            tokio::task::yield_now().await;
+            tasks.shutdown().cancel();
+            tasks.run(DRAIN).await.expect("an orderly stop");
+        }
     }
 
     #[tokio::test]

@@ -199,7 +199,7 @@ impl Relay {
         steps: mpsc::Sender<Vec<reader::Step>>,
         shutdown: &CancellationToken,
     ) -> Result<(), Failure> {
-        while !shutdown.is_cancelled() {
+        while !shutdown.is_cancelled() && !steps.is_closed() {
             let found = reader.next().await?;
             if !found.steps.is_empty() && steps.send(found.steps).await.is_err() {
                 return Ok(());

@@ -1,14 +1,15 @@
 //! From the body of a request to what a user is to be.
 
 use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request, rejection::BytesRejection},
+    extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
-    response::IntoResponse,
 };
 use serde::Deserialize;
 use serde_json::Value;
-use service_runtime::problem::{FieldError, Problem};
+use service_runtime::{
+    http::{self, MAX_BODY_BYTES},
+    problem::{FieldError, Problem},
+};
 
 use super::{email::Email, name::Name};
 
@@ -29,14 +30,12 @@ struct Fields {
 impl<S: Send + Sync> FromRequest<S> for Draft {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
                 .detail("send the body as content-type: application/json"));
         }
-        let body = Bytes::from_request(request, state)
-            .await
-            .map_err(unreadable)?;
+        let body = http::read_body(request.into_body(), MAX_BODY_BYTES).await?;
         Self::parse(&body)
     }
 }
@@ -77,11 +76,6 @@ fn invalid(errors: Vec<FieldError>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
         .detail("the body is not a valid user")
         .errors(errors)
-}
-
-fn unreadable(rejection: BytesRejection) -> Problem {
-    let response = rejection.into_response();
-    Problem::new(response.status()).detail("the body could not be read whole")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -146,7 +146,7 @@ async fn write_badly(pool: PgPool, users: Vec<i64>, writer: usize) {
             tokio::task::yield_now().await;
             writing.pause().await;
         }
-        if (writer + round) % 5 == 0 {
+        if (writer + round).is_multiple_of(5) {
             writing.transaction.rollback().await.expect("a rollback");
         } else {
             writing.commit().await;

@@ -1,0 +1,190 @@
+use reqwest::{StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::support::{World, user};
+
+#[tokio::test]
+async fn a_user_is_created_read_changed_and_deleted() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+
+    let created = api
+        .post(&json!({"name": " Ada ", "email": "Ada@example.com"}))
+        .await;
+    assert_eq!(created.status(), StatusCode::CREATED);
+    let location = created.headers()[header::LOCATION]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    let created: Value = created.json().await.expect("a user");
+    assert_eq!(created["name"], "Ada");
+    assert_eq!(created["email"], "Ada@example.com");
+    assert_eq!(created["version"], 1);
+    assert_eq!(location, format!("/users/{}", created["id"]));
+
+    let found: Value = api.get(&location).await.json().await.expect("a user");
+    assert_eq!(found, created);
+
+    let id = created["id"].as_i64().expect("an id");
+    let changed = api
+        .put(id, &json!({"name": "Ada L.", "email": "ada@example.com"}))
+        .await;
+    assert_eq!(changed.status(), StatusCode::OK);
+    let changed: Value = changed.json().await.expect("a user");
+    assert_eq!(changed["version"], 2);
+
+    assert_eq!(api.delete(id).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(api.delete(id).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(api.get(&location).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_put_that_changes_nothing_writes_nothing() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let body = user("Ada");
+    let created: Value = api.post(&body).await.json().await.expect("a user");
+    let id = created["id"].as_i64().expect("an id");
+    let unchanged: Value = api.put(id, &body).await.json().await.expect("a user");
+    assert_eq!(unchanged, created);
+    assert_eq!(events(&world).await, 1);
+}
+
+#[tokio::test]
+async fn a_taken_address_is_a_conflict_and_leaves_neither_row_nor_event() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let first = json!({"name": "Ada", "email": "ada@example.com"});
+    assert_eq!(api.post(&first).await.status(), StatusCode::CREATED);
+    let conflict = api
+        .post(&json!({"name": "Eve", "email": "ADA@example.com"}))
+        .await;
+    assert_problem(conflict, StatusCode::CONFLICT, "/email").await;
+
+    let id = api.create().await;
+    let conflict = api.put(id, &first).await;
+    assert_problem(conflict, StatusCode::CONFLICT, "/email").await;
+    assert_eq!(events(&world).await, 2);
+    let users: Vec<Value> = api.get("/users").await.json().await.expect("users");
+    assert_eq!(users.len(), 2);
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_problem_that_names_the_field() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let long = "é".repeat(256);
+    for (body, pointer) in [
+        (json!({"email": "a@b.c"}), "/name"),
+        (json!({"name": " ", "email": "a@b.c"}), "/name"),
+        (json!({"name": "a\u{0}", "email": "a@b.c"}), "/name"),
+        (json!({"name": long, "email": "a@b.c"}), "/name"),
+        (json!({"name": "a", "email": "nobody"}), "/email"),
+        (json!({"name": "a", "email": 7}), "/email"),
+        (json!([]), ""),
+    ] {
+        assert_problem(
+            api.post(&body).await,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            pointer,
+        )
+        .await;
+    }
+    for path in [
+        "/users/0",
+        "/users/-1",
+        "/users/ada",
+        "/users/9223372036854775808",
+    ] {
+        assert_problem(api.get(path).await, StatusCode::BAD_REQUEST, "id").await;
+    }
+    let bad_page = api.get("/users?limit=0").await;
+    assert_problem(bad_page, StatusCode::BAD_REQUEST, "limit").await;
+    assert_eq!(events(&world).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_not_json_not_there_or_not_allowed_is_a_problem_too() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let send = async |content_type: &str, body: String| {
+        let request = api
+            .client()
+            .post(api.to("/users"))
+            .header(header::CONTENT_TYPE, content_type);
+        request.body(body).send().await.expect("an answer")
+    };
+    let json = "application/json";
+    assert_problem(send(json, "{".into()).await, StatusCode::BAD_REQUEST, "").await;
+    assert_problem(
+        send("text/plain", "{}".into()).await,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "",
+    )
+    .await;
+    let huge = format!("\"{}\"", "a".repeat(5_000_000));
+    assert_problem(send(json, huge).await, StatusCode::PAYLOAD_TOO_LARGE, "").await;
+    assert_problem(api.get("/nowhere").await, StatusCode::NOT_FOUND, "").await;
+    let patch = api
+        .client()
+        .patch(api.to("/users/1"))
+        .send()
+        .await
+        .expect("an answer");
+    assert!(
+        patch.headers()[header::ALLOW]
+            .to_str()
+            .expect("text")
+            .contains("PUT")
+    );
+    assert_problem(patch, StatusCode::METHOD_NOT_ALLOWED, "").await;
+}
+
+#[tokio::test]
+async fn pages_lead_to_each_other_and_an_empty_list_is_an_empty_array() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    assert_eq!(api.get("/users").await.text().await.expect("text"), "[]");
+    let mut created = Vec::new();
+    for _ in 0..5 {
+        created.push(api.create().await);
+    }
+    let mut found = Vec::new();
+    let mut next = Some("/users?limit=2".to_owned());
+    while let Some(path) = next {
+        let page = api.get(&path).await;
+        let link = page
+            .headers()
+            .get(header::LINK)
+            .map(|link| link.to_str().expect("text"));
+        next = link.map(|link| {
+            let target = link.strip_prefix('<').and_then(|link| link.split_once('>'));
+            target.expect("a target").0.to_owned()
+        });
+        let users: Vec<Value> = page.json().await.expect("users");
+        found.extend(users.iter().filter_map(|user| user["id"].as_i64()));
+    }
+    assert_eq!(found, created);
+}
+
+async fn assert_problem(response: reqwest::Response, status: StatusCode, place: &str) {
+    assert_eq!(response.status(), status);
+    assert_eq!(
+        response.headers()[header::CONTENT_TYPE],
+        "application/problem+json"
+    );
+    let problem: Value = response.json().await.expect("a problem");
+    assert_eq!(problem["status"], status.as_u16());
+    if !place.is_empty() {
+        let error = &problem["errors"][0];
+        let named = [&error["pointer"], &error["parameter"]];
+        assert!(named.contains(&&json!(place)), "{problem}");
+    }
+}
+
+async fn events(world: &World) -> i64 {
+    sqlx::query_scalar("select count(*) from outbox")
+        .fetch_one(&world.database.pool)
+        .await
+        .expect("a count")
+}

@@ -1,0 +1,8 @@
+//! The user service over its real binary, on real servers.
+
+mod api;
+mod operator;
+mod relay;
+mod retention;
+mod stream_loss;
+mod support;

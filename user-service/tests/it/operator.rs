@@ -1,0 +1,84 @@
+use reqwest::StatusCode;
+
+use crate::support::{World, assert_in_order};
+
+#[tokio::test]
+async fn a_parked_event_is_shown_retried_and_discarded() {
+    let world = World::new().await;
+    let api = world.serve(&[]).await;
+    let users = [api.create().await, api.create().await, api.create().await];
+    world.published(3).await;
+    world.drained().await;
+    park_all(&world).await;
+
+    let (shown, output) = world.run(&["outbox", "show", "1"]).await;
+    assert!(shown && output.contains("reason   too large"), "{output}");
+
+    let (retried, output) = world.run(&["outbox", "retry", "1"]).await;
+    assert!(retried, "{output}");
+    let events = world.published(4).await;
+    assert_eq!(events[3].event, events[0].event);
+
+    api.rename(users[1], "Ada L.").await;
+    let (retried, output) = world.run(&["outbox", "retry", "2"]).await;
+    assert!(retried && output.contains("changed since"), "{output}");
+
+    let (discarded, output) = world.run(&["outbox", "discard", "3"]).await;
+    assert!(!discarded && output.contains("--yes"), "{output}");
+    let (discarded, _) = world.run(&["outbox", "discard", "3", "--yes"]).await;
+    assert!(discarded);
+    let (discarded, _) = world.run(&["outbox", "discard", "3", "--yes"]).await;
+    assert!(!discarded, "it is gone");
+
+    world.drained().await;
+    assert_in_order(&world.published(5).await);
+}
+
+#[tokio::test]
+async fn republish_brings_the_present_state_of_every_user_while_writes_go_on() {
+    let world = World::new().await;
+    let api = world.serve(&[]).await;
+    let mut users = Vec::new();
+    for _ in 0..50 {
+        users.push(api.create().await);
+    }
+    let deleted = users.remove(10);
+    assert_eq!(api.delete(deleted).await.status(), StatusCode::NO_CONTENT);
+    world.published(51).await;
+
+    let writing = async {
+        for round in 0..40_usize {
+            api.rename(users[round % users.len()], &format!("Ada {round}"))
+                .await;
+        }
+    };
+    let ((republished, output), ()) = tokio::join!(world.run(&["republish", "--all"]), writing);
+    assert!(republished && output.contains("49 users"), "{output}");
+    let events = world.published(51 + 40 + 49).await;
+    assert_in_order(&events);
+
+    let (_, output) = world
+        .run(&["republish", "--since", &users[46].to_string()])
+        .await;
+    assert!(output.contains("2 users"), "{output}");
+    world.drained().await;
+    let events = world.published(51 + 40 + 49 + 2).await;
+    assert_in_order(&events);
+    let last = events.last().expect("an event").event.state();
+    assert_eq!(last.id, users[48]);
+}
+
+/// As the relay would, had `JetStream` refused them.
+async fn park_all(world: &World) {
+    sqlx::query(
+        r"
+        insert into outbox_parked (id, event_id, type, user_id, version, payload, created_at,
+                                   reason, attempts)
+        select id, event_id, type, user_id, version, payload, created_at, 'too large', 3
+        from outbox
+        ",
+    )
+    .execute(&world.database.pool)
+    .await
+    .expect("parked events");
+}

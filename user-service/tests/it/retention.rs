@@ -1,0 +1,89 @@
+use testkit::eventually;
+
+use crate::support::{World, assert_in_order};
+
+#[tokio::test]
+async fn old_events_go_by_the_partition_once_they_are_published() {
+    let world = World::new().await;
+    let flags = [
+        "--outbox-retention",
+        "1s",
+        "--outbox-partition-events",
+        "100",
+    ];
+    let api = world.serve(&flags).await;
+    let first = first_partition(&world).await;
+    shrink_first_partition(&world).await;
+    let id = api.create().await;
+    for round in 0..450 {
+        api.rename(id, &format!("Ada {round}")).await;
+    }
+    assert_in_order(&world.published(451).await);
+    eventually("old partitions to be dropped", async || {
+        (first_partition(&world).await > first + 300).then_some(())
+    })
+    .await;
+    let overflow: i64 = sqlx::query_scalar("select count(*) from outbox_overflow")
+        .fetch_one(&world.database.pool)
+        .await
+        .expect("a count");
+    assert_eq!(overflow, 0, "partitions are made ahead of need");
+    let left: i64 = sqlx::query_scalar("select count(*) from outbox")
+        .fetch_one(&world.database.pool)
+        .await
+        .expect("a count");
+    assert!(left < 200, "{left} events are left");
+    api.rename(id, "Ada at last").await;
+    world.published(452).await;
+}
+
+#[tokio::test]
+async fn events_that_are_not_published_stay_however_old_they_are() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    shrink_first_partition(&world).await;
+    let id = api.create().await;
+    for round in 0..250 {
+        api.rename(id, &format!("Ada {round}")).await;
+    }
+    let old = "update outbox set created_at = now() - interval '1 year'";
+    sqlx::query(old)
+        .execute(&world.database.pool)
+        .await
+        .expect("old events");
+    let flags = [
+        "--outbox-retention",
+        "1s",
+        "--outbox-partition-events",
+        "100",
+    ];
+    let _relay = world.serve(&flags).await;
+    assert_in_order(&world.published(251).await);
+}
+
+/// The migration makes the first partition for a million events: too many for a test.
+async fn shrink_first_partition(world: &World) {
+    sqlx::raw_sql(
+        r"
+        drop table outbox_1_1000001;
+        create table outbox_1_101 partition of outbox for values from (1) to (101);
+        create table outbox_101_201 partition of outbox for values from (101) to (201);
+        ",
+    )
+    .execute(&world.database.pool)
+    .await
+    .expect("small partitions");
+}
+
+async fn first_partition(world: &World) -> i64 {
+    sqlx::query_scalar(
+        r"
+        select min(split_part(relname::text, '_', 2)::bigint) from pg_inherits
+        join pg_class on pg_class.oid = inhrelid
+        where inhparent = 'outbox'::regclass and relname <> 'outbox_overflow'
+        ",
+    )
+    .fetch_one(&world.database.pool)
+    .await
+    .expect("a partition")
+}

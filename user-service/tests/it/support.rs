@@ -1,0 +1,202 @@
+//! A user service of its own for each test: its own database, stream and port.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::{self, stream::Stream};
+use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
+use shared_events::{Topic, UserEvent, headers};
+use testkit::{Service, eventually, nats, postgres::Database, unique};
+
+pub(crate) struct World {
+    pub(crate) database: Database,
+    pub(crate) nats_url: String,
+    pub(crate) topic: Topic,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with_nats(nats::shared_url()).await
+    }
+
+    pub(crate) async fn with_nats(nats_url: String) -> Self {
+        Self {
+            database: Database::create().await,
+            nats_url,
+            topic: Topic {
+                stream: unique("USERS"),
+                subject: unique("users"),
+            },
+        }
+    }
+
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("DATABASE_URL", self.database.url.clone()),
+            ("NATS_URL", self.nats_url.clone()),
+            ("NATS_STREAM", self.topic.stream.clone()),
+            ("NATS_SUBJECT", self.topic.subject.clone()),
+        ]
+    }
+
+    pub(crate) async fn serve(&self, arguments: &[&str]) -> Api {
+        let arguments = [&["serve"], arguments].concat();
+        let service = Service::start("user-service", &arguments, &self.environment());
+        let api = Api {
+            url: service.url().await,
+            client: Client::new(),
+            service,
+        };
+        eventually("a service that is ready", async || {
+            (api.get("/readyz").await.status() == StatusCode::OK).then_some(())
+        })
+        .await;
+        api
+    }
+
+    /// Runs a command to its end; what it printed.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let mut service = Service::start("user-service", arguments, &self.environment());
+        let status = service.process.ended().await;
+        (status.success(), service.process.output().join("\n"))
+    }
+
+    pub(crate) async fn stream(&self) -> Stream {
+        let client = eventually("an answer from NATS", async || {
+            async_nats::connect(&self.nats_url).await.ok()
+        })
+        .await;
+        let jetstream = jetstream::new(client);
+        eventually("the stream", async || {
+            jetstream.get_stream(&self.topic.stream).await.ok()
+        })
+        .await
+    }
+
+    /// What is on the stream, in its order.
+    pub(crate) async fn events(&self) -> Vec<Published> {
+        let stream = self.stream().await;
+        let state = stream.cached_info().state.clone();
+        let mut events = Vec::new();
+        for sequence in state.first_sequence..=state.last_sequence {
+            let message = stream.get_raw_message(sequence).await.expect("a message");
+            let id = message.headers.get(headers::MESSAGE_ID);
+            events.push(Published {
+                id: id.map(ToString::to_string).unwrap_or_default(),
+                event: UserEvent::parse(&message.payload).expect("an event"),
+            });
+        }
+        events
+    }
+
+    /// Waits until the stream has `count` different events.
+    pub(crate) async fn published(&self, count: usize) -> Vec<Published> {
+        eventually("all events on the stream", async || {
+            let state = self.stream().await.cached_info().state.clone();
+            if state.messages < count as u64 {
+                return None;
+            }
+            let events = self.events().await;
+            let ids: std::collections::BTreeSet<_> = events.iter().map(|it| &it.id).collect();
+            (ids.len() >= count).then_some(events)
+        })
+        .await
+    }
+
+    /// Waits until nothing is left to publish.
+    pub(crate) async fn drained(&self) {
+        eventually("an outbox with nothing pending", async || {
+            let pending: Option<i64> = sqlx::query_scalar("select count(*) from outbox_pending")
+                .fetch_one(&self.database.pool)
+                .await
+                .ok();
+            (pending == Some(0)).then_some(())
+        })
+        .await;
+    }
+}
+
+pub(crate) struct Published {
+    pub(crate) id: String,
+    pub(crate) event: UserEvent,
+}
+
+/// Fails unless each user's events appear on the stream in the order of their versions. What is
+/// on it a second time does not count.
+pub(crate) fn assert_in_order(events: &[Published]) {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut versions = BTreeMap::new();
+    for Published { id, event } in events {
+        if !seen.insert(id) {
+            continue;
+        }
+        let state = event.state();
+        let before = versions.insert(state.id, state.version).unwrap_or(0);
+        assert!(
+            state.version >= before,
+            "version {} of user {} comes after {before}",
+            state.version,
+            state.id
+        );
+    }
+}
+
+pub(crate) struct Api {
+    pub(crate) service: Service,
+    url: String,
+    client: Client,
+}
+
+impl Api {
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        let request = self.client.get(self.to(path));
+        request.send().await.expect("an answer")
+    }
+
+    pub(crate) async fn post(&self, body: &Value) -> Response {
+        let request = self.client.post(self.to("/users")).json(body);
+        request.send().await.expect("an answer")
+    }
+
+    pub(crate) async fn put(&self, id: i64, body: &Value) -> Response {
+        let request = self.client.put(self.to(&format!("/users/{id}"))).json(body);
+        request.send().await.expect("an answer")
+    }
+
+    pub(crate) async fn delete(&self, id: i64) -> Response {
+        let request = self.client.delete(self.to(&format!("/users/{id}")));
+        request.send().await.expect("an answer")
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn to(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// A new user; its id.
+    pub(crate) async fn create(&self) -> i64 {
+        let response = self.post(&user("Ada")).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let user: Value = response.json().await.expect("a user");
+        user["id"].as_i64().expect("an id")
+    }
+
+    pub(crate) async fn rename(&self, id: i64, name: &str) {
+        let email = self
+            .get(&format!("/users/{id}"))
+            .await
+            .json::<Value>()
+            .await;
+        let email = email.expect("a user")["email"].clone();
+        let response = self.put(id, &json!({ "name": name, "email": email })).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
+
+/// A body with an address that nobody has.
+pub(crate) fn user(name: &str) -> Value {
+    json!({ "name": name, "email": format!("{}@example.com", unique("u")) })
+}
