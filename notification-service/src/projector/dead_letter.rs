@@ -14,15 +14,15 @@ use shared_events::{Topic, UnreadableEvent, headers};
 use crate::projection::Refusal;
 
 /// Why it can never be applied.
-pub(super) const REASON: &str = "Dead-Letter-Reason";
+const REASON: &str = "Dead-Letter-Reason";
 /// When it was set aside, RFC 3339.
-pub(super) const TIME: &str = "Dead-Letter-Time";
+const TIME: &str = "Dead-Letter-Time";
 /// The stream that it came from, and its sequence there.
-pub(super) const STREAM: &str = "Dead-Letter-Stream";
-pub(super) const STREAM_SEQUENCE: &str = "Dead-Letter-Stream-Sequence";
+const STREAM: &str = "Dead-Letter-Stream";
+const STREAM_SEQUENCE: &str = "Dead-Letter-Stream-Sequence";
 /// Goes before the original's headers that would instruct the server: a rollup would erase other
 /// dead letters, an expected stream would refuse this one.
-pub(super) const ORIGINAL: &str = "Dead-Letter-Original-";
+const ORIGINAL: &str = "Dead-Letter-Original-";
 const SERVER_PREFIX: &str = "Nats-";
 
 const MAX_REASON_CHARS: usize = 500;

@@ -1,14 +1,21 @@
 //! Messages as they come, in batches.
+//!
+//! `async-nats` has a stream of messages of its own. It can't be told to stop asking for more, so
+//! what is under way when it is dropped would only be delivered again after the ack wait. This one
+//! can, and gives back all that it does not use.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use async_nats::{
-    Client,
+    Client, StatusCode, Subject, Subscriber,
     connection::State,
     jetstream::{
-        AckKind, Message,
-        consumer::{Consumer, pull},
+        self, AckKind, Context, Message,
+        consumer::{
+            Consumer,
+            pull::{BatchConfig, Config},
+        },
     },
 };
 use futures::{FutureExt, StreamExt};
@@ -17,43 +24,42 @@ use tokio::{task, time};
 /// A batch is full with so many messages or so many bytes of them, whatever comes first.
 const MAX_MESSAGES: usize = 1_000;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Asked for ahead, so that the next batch is at hand when one is done.
-const PULL_MESSAGES: usize = 2 * MAX_MESSAGES;
-/// Above the largest message that NATS can be set to take.
-const PULL_BYTES: usize = 80 * 1024 * 1024;
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// Asked for ahead, so that the next batch is at hand when one is done: between one and two of it.
+const AHEAD: usize = 1_000;
+const REQUEST_EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Two heartbeats and a little.
+const MAX_SILENCE: Duration = Duration::from_secs(12);
 const CONNECTION_CHECK: Duration = Duration::from_secs(1);
-/// How long answers may wait for a connection that is gone; they are delivered again anyway.
+/// How long answers may wait for a connection; without one, the messages come again anyway.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What the consumer delivers over one connection to NATS.
 pub(super) struct Deliveries {
     client: Client,
-    messages: pull::Stream,
+    jetstream: Context,
+    consumer: Consumer<Config>,
+    inbox: Subject,
+    arrivals: Subscriber,
+    /// How many messages the server may still send.
+    asked: usize,
     /// Which of the client's connections they come over.
     connection: u64,
-    /// Came after messages that were handed out first.
+    /// What came after messages that were handed out first.
     fault: Option<anyhow::Error>,
 }
 
 impl Deliveries {
-    pub(super) async fn open(
-        client: &Client,
-        consumer: &Consumer<pull::Config>,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn open(client: &Client, consumer: Consumer<Config>) -> anyhow::Result<Self> {
         let connection = connection(client);
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(PULL_MESSAGES)
-            .max_bytes_per_batch(PULL_BYTES)
-            .expires(PULL_EXPIRES)
-            .heartbeat(HEARTBEAT)
-            .messages()
-            .await?;
+        let inbox = Subject::from(client.new_inbox());
         Ok(Self {
             client: client.clone(),
-            messages,
+            jetstream: jetstream::new(client.clone()),
+            consumer,
+            arrivals: client.subscribe(inbox.clone()).await?,
+            inbox,
+            asked: 0,
             connection,
             fault: None,
         })
@@ -88,50 +94,106 @@ impl Deliveries {
     }
 
     async fn first(&mut self) -> anyhow::Result<Message> {
+        let mut heard = time::Instant::now();
         loop {
-            match time::timeout(CONNECTION_CHECK, self.messages.next()).await {
-                Ok(message) => return Ok(message.context("deliveries ended")??),
-                Err(_) if connection(&self.client) != self.connection => bail!("reconnected"),
-                Err(_) => {}
+            ensure!(connection(&self.client) == self.connection, "reconnected");
+            ensure!(heard.elapsed() < MAX_SILENCE, "the consumer is silent");
+            if self.asked <= AHEAD {
+                self.ask().await?;
+            }
+            let Ok(arrival) = time::timeout(CONNECTION_CHECK, self.arrivals.next()).await else {
+                continue;
+            };
+            heard = time::Instant::now();
+            if let Some(message) = self.admit(arrival.context("the client has ended")?)? {
+                return Ok(message);
             }
         }
     }
 
     fn at_hand(&mut self) -> Option<anyhow::Result<Message>> {
-        // Without tokio's own bound, which would feign an empty queue every 128 messages.
-        let next = task::unconstrained(self.messages.next()).now_or_never()??;
-        Some(next.map_err(anyhow::Error::from))
-    }
-
-    /// Lets others have at once what was delivered here ahead.
-    pub(super) async fn close(mut self) {
-        let mut ahead = Vec::new();
-        while let Some(Ok(message)) = self.at_hand() {
-            ahead.push(message);
+        loop {
+            // Without tokio's own bound, which would feign an empty queue every 128 messages.
+            let arrival = task::unconstrained(self.arrivals.next()).now_or_never()??;
+            if let Some(admitted) = self.admit(arrival).transpose() {
+                return Some(admitted);
+            }
         }
-        give_back(&self.client, &ahead).await;
     }
-}
 
-/// Has `messages` delivered again at once, here or elsewhere. Without a connection this is left to
-/// the server, which does so after the ack wait.
-pub(super) async fn give_back(client: &Client, messages: &[Message]) {
-    if client.connection_state() != State::Connected {
-        return;
+    async fn ask(&mut self) -> anyhow::Result<()> {
+        let request = BatchConfig {
+            batch: AHEAD,
+            // Any single message must fit, or the consumer would stand still before it.
+            max_bytes: MAX_BYTES.max(2 * self.client.max_payload()),
+            expires: Some(REQUEST_EXPIRES),
+            idle_heartbeat: HEARTBEAT,
+            ..BatchConfig::default()
+        };
+        self.consumer
+            .request_batch(request, self.inbox.clone())
+            .await?;
+        self.asked += AHEAD;
+        Ok(())
     }
-    if let Err(error) = answer(messages, AckKind::Nak(None)).await {
-        tracing::warn!(
-            error = format!("{error:#}"),
-            "messages could not be given back"
-        );
+
+    /// A message of the stream; `None` if the server only says how a request goes.
+    fn admit(&mut self, arrival: async_nats::Message) -> anyhow::Result<Option<Message>> {
+        if arrival.reply.is_some() {
+            self.asked = self.asked.saturating_sub(1);
+            return Ok(Some(self.message(arrival)));
+        }
+        let description = arrival.description.as_deref().unwrap_or_default();
+        match arrival.status {
+            Some(StatusCode::IDLE_HEARTBEAT) => {}
+            Some(StatusCode::TIMEOUT) => self.asked -= unsent(&arrival).min(self.asked),
+            Some(StatusCode::REQUEST_TERMINATED) if is_fulfilled(description) => {
+                self.asked -= unsent(&arrival).min(self.asked);
+            }
+            Some(status) => bail!("the consumer ended a request: {status} {description}"),
+            None => bail!("the consumer sent what is no message"),
+        }
+        Ok(None)
+    }
+
+    fn message(&self, message: async_nats::Message) -> Message {
+        Message {
+            message,
+            context: self.jetstream.clone(),
+        }
+    }
+
+    /// Has `held`, and all that was delivered ahead, delivered again at once, here or elsewhere.
+    /// Without a connection this is left to the server, which does so after the ack wait.
+    pub(super) async fn close(mut self, mut held: Vec<Message>) {
+        if self.client.connection_state() != State::Connected {
+            return;
+        }
+        let given_back = time::timeout(ANSWER_DEADLINE, async {
+            // First nothing more may come, or it would all come here again.
+            self.arrivals.drain().await?;
+            while let Some(arrival) = self.arrivals.next().await {
+                if arrival.reply.is_some() {
+                    held.push(self.message(arrival));
+                }
+            }
+            answer(&held, AckKind::Nak(None)).await
+        });
+        if let Err(error) = given_back.await.context("too late").flatten() {
+            let error = format!("{error:#}");
+            tracing::warn!(
+                error,
+                "could not give messages back; they will come again later"
+            );
+        }
     }
 }
 
 /// Sends the same answer to each message, without a round trip.
-pub(super) async fn answer(
-    messages: impl IntoIterator<Item = &Message>,
-    kind: AckKind,
-) -> anyhow::Result<()> {
+///
+/// # Errors
+/// If there is no connection to send it over.
+pub(super) async fn answer(messages: &[Message], kind: AckKind) -> anyhow::Result<()> {
     let answers = async {
         for message in messages {
             message
@@ -144,6 +206,23 @@ pub(super) async fn answer(
     time::timeout(ANSWER_DEADLINE, answers)
         .await
         .context("no connection to answer over")?
+}
+
+/// Requests end so when the next message would exceed their bytes, or all of it was sent.
+fn is_fulfilled(description: &str) -> bool {
+    matches!(
+        description,
+        "Message Size Exceeds MaxBytes" | "Batch Completed"
+    )
+}
+
+/// How many messages of a request that has ended were not sent.
+fn unsent(status: &async_nats::Message) -> usize {
+    let headers = status.headers.as_ref();
+    let pending = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));
+    pending
+        .and_then(|count| count.as_str().parse().ok())
+        .unwrap_or(AHEAD)
 }
 
 fn connection(client: &Client) -> u64 {

@@ -76,8 +76,9 @@ impl<M> Fold<M> {
     }
 
     /// Every message whose event is still open.
-    pub(super) fn into_messages(self) -> impl Iterator<Item = M> {
-        self.open.into_iter().map(|delivered| delivered.message)
+    pub(super) fn into_messages(self) -> Vec<M> {
+        let messages = self.open.into_iter().map(|delivered| delivered.message);
+        messages.collect()
     }
 }
 

@@ -39,7 +39,7 @@ async fn the_same_event_ten_times_is_one_document() {
 async fn every_order_of_a_users_events_ends_in_the_same_tombstone() {
     let scene = Scene::new().await;
     let service = scene.serve().await;
-    let orders = permutations(vec![0, 1, 2, 3]);
+    let orders = permutations(&[0, 1, 2, 3]);
     let life = |id| [created(id), updated(id, 2), updated(id, 3), deleted(id, 4)];
 
     // Users 1 to 24: each event in a batch of its own, so that the guard in MongoDB decides.
@@ -141,18 +141,14 @@ async fn services_that_share_the_consumer_share_the_work() {
     scene.clear().await;
 }
 
-fn permutations(items: Vec<usize>) -> Vec<Vec<usize>> {
+fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
     if items.is_empty() {
         return vec![Vec::new()];
     }
-    let heads = 0..items.len();
-    heads
-        .flat_map(|head| {
-            let mut rest = items.clone();
-            let head = rest.remove(head);
-            permutations(rest)
-                .into_iter()
-                .map(move |tail| [vec![head], tail].concat())
-        })
-        .collect()
+    let with_head = |place: usize| {
+        let rest = [&items[..place], &items[place + 1..]].concat();
+        let tails = permutations(&rest).into_iter();
+        tails.map(move |tail| [vec![items[place]], tail].concat())
+    };
+    (0..items.len()).flat_map(with_head).collect()
 }

@@ -1,0 +1,115 @@
+//! Brings each message to its end: applied and acknowledged, set aside, or left to come again.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{AckKind, Message};
+use futures::future::try_join_all;
+use shared_events::{UnreadableEvent, UserEvent};
+
+use super::{
+    consumer::Witness,
+    dead_letter::{DeadLetters, Reason},
+    deliveries::answer,
+    fold::{Delivered, Fold},
+};
+use crate::projection::{Outcome, Projection};
+
+/// How often an event is run again at once when other writers interfere.
+const MAX_ROUNDS: usize = 5;
+/// When an event is delivered again that MongoDB did not take.
+const DEFER_DELAY: Duration = Duration::from_secs(2);
+
+pub(super) struct Settler {
+    projection: Projection,
+    dead_letters: DeadLetters,
+}
+
+/// A failure that is not the messages' own, and those that it left as they were.
+pub(super) struct Interrupted {
+    pub(super) unsettled: Vec<Message>,
+    pub(super) error: anyhow::Error,
+}
+
+/// What can't be answered is not given back either: it comes again after the ack wait.
+impl From<anyhow::Error> for Interrupted {
+    fn from(error: anyhow::Error) -> Self {
+        Self {
+            unsettled: Vec::new(),
+            error,
+        }
+    }
+}
+
+impl Settler {
+    pub(super) fn new(projection: Projection, dead_letters: DeadLetters) -> Self {
+        Self {
+            projection,
+            dead_letters,
+        }
+    }
+
+    /// Settles a batch and returns its last message as a witness.
+    pub(super) async fn settle(&self, batch: Vec<Message>) -> Result<Option<Witness>, Interrupted> {
+        let witness = batch.last().and_then(Witness::of);
+        let (events, unreadable) = parse(batch);
+        self.set_aside(unreadable).await?;
+
+        let mut fold = Fold::new(events);
+        for _ in 0..MAX_ROUNDS {
+            if fold.is_empty() {
+                break;
+            }
+            let outcomes = match self.projection.apply(&fold.newest()).await {
+                Ok(outcomes) => outcomes,
+                Err(failure) => {
+                    return Err(Interrupted {
+                        unsettled: fold.into_messages(),
+                        error: anyhow::Error::from(failure).context("waiting for MongoDB"),
+                    });
+                }
+            };
+            log_deferred(&outcomes);
+            let decided = fold.decide(outcomes);
+            answer(&decided.applied, AckKind::Ack).await?;
+            answer(&decided.deferred, AckKind::Nak(Some(DEFER_DELAY))).await?;
+            self.set_aside(decided.refused).await?;
+        }
+        answer(&fold.into_messages(), AckKind::Nak(Some(DEFER_DELAY))).await?;
+        Ok(witness)
+    }
+
+    async fn set_aside(&self, poison: Vec<(Message, impl Into<Reason>)>) -> anyhow::Result<()> {
+        let set_aside = poison.into_iter().map(async |(message, reason)| {
+            let reason = reason.into();
+            self.dead_letters.set_aside(&message, &reason).await
+        });
+        try_join_all(set_aside).await.map(drop)
+    }
+}
+
+type Unreadable = (Message, UnreadableEvent);
+
+fn parse(batch: Vec<Message>) -> (Vec<Delivered<Message>>, Vec<Unreadable>) {
+    let mut events = Vec::with_capacity(batch.len());
+    let mut unreadable = Vec::new();
+    for message in batch {
+        match UserEvent::parse(&message.payload) {
+            Ok(event) => events.push(Delivered { event, message }),
+            Err(reason) => unreadable.push((message, reason)),
+        }
+    }
+    (events, unreadable)
+}
+
+fn log_deferred(outcomes: &[Outcome]) {
+    let is_deferred = |it: &&Outcome| matches!(it, Outcome::Deferred { .. });
+    if let Some(Outcome::Deferred { code, message }) = outcomes.iter().find(is_deferred) {
+        let events = outcomes.iter().filter(is_deferred).count();
+        tracing::warn!(
+            events,
+            code,
+            message,
+            "MongoDB did not take events; trying again later"
+        );
+    }
+}
