@@ -11,6 +11,52 @@ pub fn shared_url() -> String {
     required("TEST_NATS_URL")
 }
 
+/// Three servers that hold each stream together, to lose one of them.
+#[derive(Debug)]
+pub struct Cluster {
+    pub servers: Vec<Server>,
+}
+
+impl Cluster {
+    /// # Panics
+    /// If it has no leader within a minute.
+    pub async fn start() -> Self {
+        let routes: Vec<_> = (0..3)
+            .map(|_| format!("nats://127.0.0.1:{}", free_port()))
+            .collect();
+        let all_routes = routes.join(",");
+        let starting = (routes.iter().enumerate()).map(|(index, route)| {
+            let name = Self::name(index);
+            let all_routes = &all_routes;
+            async move {
+                let cluster = ["--cluster_name", "test", "--cluster", route];
+                let member = ["--routes", all_routes.as_str(), "-n", &name];
+                Server::start_with(&[cluster, member].concat()).await
+            }
+        });
+        let servers = futures::future::join_all(starting).await;
+        let jetstream = async_nats::jetstream::new(servers[0].client().await);
+        eventually("a cluster with a leader", async || {
+            jetstream.query_account().await.ok()
+        })
+        .await;
+        Self { servers }
+    }
+
+    /// For a client that is to find another server when it loses its own.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let urls: Vec<_> = self.servers.iter().map(Server::url).collect();
+        urls.join(",")
+    }
+
+    /// What the server calls itself, as a stream names its leader.
+    #[must_use]
+    pub fn name(index: usize) -> String {
+        format!("server-{index}")
+    }
+}
+
 /// A server of the test's own, to be stopped, killed, frozen and started again with what it has.
 #[derive(Debug)]
 pub struct Server {

@@ -42,7 +42,7 @@ const BATCH: u16 = 1000;
 /// Batches read ahead of the publisher.
 const READ_AHEAD: usize = 2;
 /// An acknowledgement that is not there by then counts as unknown.
-const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often an event is tried that `JetStream` refuses, before it is parked.
 const MAX_REFUSALS: i32 = 3;
 /// How often an idle relay makes sure that the stream still has what it acknowledged.

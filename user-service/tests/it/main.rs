@@ -1,6 +1,7 @@
 //! The user service over its real binary, on real servers.
 
 mod api;
+mod cluster;
 mod operator;
 mod relay;
 mod retention;

@@ -63,7 +63,8 @@ impl World {
 
     pub(crate) async fn stream(&self) -> Stream {
         let client = eventually("an answer from NATS", async || {
-            async_nats::connect(&self.nats_url).await.ok()
+            let servers: Vec<_> = self.nats_url.split(',').collect();
+            async_nats::connect(servers).await.ok()
         })
         .await;
         let jetstream = jetstream::new(client);
