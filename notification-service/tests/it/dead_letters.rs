@@ -3,15 +3,17 @@
 use async_nats::HeaderMap;
 use mongodb::bson::doc;
 
+use testkit::eventually;
+
 use crate::{
     events::{created, named},
-    support::{Scene, eventually},
+    support::World,
 };
 
 #[tokio::test]
 async fn poison_is_set_aside_with_its_reason_and_the_next_event_is_applied() {
-    let scene = Scene::new().await;
-    let service = scene.serve().await;
+    let world = World::new().await;
+    let service = world.serve().await;
     let poison: [(&[u8], &str); 4] = [
         (b"\xff not JSON", "not JSON: "),
         (b"", "not JSON: "),
@@ -26,20 +28,20 @@ async fn poison_is_set_aside_with_its_reason_and_the_next_event_is_applied() {
     ];
 
     for (body, _) in poison {
-        scene.publish_raw(HeaderMap::new(), body).await;
+        world.publish_raw(HeaderMap::new(), body).await;
     }
-    scene.publish(&created(1)).await;
-    scene.settled().await;
+    world.publish(&created(1)).await;
+    world.settled().await;
 
     assert_eq!(service.get("/notifications/user/1").await.status(), 200);
-    let dead = scene.dead_letters().await;
-    assert_eq!(dead.cached_info().state.messages, 4);
+    let dead = world.dead_letters().await;
+    assert_eq!(world.dead_letter_count().await, 4);
     let mut seen = Vec::new();
     for sequence in 1..=4 {
         let letter = dead.get_raw_message(sequence).await.expect("a dead letter");
         let header = |name: &str| letter.headers.get(name).expect("a header").to_string();
-        assert_eq!(letter.subject.as_str(), scene.topic.dead_letters().subject);
-        assert_eq!(header("Dead-Letter-Stream"), scene.topic.stream);
+        assert_eq!(letter.subject.as_str(), world.topic.dead_letters().subject);
+        assert_eq!(header("Dead-Letter-Stream"), world.topic.stream);
         let time = chrono::DateTime::parse_from_rfc3339(&header("Dead-Letter-Time"));
         time.expect("RFC 3339");
         let place: usize = header("Dead-Letter-Stream-Sequence")
@@ -57,73 +59,73 @@ async fn poison_is_set_aside_with_its_reason_and_the_next_event_is_applied() {
     seen.sort_unstable();
     assert_eq!(seen, [1, 2, 3, 4]);
     service.stop().await;
-    scene.clear().await;
 }
 
 #[tokio::test]
 async fn the_headers_of_a_dead_letter_are_kept_but_not_obeyed() {
-    let scene = Scene::new().await;
-    let service = scene.serve().await;
+    let world = World::new().await;
+    let service = world.serve().await;
 
     for id in ["first", "second"] {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", id);
-        headers.insert("Nats-Expected-Stream", scene.topic.stream.as_str());
+        headers.insert("Nats-Expected-Stream", world.topic.stream.as_str());
         headers.insert("ce-type", "user_created");
-        scene.publish_raw(headers, b"not an event").await;
+        world.publish_raw(headers, b"not an event").await;
     }
-    scene.settled().await;
+    world.settled().await;
 
-    let dead = scene.dead_letters().await;
-    assert_eq!(dead.cached_info().state.messages, 2);
+    let dead = world.dead_letters().await;
+    assert_eq!(world.dead_letter_count().await, 2);
     let letter = dead.get_raw_message(1).await.expect("a dead letter");
     let kept = |name: &str| letter.headers.get(name).map(ToString::to_string);
     let id = kept("Dead-Letter-Original-Nats-Msg-Id").expect("the original id");
     assert!(["first", "second"].contains(&id.as_str()), "{id}");
     let stream = kept("Dead-Letter-Original-Nats-Expected-Stream");
-    assert_eq!(stream, Some(scene.topic.stream.clone()));
+    assert_eq!(stream, Some(world.topic.stream.clone()));
     assert_eq!(kept("Nats-Expected-Stream"), None);
     assert_eq!(kept("ce-type"), Some("user_created".to_owned()));
     service.stop().await;
-    scene.clear().await;
 }
 
 #[tokio::test]
 async fn a_repeat_of_poison_is_one_dead_letter() {
-    let scene = Scene::new().await;
-    let service = scene.serve().await;
-    scene.publish_raw(HeaderMap::new(), b"not an event").await;
-    scene.settled().await;
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish_raw(HeaderMap::new(), b"not an event").await;
+    world.settled().await;
 
     // As after a crash before the original was ended: it is delivered once more.
-    let stream = scene.stream().await;
+    let stream = world.stream().await;
     stream
-        .delete_consumer(&scene.consumer)
+        .delete_consumer(&world.consumer)
         .await
         .expect("deleted");
     eventually("the consumer is back", async || {
-        stream.consumer_info(&scene.consumer).await.ok()
+        stream.consumer_info(&world.consumer).await.ok()
     })
     .await;
-    scene.settled().await;
+    world.settled().await;
 
-    assert_eq!(scene.dead_letters().await.cached_info().state.messages, 1);
+    assert_eq!(world.dead_letter_count().await, 1);
     service.stop().await;
-    scene.clear().await;
 }
 
 #[tokio::test]
 async fn an_event_that_mongodb_refuses_leaves_the_users_other_events_untouched() {
-    let scene = Scene::new().await;
+    let world = World::new().await;
     let validator = doc! { "name": { "$ne": "refused" } };
-    let create = scene.database.create_collection("user_notifications");
+    let create = world
+        .database
+        .database
+        .create_collection("user_notifications");
     create.validator(validator).await.expect("created");
     // Published before the service runs, so that they come in one batch.
-    scene
+    world
         .jetstream
         .get_or_create_stream(async_nats::jetstream::stream::Config {
-            name: scene.topic.stream.clone(),
-            subjects: vec![scene.topic.subject.clone()],
+            name: world.topic.stream.clone(),
+            subjects: vec![world.topic.subject.clone()],
             ..Default::default()
         })
         .await
@@ -134,17 +136,17 @@ async fn an_event_that_mongodb_refuses_leaves_the_users_other_events_untouched()
         named(2, 1, "refused"),
         created(3),
     ];
-    scene.publish_all(&events).await;
+    world.publish_all(&events).await;
 
-    let service = scene.serve().await;
-    scene.settled().await;
+    let service = world.serve().await;
+    world.settled().await;
 
-    let stored = scene.document(1).await.expect("the user");
+    let stored = world.document(1).await.expect("the user");
     assert_eq!(stored.get_str("name").ok(), Some("fine"));
-    assert_eq!(scene.document(2).await, None);
-    assert!(scene.document(3).await.is_some());
-    let dead = scene.dead_letters().await;
-    assert_eq!(dead.cached_info().state.messages, 2);
+    assert_eq!(world.document(2).await, None);
+    assert!(world.document(3).await.is_some());
+    let dead = world.dead_letters().await;
+    assert_eq!(world.dead_letter_count().await, 2);
     let letter = dead.get_raw_message(1).await.expect("a dead letter");
     let reason = letter.headers.get("Dead-Letter-Reason").expect("a reason");
     assert!(
@@ -154,10 +156,8 @@ async fn an_event_that_mongodb_refuses_leaves_the_users_other_events_untouched()
         "{reason}"
     );
 
-    scene.publish(&named(1, 3, "fine again")).await;
-    scene.settled().await;
-    let stored = scene.document(1).await.expect("the user");
-    assert_eq!(stored.get_i64("version").ok(), Some(3));
+    world.publish(&named(1, 3, "fine again")).await;
+    world.settled().await;
+    assert_eq!(world.version(1).await, Some(3));
     service.stop().await;
-    scene.clear().await;
 }

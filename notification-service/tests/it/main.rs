@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod events;
+mod outages;
 mod projection;
 mod reading;
 mod recovery;

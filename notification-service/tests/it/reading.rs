@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 
 use crate::{
     events::{created, deleted, state},
-    support::{Scene, Service},
+    support::{Service, World},
 };
 
 #[tokio::test]
 async fn pages_lead_through_all_living_users_in_order() {
-    let scene = Scene::new().await;
-    let service = scene.serve().await;
+    let world = World::new().await;
+    let service = world.serve().await;
     let mut events: Vec<_> = [9, 3, 7, 1, 5].map(created).to_vec();
     events.push(deleted(4, 2));
-    scene.publish_all(&events).await;
-    scene.settled().await;
+    world.publish_all(&events).await;
+    world.settled().await;
 
     let mut seen = Vec::new();
     let mut next = Some("/notifications?limit=2".to_owned());
@@ -49,13 +49,12 @@ async fn pages_lead_through_all_living_users_in_order() {
         })
     );
     service.stop().await;
-    scene.clear().await;
 }
 
 #[tokio::test]
 async fn a_wrong_request_is_told_what_is_wrong() {
-    let scene = Scene::new().await;
-    let service = scene.serve().await;
+    let world = World::new().await;
+    let service = world.serve().await;
 
     for id in ["0", "-1", "one", "1.5", "9223372036854775808", "%20"] {
         let body = problem(&service, &format!("/notifications/user/{id}"), 400).await;
@@ -81,18 +80,16 @@ async fn a_wrong_request_is_told_what_is_wrong() {
         assert_eq!(response.headers()["allow"], "GET,HEAD");
     }
     service.stop().await;
-    scene.clear().await;
 }
 
 #[tokio::test]
 async fn an_empty_list_is_an_empty_array() {
-    let scene = Scene::new().await;
-    let service = scene.serve().await;
+    let world = World::new().await;
+    let service = world.serve().await;
     let response = service.get("/notifications").await;
     assert_eq!(response.headers().get("link"), None);
     assert_eq!(response.text().await.expect("a body"), "[]");
     service.stop().await;
-    scene.clear().await;
 }
 
 async fn problem(service: &Service, path: &str, status: u16) -> Value {

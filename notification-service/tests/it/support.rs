@@ -8,7 +8,7 @@ use async_nats::{
 };
 use futures::future::join_all;
 use mongodb::{
-    Collection, Database,
+    Collection,
     bson::{Document, doc},
 };
 use notification_service::{
@@ -16,47 +16,52 @@ use notification_service::{
     config::{ListenConfig, MongoConfig, ProjectorConfig, ServeConfig},
 };
 use shared_events::{Topic, UserEvent};
+use testkit::{eventually, mongodb::Database, nats, unique};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-pub(crate) struct Scene {
+const COLLECTION: &str = "user_notifications";
+
+pub(crate) struct World {
+    pub(crate) nats_url: String,
     pub(crate) jetstream: jetstream::Context,
     pub(crate) topic: Topic,
     pub(crate) consumer: String,
     pub(crate) database: Database,
 }
 
-impl Scene {
+impl World {
     pub(crate) async fn new() -> Self {
-        let name = format!("it_{}", Uuid::now_v7().simple());
-        let nats = async_nats::connect(server("TEST_NATS_URL")).await;
-        let mongo = mongodb::Client::with_uri_str(server("TEST_MONGODB_URI")).await;
+        Self::with_nats(nats::shared_url()).await
+    }
+
+    pub(crate) async fn with_nats(nats_url: String) -> Self {
+        let client = async_nats::connect(&nats_url).await;
         Self {
-            jetstream: jetstream::new(nats.expect("the NATS server")),
+            nats_url,
+            jetstream: jetstream::new(client.expect("the NATS server")),
             topic: Topic {
-                stream: name.clone(),
-                subject: format!("it.{name}"),
+                stream: unique("USERS"),
+                subject: unique("users"),
             },
-            consumer: name.clone(),
-            database: mongo.expect("the MongoDB server").database(&name),
+            consumer: unique("projector"),
+            database: Database::create().await,
         }
     }
 
     pub(crate) fn config(&self) -> ServeConfig {
-        let url = |variable| server(variable).parse().expect("a URL");
         ServeConfig {
             listen: ListenConfig {
                 listen_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             },
             mongo: MongoConfig {
-                mongodb_uri: url("TEST_MONGODB_URI"),
-                mongodb_database: self.database.name().to_owned(),
-                mongodb_collection: "user_notifications".to_owned(),
+                mongodb_uri: self.database.uri.parse().expect("a URI"),
+                mongodb_database: self.database.name.clone(),
+                mongodb_collection: COLLECTION.to_owned(),
                 tombstone_ttl: Duration::from_hours(24 * 30),
             },
             projector: ProjectorConfig {
-                nats_url: url("TEST_NATS_URL"),
+                nats_url: self.nats_url.parse().expect("a URL"),
                 stream: self.topic.stream.clone(),
                 subject: self.topic.subject.clone(),
                 consumer: self.consumer.clone(),
@@ -67,14 +72,14 @@ impl Scene {
 
     /// Starts a service and waits until it is ready.
     pub(crate) async fn serve(&self) -> Service {
-        let service = Service::start(self.config()).await;
-        eventually("the service is ready", async || {
-            service
-                .get("/readyz")
-                .await
-                .status()
-                .is_success()
-                .then_some(())
+        self.serve_with(self.config()).await
+    }
+
+    pub(crate) async fn serve_with(&self, config: ServeConfig) -> Service {
+        let service = Service::start(config).await;
+        eventually("a service that is ready", async || {
+            let ready = service.get("/readyz").await.status().is_success();
+            ready.then_some(())
         })
         .await;
         service
@@ -115,20 +120,24 @@ impl Scene {
         stream.await.expect("the dead-letter stream")
     }
 
+    pub(crate) async fn dead_letter_count(&self) -> u64 {
+        self.dead_letters().await.cached_info().state.messages
+    }
+
     /// Waits until every message on the stream has been dealt with.
     pub(crate) async fn settled(&self) {
-        eventually("every message is settled", async || {
+        eventually("every message to be settled", async || {
             let stream = self.jetstream.get_stream(&self.topic.stream).await.ok()?;
             let consumer = stream.consumer_info(&self.consumer).await.ok()?;
             let last = stream.get_info().await.ok()?.state.last_sequence;
-            (consumer.ack_floor.stream_sequence == last && consumer.num_ack_pending == 0)
-                .then_some(())
+            let settled = consumer.ack_floor.stream_sequence == last;
+            (settled && consumer.num_ack_pending == 0).then_some(())
         })
         .await;
     }
 
     pub(crate) fn collection(&self) -> Collection<Document> {
-        self.database.collection("user_notifications")
+        self.database.collection(COLLECTION)
     }
 
     pub(crate) async fn document(&self, id: i64) -> Option<Document> {
@@ -137,18 +146,14 @@ impl Scene {
         found.await.expect("a read")
     }
 
+    pub(crate) async fn version(&self, id: i64) -> Option<i64> {
+        let document = self.document(id).await?;
+        Some(document.get_i64("version").expect("a version"))
+    }
+
     pub(crate) async fn count(&self, filter: Document) -> u64 {
         let collection = self.collection();
         collection.count_documents(filter).await.expect("a count")
-    }
-
-    /// Leaves the servers as they were. A test that fails leaves its traces for whoever looks.
-    pub(crate) async fn clear(self) {
-        self.database.drop().await.expect("the database is dropped");
-        for stream in [&self.topic.stream, &self.topic.dead_letters().stream] {
-            let deleted = self.jetstream.delete_stream(stream).await;
-            deleted.expect("the stream is deleted");
-        }
     }
 }
 
@@ -183,22 +188,4 @@ impl Service {
         let ended = self.running.await.expect("no panic");
         ended.expect("an orderly stop");
     }
-}
-
-/// Tries until there is something, for at most 30 seconds.
-pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let trying = async {
-        loop {
-            if let Some(value) = attempt().await {
-                return value;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let tried = tokio::time::timeout(Duration::from_secs(30), trying).await;
-    tried.unwrap_or_else(|_| panic!("waited in vain: {what}"))
-}
-
-fn server(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names no server"))
 }

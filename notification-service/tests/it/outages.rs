@@ -1,0 +1,180 @@
+//! While MongoDB or NATS is away.
+
+use std::net::{SocketAddr, TcpListener};
+
+use async_nats::HeaderMap;
+use serde_json::Value;
+use testkit::{Proxy, eventually};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+use crate::{
+    events::{created, updated},
+    support::{Service, World},
+};
+
+#[tokio::test]
+async fn events_wait_for_mongodb_and_none_is_set_aside() {
+    let world = World::new().await;
+    let (proxy, service) = serve_behind_proxy(&world).await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+
+    proxy.cut();
+    world.publish_raw(HeaderMap::new(), b"poison").await;
+    world.publish_all(&[updated(1, 2), created(2)]).await;
+    eventually("the service to notice", async || {
+        let ready = service.get("/readyz").await.status();
+        (ready == 503 && world.dead_letter_count().await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(world.version(1).await, Some(1));
+
+    proxy.pass();
+    world.settled().await;
+    assert_eq!(world.version(1).await, Some(2));
+    assert_eq!(world.version(2).await, Some(1));
+    assert_eq!(world.dead_letter_count().await, 1);
+    assert_eq!(service.get("/readyz").await.status(), 200);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_mongodb_that_hangs_holds_up_nothing_but_the_copy() {
+    let world = World::new().await;
+    let (proxy, service) = serve_behind_proxy(&world).await;
+
+    proxy.hold_client();
+    world.publish(&created(1)).await;
+    let response = service.get("/notifications").await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json"
+    );
+
+    proxy.pass();
+    world.settled().await;
+    assert_eq!(world.version(1).await, Some(1));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn events_wait_for_nats() {
+    let world = World::new().await;
+    let (_, host) = world.nats_url.split_once("//").expect("a URL");
+    let proxy = Proxy::start(host.to_owned()).await;
+    let mut config = world.config();
+    let url = format!("nats://{}", proxy.address());
+    config.projector.nats_url = url.parse().expect("a URL");
+    let service = world.serve_with(config).await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+
+    proxy.cut();
+    world.publish(&updated(1, 2)).await;
+    assert_eq!(service.get("/notifications/user/1").await.status(), 200);
+    proxy.pass();
+    world.settled().await;
+    assert_eq!(world.version(1).await, Some(2));
+    service.stop().await;
+}
+
+/// A bare carriage return in a header makes the client's own task panic.
+#[tokio::test]
+async fn headers_that_the_client_cannot_read_do_not_stop_the_next_event() {
+    let world = World::new().await;
+    let service = world.serve().await;
+
+    publish_unreadable(&world).await;
+    world.publish(&created(1)).await;
+    eventually("the event behind it", async || world.version(1).await).await;
+    service.stop().await;
+}
+
+async fn publish_unreadable(world: &World) {
+    let (_, address) = world.nats_url.split_once("//").expect("a URL");
+    let mut connection = BufReader::new(TcpStream::connect(address).await.expect("NATS"));
+    let headers = "NATS/1.0\r\nX: a\rb\r\n\r\n";
+    let publish = format!(
+        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {} {length} {length}\r\n{headers}\r\nPING\r\n",
+        world.topic.subject,
+        length = headers.len(),
+    );
+    connection
+        .write_all(publish.as_bytes())
+        .await
+        .expect("sent");
+    let mut lines = connection.lines();
+    while lines
+        .next_line()
+        .await
+        .expect("an answer")
+        .expect("an answer")
+        != "PONG"
+    {}
+}
+
+#[tokio::test]
+async fn without_mongodb_it_says_so_and_stops_when_told() {
+    let world = World::new().await;
+    let mut config = world.config();
+    let uri = format!("mongodb://{}", nobody());
+    config.mongo.mongodb_uri = uri.parse().expect("a URL");
+    let service = Service::start(config).await;
+
+    assert_eq!(service.get("/livez").await.status(), 200);
+    let ready = service.get("/readyz").await;
+    assert_eq!(ready.status(), 503);
+    let body: Value = ready.json().await.expect("JSON");
+    assert_eq!(body["checks"]["mongodb"], "failed");
+    for path in ["/notifications", "/notifications/user/1"] {
+        let response = service.get(path).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        assert!(response.headers().contains_key("retry-after"));
+        let body = response.text().await.expect("a body");
+        assert!(!body.contains("127.0.0.1"), "{body}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn without_nats_it_serves_what_it_has_and_stops_when_told() {
+    let world = World::new().await;
+    let mut config = world.config();
+    let url = format!("nats://{}", nobody());
+    config.projector.nats_url = url.parse().expect("a URL");
+    let service = Service::start(config).await;
+
+    let ready = service.get("/readyz").await;
+    assert_eq!(ready.status(), 503);
+    let body: Value = ready.json().await.expect("JSON");
+    assert_eq!(body["checks"]["projector"], "failed");
+    assert_eq!(service.get("/notifications").await.status(), 200);
+    service.stop().await;
+}
+
+/// With the proxy between the service and MongoDB.
+async fn serve_behind_proxy(world: &World) -> (Proxy, Service) {
+    let (_, hosts) = world.database.uri.split_once("//").expect("a URI");
+    let host = hosts.split(['/', '?']).next().expect("a host");
+    let proxy = Proxy::start(host.to_owned()).await;
+    let mut config = world.config();
+    // Directly, or the driver would learn the real address from the replica set.
+    let uri = format!("mongodb://{}/?directConnection=true", proxy.address());
+    config.mongo.mongodb_uri = uri.parse().expect("a URI");
+    let service = world.serve_with(config).await;
+    (proxy, service)
+}
+
+/// An address where nobody listens.
+fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
