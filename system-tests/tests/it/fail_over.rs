@@ -1,0 +1,90 @@
+use testkit::eventually;
+
+use crate::support::{Stack, assert_in_order, is_active};
+
+#[tokio::test]
+async fn a_standby_takes_over_from_a_relay_that_was_killed() {
+    let stack = Stack::new().await;
+    let (users, _notifications) = (
+        stack.users(&["--no-relay"]).await,
+        stack.notifications().await,
+    );
+    let mut active = stack.relay().await;
+    let standby = stack.start("user-service", &["relay"]);
+    let user = users.create("Ada").await;
+    stack.converged().await;
+    assert_eq!(epoch(&stack).await, 1, "one is active, the other stands by");
+
+    active.process.kill();
+    users.rename(&user, "Ada L.").await;
+    is_active(&standby).await;
+    stack.converged().await;
+    assert_eq!(epoch(&stack).await, 2);
+}
+
+#[tokio::test]
+async fn a_frozen_relay_that_wakes_after_losing_its_place_does_no_harm() {
+    let stack = Stack::new().await;
+    let (users, _notifications) = (
+        stack.users(&["--no-relay"]).await,
+        stack.notifications().await,
+    );
+    let frozen = stack.relay().await;
+    let standby = stack.start("user-service", &["relay"]);
+    let mut all = Vec::new();
+    for number in 0..20 {
+        all.push(users.create(&format!("Ada {number}")).await);
+    }
+    // Frozen in the middle of its work, with events in hand.
+    let writing = async {
+        for round in 0..300_usize {
+            users
+                .rename(&all[round % 20], &format!("Ada L. {round}"))
+                .await;
+            match round {
+                100 => frozen.process.freeze(),
+                200 => is_active(&standby).await,
+                250 => frozen.process.thaw(),
+                _ => {}
+            }
+        }
+    };
+    writing.await;
+    eventually("the woken relay to stand by", async || {
+        let output = frozen.process.output();
+        output
+            .iter()
+            .any(|line| line.contains("has lost its lease"))
+            .then_some(())
+    })
+    .await;
+    stack.converged().await;
+    let events = stack.events().await;
+    assert_in_order(&events);
+    let ids: std::collections::BTreeSet<_> = events.iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 320, "nothing is lost");
+    assert_eq!(epoch(&stack).await, 2);
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_in_good_order_hands_over() {
+    let stack = Stack::new().await;
+    let (users, _notifications) = (
+        stack.users(&["--no-relay"]).await,
+        stack.notifications().await,
+    );
+    let mut active = stack.relay().await;
+    let standby = stack.start("user-service", &["relay"]);
+    users.create("Ada").await;
+    assert!(active.process.stop().await.success());
+    is_active(&standby).await;
+    users.create("Grace").await;
+    assert_eq!(stack.converged().await.len(), 2);
+}
+
+async fn epoch(stack: &Stack) -> i64 {
+    sqlx::query_scalar("select epoch from relay_cursor")
+        .fetch_one(&stack.postgres.pool)
+        .await
+        .expect("the cursor")
+}

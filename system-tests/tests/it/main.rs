@@ -1,0 +1,12 @@
+//! The whole way of an event, over the started binaries and real servers: what is promised must
+//! hold whatever is stopped, killed, frozen or said twice.
+
+mod convergence;
+mod crashes;
+mod fail_over;
+mod load;
+mod ordering;
+mod outages;
+mod poison;
+mod start_and_stop;
+mod support;
