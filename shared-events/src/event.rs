@@ -1,14 +1,16 @@
 //! The body of an event: `{"type": "user_created", "payload": {…}}`.
 
 use chrono::{DateTime, Utc};
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A user as one version of it was, in full: an event carries the state, not the difference, so
 /// that any one event is enough to bring a copy up to date.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserState {
     /// At least 1, never given to another user.
     #[serde(deserialize_with = "positive")]
+    #[schemars(range(min = 1))]
     pub id: i64,
     pub name: String,
     pub email: String,
@@ -16,11 +18,12 @@ pub struct UserState {
     pub updated_at: DateTime<Utc>,
     /// The user's own count of changes: 1 at creation, one more for each change.
     #[serde(deserialize_with = "positive")]
+    #[schemars(range(min = 1))]
     pub version: i64,
 }
 
 /// What happened to a user. Fields that a reader does not know are ignored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "payload", rename_all = "snake_case")]
 pub enum UserEvent {
     UserCreated(UserState),
@@ -47,6 +50,12 @@ impl UserEvent {
     /// [`UnreadableEvent`] says which of the ways it is not an event.
     pub fn parse(bytes: &[u8]) -> Result<Self, UnreadableEvent> {
         serde_json::from_slice(bytes).map_err(|error| Self::explain(bytes, &error))
+    }
+
+    /// The JSON Schema (2020-12) of an event, as `schema/user-event.json` has it.
+    #[must_use]
+    pub fn json_schema() -> Schema {
+        schemars::schema_for!(Self)
     }
 
     /// The user's state that the event carries.
