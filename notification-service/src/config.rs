@@ -83,6 +83,9 @@ pub struct ProjectorConfig {
     /// Durable consumer; services that share it share the work
     #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = nats_name)]
     pub consumer: String,
+    /// When an event is delivered again that a service took and did not acknowledge
+    #[arg(long, env = "ACK_WAIT", default_value = "30s", value_parser = ack_wait)]
+    pub ack_wait: Duration,
 }
 
 impl ProjectorConfig {
@@ -117,6 +120,10 @@ fn nats_name(text: &str) -> Result<String, String> {
         return Err("must be 1 to 200 bytes without spaces and any of .*>/\\".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn ack_wait(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_secs(1), Duration::from_hours(1))
 }
 
 fn drain_timeout(text: &str) -> Result<Duration, String> {

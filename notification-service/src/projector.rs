@@ -4,6 +4,7 @@ mod consumer;
 mod dead_letter;
 mod deliveries;
 mod fold;
+mod quarantine;
 mod session;
 mod settler;
 
@@ -26,7 +27,7 @@ use shared_events::Topic;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use self::{consumer::Witness, dead_letter::DeadLetters, deliveries::Deliveries, settler::Settler};
+use self::{dead_letter::DeadLetters, deliveries::Deliveries, settler::Settler};
 use crate::{config::ProjectorConfig, projection::Projection};
 
 const CONNECTION_NAME: &str = "notification-service";
@@ -37,9 +38,9 @@ pub(crate) struct Projector {
     topic: Topic,
     consumer: String,
     projection: Projection,
+    ack_wait: Duration,
     tombstone_ttl: Duration,
     bound: Arc<AtomicBool>,
-    witness: Option<Witness>,
 }
 
 impl Projector {
@@ -53,9 +54,9 @@ impl Projector {
             topic: config.topic(),
             consumer: config.consumer.clone(),
             projection,
+            ack_wait: config.ack_wait,
             tombstone_ttl,
             bound: Arc::default(),
-            witness: None,
         }
     }
 
@@ -71,17 +72,18 @@ impl Projector {
     ///
     /// # Errors
     /// If the NATS URL is not valid.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Some(mut client) = self.connect(&shutdown).await? else {
             return Ok(());
         };
         let mut delays = backoff::unbounded().build();
         loop {
-            let before = self.witness.clone();
-            let Err(error) = self.session(&client, &shutdown).await else {
+            let mut progress = false;
+            let session = self.session(&client, &shutdown, &mut progress);
+            let Err(error) = session.await else {
                 return flush(&client).await;
             };
-            if self.witness != before {
+            if progress {
                 delays = backoff::unbounded().build();
             }
             let delay = delays.next().unwrap_or_default();
@@ -112,27 +114,31 @@ impl Projector {
     }
 
     async fn session(
-        &mut self,
+        &self,
         client: &Client,
         shutdown: &CancellationToken,
+        progress: &mut bool,
     ) -> anyhow::Result<()> {
         let Some(opened) = shutdown.run_until_cancelled(self.open(client)).await else {
             return Ok(());
         };
         let (deliveries, settler) = opened?;
         self.bound.store(true, Ordering::Relaxed);
-        session::run(deliveries, &settler, &mut self.witness, shutdown).await
+        session::run(deliveries, &settler, progress, shutdown).await
     }
 
     async fn open(&self, client: &Client) -> anyhow::Result<(Deliveries, Settler)> {
         let prepare = self.projection.prepare(self.tombstone_ttl);
         prepare.await.context("waiting for MongoDB")?;
         let jetstream = jetstream::new(client.clone());
-        let witness = self.witness.as_ref();
-        let (stream, consumer) = consumer::bind(&jetstream, &self.topic, &self.consumer, witness)
-            .await
-            .context("waiting for JetStream")?;
+        let (stream, consumer) =
+            consumer::bind(&jetstream, &self.topic, &self.consumer, self.ack_wait)
+                .await
+                .context("waiting for JetStream")?;
         let dead_letters = DeadLetters::open(&jetstream, &stream, &self.topic).await?;
+        quarantine::sweep(&jetstream, consumer.cached_info(), &dead_letters)
+            .await
+            .context("looking for unreadable headers")?;
         let deliveries = Deliveries::open(client, consumer).await?;
         self.warn_of_old_events(&stream.cached_info().config);
         tracing::info!(

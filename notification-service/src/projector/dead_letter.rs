@@ -5,8 +5,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::{
     HeaderMap, HeaderName, HeaderValue,
+    datetime::DateTime,
     jetstream::{AckKind, Context, Message, stream::Stream},
 };
+use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
 use service_runtime::stream::{self, StreamSettings};
 use shared_events::{Topic, UnreadableEvent, headers};
@@ -23,6 +25,8 @@ const STREAM_SEQUENCE: &str = "Dead-Letter-Stream-Sequence";
 /// Goes before the original's headers that would instruct the server: a rollup would erase other
 /// dead letters, an expected stream would refuse this one.
 const ORIGINAL: &str = "Dead-Letter-Original-";
+/// The original's headers in base64, if they can't be kept one by one.
+pub(super) const RAW_HEADERS: &str = "Dead-Letter-Original-Headers";
 const SERVER_PREFIX: &str = "Nats-";
 
 const MAX_REASON_CHARS: usize = 500;
@@ -37,6 +41,8 @@ pub(super) enum Reason {
     Unreadable(#[from] UnreadableEvent),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("headers that the client can't read")]
+    UnreadableHeaders,
 }
 
 impl Reason {
@@ -47,6 +53,7 @@ impl Reason {
             Self::Unreadable(UnreadableEvent::UnknownType(_)) => "unknown event type",
             Self::Unreadable(UnreadableEvent::WrongShape(_)) => "not shaped like an event",
             Self::Refused(_) => "refused by MongoDB",
+            Self::UnreadableHeaders => "unreadable headers",
         }
     }
 }
@@ -83,8 +90,17 @@ impl DeadLetters {
     /// Stores `message` with its reason, then ends its delivery. In this order a crash repeats and
     /// loses nothing; the repeat carries the same message id. If it can't be stored now, the
     /// message is delivered again later.
-    pub(super) async fn set_aside(&self, message: &Message, reason: &Reason) -> anyhow::Result<()> {
-        let answer = match self.store(message, reason).await {
+    pub(super) async fn set_aside(&self, message: &Message, reason: Reason) -> anyhow::Result<()> {
+        let info = message.info().map_err(anyhow::Error::from_boxed)?;
+        let letter = DeadLetter {
+            headers: original_headers(message.headers.as_ref()),
+            payload: message.payload.clone(),
+            stream: info.stream,
+            sequence: info.stream_sequence,
+            published: info.published,
+            reason,
+        };
+        let answer = match self.store(letter).await {
             Ok(()) => AckKind::Term,
             Err(error) => {
                 let error = format!("{error:#}");
@@ -92,43 +108,49 @@ impl DeadLetters {
                 AckKind::Nak(Some(RETRY_DELAY))
             }
         };
-        message
-            .ack_with(answer)
-            .await
-            .map_err(anyhow::Error::from_boxed)
+        let answered = message.ack_with(answer).await;
+        answered.map_err(anyhow::Error::from_boxed)
     }
 
-    async fn store(&self, message: &Message, reason: &Reason) -> anyhow::Result<()> {
-        let origin = message.info().map_err(anyhow::Error::from_boxed)?;
-        let (stream, sequence) = (origin.stream, origin.stream_sequence);
-        let mut headers = original_headers(message.headers.as_ref());
-        headers.insert(REASON, printable(&reason.to_string()));
-        headers.insert(
-            TIME,
-            Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-        );
-        headers.insert(STREAM, stream);
-        headers.insert(STREAM_SEQUENCE, sequence.to_string());
-        // With the time, because a stream that is created anew counts from 1 again.
-        let id = format!("{stream}-{sequence}-{}", origin.published);
-        headers.insert(headers::MESSAGE_ID, printable(&id));
-
-        let subject = self.topic.subject.clone();
-        let stored = self
+    /// # Errors
+    /// If it is not known to be stored. Harmless to repeat.
+    pub(super) async fn store(&self, letter: DeadLetter<'_>) -> anyhow::Result<()> {
+        let (reason, sequence) = (letter.reason.kind(), letter.sequence);
+        let payload = letter.payload.clone();
+        let (subject, headers) = (self.topic.subject.clone(), letter.into_headers());
+        let publish = self
             .jetstream
-            .publish_with_headers(subject, headers, message.payload.clone())
-            .await?
-            .await?;
+            .publish_with_headers(subject, headers, payload);
+        let stored = publish.await?.await?;
         if !stored.duplicate {
-            let reason = reason.kind();
-            tracing::error!(
-                sequence,
-                reason,
-                dead_letter = stored.sequence,
-                "set a message aside"
-            );
+            let dead_letter = stored.sequence;
+            tracing::error!(sequence, reason, dead_letter, "set a message aside");
         }
         Ok(())
+    }
+}
+
+pub(super) struct DeadLetter<'a> {
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Bytes,
+    pub(super) stream: &'a str,
+    pub(super) sequence: u64,
+    pub(super) published: DateTime,
+    pub(super) reason: Reason,
+}
+
+impl DeadLetter<'_> {
+    fn into_headers(self) -> HeaderMap {
+        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        // With the time, because a stream that is created anew counts from 1 again.
+        let id = format!("{}-{}-{}", self.stream, self.sequence, self.published);
+        let mut headers = self.headers;
+        headers.insert(headers::MESSAGE_ID, printable(&id));
+        headers.insert(REASON, printable(&self.reason.to_string()));
+        headers.insert(TIME, now);
+        headers.insert(STREAM, self.stream);
+        headers.insert(STREAM_SEQUENCE, self.sequence.to_string());
+        headers
     }
 }
 

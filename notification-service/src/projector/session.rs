@@ -4,7 +4,6 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    consumer::Witness,
     deliveries::Deliveries,
     settler::{Interrupted, Settler},
 };
@@ -13,12 +12,12 @@ use super::{
 /// the other is written. In which order they are written makes no difference.
 const MAX_BATCHES: usize = 2;
 
-/// Follows `deliveries` until `shutdown`, which lets the batches in hand be finished. Keeps
-/// `witness` at the last message that was dealt with. What was not dealt with is given back.
+/// Follows `deliveries` until `shutdown`, which lets the batches in hand be finished. Sets
+/// `progress` once a batch is settled. What was not settled is given back.
 pub(super) async fn run(
     mut deliveries: Deliveries,
     settler: &Settler,
-    witness: &mut Option<Witness>,
+    progress: &mut bool,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut in_hand = FuturesUnordered::new();
@@ -28,7 +27,7 @@ pub(super) async fn run(
         let takes_more = ended.is_none() && in_hand.len() < MAX_BATCHES;
         tokio::select! {
             Some(settled) = in_hand.next() => match settled {
-                Ok(last) => *witness = last,
+                Ok(()) => *progress = true,
                 Err(Interrupted { unsettled, error }) => {
                     held.extend(unsettled);
                     ended = Some(Err(error));

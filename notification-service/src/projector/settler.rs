@@ -7,7 +7,6 @@ use futures::future::try_join_all;
 use shared_events::{UnreadableEvent, UserEvent};
 
 use super::{
-    consumer::Witness,
     dead_letter::{DeadLetters, Reason},
     deliveries::answer,
     fold::{Delivered, Fold},
@@ -48,9 +47,7 @@ impl Settler {
         }
     }
 
-    /// Settles a batch and returns its last message as a witness.
-    pub(super) async fn settle(&self, batch: Vec<Message>) -> Result<Option<Witness>, Interrupted> {
-        let witness = batch.last().and_then(Witness::of);
+    pub(super) async fn settle(&self, batch: Vec<Message>) -> Result<(), Interrupted> {
         let (events, unreadable) = parse(batch);
         self.set_aside(unreadable).await?;
 
@@ -75,13 +72,12 @@ impl Settler {
             self.set_aside(decided.refused).await?;
         }
         answer(&fold.into_messages(), AckKind::Nak(Some(DEFER_DELAY))).await?;
-        Ok(witness)
+        Ok(())
     }
 
     async fn set_aside(&self, poison: Vec<(Message, impl Into<Reason>)>) -> anyhow::Result<()> {
         let set_aside = poison.into_iter().map(async |(message, reason)| {
-            let reason = reason.into();
-            self.dead_letters.set_aside(&message, &reason).await
+            self.dead_letters.set_aside(&message, reason.into()).await
         });
         try_join_all(set_aside).await.map(drop)
     }

@@ -1,9 +1,15 @@
 //! What can never be applied is set aside and stops nobody.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use mongodb::bson::doc;
 
 use testkit::eventually;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 use crate::{
     events::{created, named},
@@ -160,4 +166,60 @@ async fn an_event_that_mongodb_refuses_leaves_the_users_other_events_untouched()
     world.settled().await;
     assert_eq!(world.version(1).await, Some(3));
     service.stop().await;
+}
+
+/// The client gives up its connection over the first, and panics over the second.
+#[tokio::test]
+async fn headers_that_the_client_cannot_read_are_set_aside_too() {
+    let world = World::new().await;
+    let mut config = world.config();
+    // What came along with such a message is lost to the service until then.
+    config.projector.ack_wait = Duration::from_secs(1);
+    let service = world.serve_with(config).await;
+
+    world.publish(&created(1)).await;
+    publish_bytes(&world, b"NATS/1.0\r\nX: \xff\r\n\r\n", b"poison").await;
+    world.publish(&created(2)).await;
+    publish_bytes(&world, b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"poison").await;
+    world.publish(&created(3)).await;
+    world.settled().await;
+
+    assert_eq!(world.count(doc! {}).await, 3);
+    let dead = world.dead_letters().await;
+    assert_eq!(world.dead_letter_count().await, 2);
+    let letter = dead.get_raw_message(2).await.expect("a dead letter");
+    assert_eq!(letter.payload, b"poison"[..]);
+    let header = |name: &str| letter.headers.get(name).expect("a header").to_string();
+    assert_eq!(
+        header("Dead-Letter-Reason"),
+        "headers that the client can't read"
+    );
+    assert_eq!(
+        header("Dead-Letter-Original-Headers"),
+        "TkFUUy8xLjANClg6IGENYg0KDQo="
+    );
+    service.stop().await;
+}
+
+/// No client would send such headers.
+async fn publish_bytes(world: &World, headers: &[u8], payload: &[u8]) {
+    let (_, address) = world.nats_url.split_once("//").expect("a URL");
+    let stream = TcpStream::connect(address).await.expect("NATS");
+    let mut connection = BufReader::new(stream);
+    let publish = format!(
+        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {} {} {}\r\n",
+        world.topic.subject,
+        headers.len(),
+        headers.len() + payload.len(),
+    );
+    let message = [publish.as_bytes(), headers, payload, b"\r\nPING\r\n"].concat();
+    connection.write_all(&message).await.expect("sent");
+    let mut lines = connection.lines();
+    while lines
+        .next_line()
+        .await
+        .expect("an answer")
+        .expect("an answer")
+        != "PONG"
+    {}
 }

@@ -5,10 +5,6 @@ use std::net::{SocketAddr, TcpListener};
 use async_nats::HeaderMap;
 use serde_json::Value;
 use testkit::{Proxy, eventually};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-};
 
 use crate::{
     events::{created, updated},
@@ -80,41 +76,6 @@ async fn events_wait_for_nats() {
     world.settled().await;
     assert_eq!(world.version(1).await, Some(2));
     service.stop().await;
-}
-
-/// A bare carriage return in a header makes the client's own task panic.
-#[tokio::test]
-async fn headers_that_the_client_cannot_read_do_not_stop_the_next_event() {
-    let world = World::new().await;
-    let service = world.serve().await;
-
-    publish_unreadable(&world).await;
-    world.publish(&created(1)).await;
-    eventually("the event behind it", async || world.version(1).await).await;
-    service.stop().await;
-}
-
-async fn publish_unreadable(world: &World) {
-    let (_, address) = world.nats_url.split_once("//").expect("a URL");
-    let mut connection = BufReader::new(TcpStream::connect(address).await.expect("NATS"));
-    let headers = "NATS/1.0\r\nX: a\rb\r\n\r\n";
-    let publish = format!(
-        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {} {length} {length}\r\n{headers}\r\nPING\r\n",
-        world.topic.subject,
-        length = headers.len(),
-    );
-    connection
-        .write_all(publish.as_bytes())
-        .await
-        .expect("sent");
-    let mut lines = connection.lines();
-    while lines
-        .next_line()
-        .await
-        .expect("an answer")
-        .expect("an answer")
-        != "PONG"
-    {}
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ impl World {
                 stream: self.topic.stream.clone(),
                 subject: self.topic.subject.clone(),
                 consumer: self.consumer.clone(),
+                ack_wait: Duration::from_secs(30),
             },
             drain_timeout: Duration::from_secs(10),
         }
