@@ -80,9 +80,7 @@ impl Projector {
         loop {
             let mut progress = false;
             let session = self.session(&client, &shutdown, &mut progress);
-            let Err(error) = session.await else {
-                return flush(&client).await;
-            };
+            let Err(error) = session.await else { break };
             if progress {
                 delays = backoff::unbounded().build();
             }
@@ -96,7 +94,7 @@ impl Projector {
 
             let pause = shutdown.run_until_cancelled(time::sleep(delay));
             if pause.await.is_none() {
-                return flush(&client).await;
+                break;
             }
             if is_dead(&client).await {
                 match self.connect(&shutdown).await? {
@@ -105,6 +103,8 @@ impl Projector {
                 }
             }
         }
+        flush(&client).await;
+        Ok(())
     }
 
     /// `None` if told to stop first.
@@ -162,17 +162,16 @@ impl Projector {
 }
 
 /// Sends what is left to be sent. What can't be sent is delivered again.
-async fn flush(client: &Client) -> anyhow::Result<()> {
-    if let Ok(flushed) = time::timeout(FLUSH_DEADLINE, client.flush()).await {
-        return flushed.context("sending the last acknowledgements");
+async fn flush(client: &Client) {
+    let flushed = time::timeout(FLUSH_DEADLINE, client.flush()).await;
+    if !matches!(flushed, Ok(Ok(()))) {
+        tracing::warn!("the last acknowledgements were not sent; their events will come again");
     }
-    tracing::warn!("the last acknowledgements were not sent; their events will come again");
-    Ok(())
 }
 
 /// Whether the client has ended for good, as it does when it meets headers that it can't read.
 /// One that is reconnecting takes its time instead.
 async fn is_dead(client: &Client) -> bool {
     let flushed = time::timeout(FLUSH_DEADLINE, client.flush()).await;
-    flushed.is_ok_and(|flushed| flushed.is_err())
+    matches!(flushed, Ok(Err(_)))
 }

@@ -6,7 +6,11 @@ use anyhow::Context as _;
 use async_nats::{
     HeaderMap, HeaderName, HeaderValue,
     datetime::DateTime,
-    jetstream::{AckKind, Context, Message, stream::Stream},
+    jetstream::{
+        AckKind, Context, Message,
+        context::{PublishError, PublishErrorKind},
+        stream::Stream,
+    },
 };
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
@@ -33,7 +37,8 @@ const MAX_REASON_CHARS: usize = 500;
 /// Dead letters wait for a person, who may be on holiday.
 const MAX_AGE: Duration = Duration::from_hours(90 * 24);
 /// When what could not be set aside is delivered again.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const TOO_LARGE_DELAY: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum Reason {
@@ -88,8 +93,11 @@ impl DeadLetters {
     }
 
     /// Stores `message` with its reason, then ends its delivery. In this order a crash repeats and
-    /// loses nothing; the repeat carries the same message id. If it can't be stored now, the
-    /// message is delivered again later.
+    /// loses nothing; the repeat carries the same message id.
+    ///
+    /// # Errors
+    /// If it can't be stored now: it is delivered again later. A message that has no room for the
+    /// reason beside it is no error, lest it hold up the others, but comes again all the same.
     pub(super) async fn set_aside(&self, message: &Message, reason: Reason) -> anyhow::Result<()> {
         let info = message.info().map_err(anyhow::Error::from_boxed)?;
         let letter = DeadLetter {
@@ -100,21 +108,26 @@ impl DeadLetters {
             published: info.published,
             reason,
         };
-        let answer = match self.store(letter).await {
-            Ok(()) => AckKind::Term,
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::error!(error, "a message can be neither applied nor set aside");
-                AckKind::Nak(Some(RETRY_DELAY))
+        let (answer, outcome) = match self.store(letter).await {
+            Ok(()) => (AckKind::Term, Ok(())),
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                let sequence = info.stream_sequence;
+                tracing::error!(
+                    sequence,
+                    "too large to be set aside: raise max_payload of NATS"
+                );
+                (AckKind::Nak(Some(TOO_LARGE_DELAY)), Ok(()))
             }
+            Err(error) => (AckKind::Nak(Some(RETRY_DELAY)), Err(error)),
         };
         let answered = message.ack_with(answer).await;
-        answered.map_err(anyhow::Error::from_boxed)
+        answered.map_err(anyhow::Error::from_boxed)?;
+        outcome.context("setting a message aside")
     }
 
     /// # Errors
     /// If it is not known to be stored. Harmless to repeat.
-    pub(super) async fn store(&self, letter: DeadLetter<'_>) -> anyhow::Result<()> {
+    pub(super) async fn store(&self, letter: DeadLetter<'_>) -> Result<(), PublishError> {
         let (reason, sequence) = (letter.reason.kind(), letter.sequence);
         let payload = letter.payload.clone();
         let (subject, headers) = (self.topic.subject.clone(), letter.into_headers());

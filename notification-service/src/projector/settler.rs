@@ -49,8 +49,13 @@ impl Settler {
 
     pub(super) async fn settle(&self, batch: Vec<Message>) -> Result<(), Interrupted> {
         let (events, unreadable) = parse(batch);
-        self.set_aside(unreadable).await?;
+        // Neither waits for the other's server.
+        let (applied, set_aside) = tokio::join!(self.apply(events), self.set_aside(unreadable));
+        applied?;
+        Ok(set_aside?)
+    }
 
+    async fn apply(&self, events: Vec<Delivered<Message>>) -> Result<(), Interrupted> {
         let mut fold = Fold::new(events);
         for _ in 0..MAX_ROUNDS {
             if fold.is_empty() {
@@ -71,8 +76,8 @@ impl Settler {
             answer(&decided.deferred, AckKind::Nak(Some(DEFER_DELAY))).await?;
             self.set_aside(decided.refused).await?;
         }
-        answer(&fold.into_messages(), AckKind::Nak(Some(DEFER_DELAY))).await?;
-        Ok(())
+        let contended = fold.into_messages();
+        Ok(answer(&contended, AckKind::Nak(Some(DEFER_DELAY))).await?)
     }
 
     async fn set_aside(&self, poison: Vec<(Message, impl Into<Reason>)>) -> anyhow::Result<()> {

@@ -118,6 +118,47 @@ async fn a_repeat_of_poison_is_one_dead_letter() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_stream_that_was_deleted_comes_back() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let stream = world.topic.dead_letters().stream;
+    world
+        .jetstream
+        .delete_stream(stream)
+        .await
+        .expect("deleted");
+
+    world.publish_raw(HeaderMap::new(), b"poison").await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+
+    assert_eq!(world.dead_letter_count().await, 1);
+    assert_eq!(world.version(1).await, Some(1));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn poison_that_leaves_no_room_for_its_reason_waits_and_holds_up_nobody() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let largest = vec![b'x'; world.jetstream.client().max_payload()];
+
+    world.publish_raw(HeaderMap::new(), &largest).await;
+    for id in 1..=3 {
+        world.publish(&created(id)).await;
+        eventually("the next event", async || world.version(id).await).await;
+    }
+    let stream = world.stream().await;
+    let consumer = stream
+        .consumer_info(&world.consumer)
+        .await
+        .expect("the consumer");
+    assert_eq!(consumer.num_ack_pending, 1);
+    assert_eq!(world.dead_letter_count().await, 0);
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn an_event_that_mongodb_refuses_leaves_the_users_other_events_untouched() {
     let world = World::new().await;
     let validator = doc! { "name": { "$ne": "refused" } };

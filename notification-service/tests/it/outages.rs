@@ -1,6 +1,9 @@
 //! While MongoDB or NATS is away.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use async_nats::HeaderMap;
 use serde_json::Value;
@@ -65,6 +68,8 @@ async fn events_wait_for_nats() {
     let mut config = world.config();
     let url = format!("nats://{}", proxy.address());
     config.projector.nats_url = url.parse().expect("a URL");
+    // What the server sends into a connection that is already cut comes again after that.
+    config.projector.ack_wait = Duration::from_secs(1);
     let service = world.serve_with(config).await;
     world.publish(&created(1)).await;
     world.settled().await;
