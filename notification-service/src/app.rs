@@ -100,14 +100,12 @@ impl App {
     /// If a part fails for good, or does not finish what it has in hand within the drain timeout.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let shutdown = self.tasks.shutdown();
-        self.tasks
-            .spawn("projector", self.projector.run(shutdown.clone()));
-        // Half the time, so that a client that hangs on does not make the drain fail.
+        // Half the time, so that what hangs is cut in good order before the drain itself is.
         let grace = self.drain_timeout / 2;
-        self.tasks.spawn(
-            "http",
-            http::serve(self.listener, self.routes, shutdown, grace),
-        );
+        let projector = self.projector.run(shutdown.clone(), grace);
+        self.tasks.spawn("projector", projector);
+        let serving = http::serve(self.listener, self.routes, shutdown, grace);
+        self.tasks.spawn("http", serving);
         self.tasks.run(self.drain_timeout).await
     }
 }

@@ -65,21 +65,25 @@ impl Projector {
         self.bound.clone()
     }
 
-    /// Projects until `shutdown`.
+    /// Projects until `shutdown`, after which the batches in hand have `grace` to be finished.
     ///
     /// A session ends with the first failure and gives back what it holds, so that another service
     /// may apply it meanwhile. The next one checks everything from the start.
     ///
     /// # Errors
     /// If the NATS URL is not valid.
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(
+        self,
+        shutdown: CancellationToken,
+        grace: Duration,
+    ) -> anyhow::Result<()> {
         let Some(mut client) = self.connect(&shutdown).await? else {
             return Ok(());
         };
         let mut delays = backoff::unbounded().build();
         loop {
             let mut progress = false;
-            let session = self.session(&client, &shutdown, &mut progress);
+            let session = self.session(&client, &shutdown, grace, &mut progress);
             let Err(error) = session.await else { break };
             if progress {
                 delays = backoff::unbounded().build();
@@ -117,6 +121,7 @@ impl Projector {
         &self,
         client: &Client,
         shutdown: &CancellationToken,
+        grace: Duration,
         progress: &mut bool,
     ) -> anyhow::Result<()> {
         let Some(opened) = shutdown.run_until_cancelled(self.open(client)).await else {
@@ -124,7 +129,7 @@ impl Projector {
         };
         let (deliveries, settler) = opened?;
         self.bound.store(true, Ordering::Relaxed);
-        session::run(deliveries, &settler, progress, shutdown).await
+        session::run(deliveries, &settler, progress, shutdown, grace).await
     }
 
     async fn open(&self, client: &Client) -> anyhow::Result<(Deliveries, Settler)> {

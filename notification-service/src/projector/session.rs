@@ -1,6 +1,9 @@
 //! From the first message to the first failure.
 
+use std::{pin::pin, time::Duration};
+
 use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -12,14 +15,19 @@ use super::{
 /// the other is written. In which order they are written makes no difference.
 const MAX_BATCHES: usize = 2;
 
-/// Follows `deliveries` until `shutdown`, which lets the batches in hand be finished. Sets
-/// `progress` once a batch is settled. What was not settled is given back.
+/// Follows `deliveries` until `shutdown`, after which the batches in hand have `grace` to be
+/// finished. Sets `progress` once a batch is settled. What was not settled is given back.
 pub(super) async fn run(
     mut deliveries: Deliveries,
     settler: &Settler,
     progress: &mut bool,
     shutdown: &CancellationToken,
+    grace: Duration,
 ) -> anyhow::Result<()> {
+    let mut grace_over = pin!(async {
+        shutdown.cancelled().await;
+        time::sleep(grace).await;
+    });
     let mut in_hand = FuturesUnordered::new();
     let mut held = Vec::new();
     let mut ended = None;
@@ -34,6 +42,10 @@ pub(super) async fn run(
                 }
             },
             () = shutdown.cancelled(), if ended.is_none() => ended = Some(Ok(())),
+            () = &mut grace_over => {
+                tracing::warn!("stopping in the middle of a batch; its events will come again");
+                break;
+            }
             batch = deliveries.next_batch(), if takes_more => match batch {
                 Ok(batch) => in_hand.push(settler.settle(batch)),
                 Err(error) => ended = Some(Err(error)),

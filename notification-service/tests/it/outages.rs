@@ -61,6 +61,21 @@ async fn a_mongodb_that_hangs_holds_up_nothing_but_the_copy() {
 }
 
 #[tokio::test]
+async fn a_mongodb_that_hangs_does_not_keep_the_service_from_stopping() {
+    let world = World::new().await;
+    let (proxy, service) = serve_behind_proxy(&world).await;
+    proxy.hold_client();
+    world.publish(&created(1)).await;
+    eventually("the event to be in hand", async || {
+        let stream = world.stream().await;
+        let consumer = stream.consumer_info(&world.consumer).await.ok()?;
+        (consumer.num_ack_pending == 1).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn events_wait_for_nats() {
     let world = World::new().await;
     let (_, host) = world.nats_url.split_once("//").expect("a URL");
@@ -80,6 +95,8 @@ async fn events_wait_for_nats() {
     proxy.pass();
     world.settled().await;
     assert_eq!(world.version(1).await, Some(2));
+
+    proxy.cut();
     service.stop().await;
 }
 
