@@ -172,9 +172,13 @@ fn address(line: &str) -> Option<SocketAddr> {
     line["address"].as_str()?.parse().ok()
 }
 
-/// `target/<profile>/<binary>`; the test itself is in `target/<profile>/deps`.
+/// `target/<profile>/<binary>`; a test itself is in `target/<profile>/deps`.
 fn built(binary: &str) -> PathBuf {
-    let test = env::current_exe().expect("a test has a path");
-    let deps = test.parent().expect("a directory");
-    deps.parent().expect("the profile's directory").join(binary)
+    let program = env::current_exe().expect("a program has a path");
+    let directory = program.parent().expect("a directory");
+    let profile = match directory.ends_with("deps") {
+        true => directory.parent().expect("the profile's directory"),
+        false => directory,
+    };
+    profile.join(binary)
 }

@@ -17,6 +17,9 @@ const STATEMENT_TIMEOUT: &str = "5s";
 /// How long a request waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A connection that was used this recently is taken to be alive.
+const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
+
 /// A pool that connects when it is first used.
 ///
 /// # Errors
@@ -26,6 +29,16 @@ pub(crate) fn pool(url: &ConnectionUrl, max_connections: u32) -> anyhow::Result<
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // Asking before every use would double the round trips of a write.
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for > TRUSTED_IDLE_TIME {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options))
 }
 

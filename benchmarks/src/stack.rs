@@ -1,0 +1,101 @@
+//! Databases, streams and services for one contestant.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, ensure};
+use async_nats::jetstream::{self, stream::Stream};
+use sqlx::PgPool;
+use testkit::{Service, eventually, mongodb, nats, postgres::Database, unique};
+
+use crate::http::Connection;
+
+pub(crate) struct Stack {
+    pub(crate) postgres: Database,
+    pub(crate) stream: String,
+    pub(crate) subject: String,
+    mongo: mongodb::Database,
+}
+
+impl Stack {
+    /// With the schema in place.
+    pub(crate) async fn new() -> anyhow::Result<Self> {
+        let stack = Self {
+            postgres: Database::create().await,
+            stream: unique("BENCH"),
+            subject: unique("bench"),
+            mongo: mongodb::Database::create().await,
+        };
+        let mut migrate = stack.start("user-service", &["migrate"]);
+        ensure!(
+            migrate.process.ended().await.success(),
+            "the schema was not made"
+        );
+        Ok(stack)
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.postgres.pool
+    }
+
+    /// Starts a service; what it serves is another matter.
+    pub(crate) fn start(&self, binary: &str, arguments: &[&str]) -> Service {
+        let environment = [
+            ("DATABASE_URL", self.postgres.url.clone()),
+            ("MONGODB_URI", self.mongo.uri.clone()),
+            ("MONGODB_DATABASE", self.mongo.name.clone()),
+            ("NATS_URL", nats::shared_url()),
+            ("NATS_STREAM", self.stream.clone()),
+            ("NATS_SUBJECT", self.subject.clone()),
+            ("NATS_CONSUMER", self.stream.clone()),
+            ("DATABASE_CONNECTIONS", "32".to_owned()),
+            ("RUST_LOG", "info".to_owned()),
+        ];
+        Service::start(binary, arguments, &environment)
+    }
+
+    pub(crate) async fn jetstream(&self) -> anyhow::Result<jetstream::Context> {
+        let client = async_nats::connect(nats::shared_url()).await?;
+        Ok(jetstream::ContextBuilder::new()
+            .max_ack_inflight(100_000)
+            .build(client))
+    }
+
+    pub(crate) async fn stream(&self) -> anyhow::Result<Stream> {
+        let jetstream = self.jetstream().await?;
+        Ok(jetstream.get_stream(&self.stream).await?)
+    }
+
+    /// Fills the outbox as `users` new users would, each with `changes` events one after the other.
+    pub(crate) async fn fill_outbox(&self, users: i64, changes: i64) -> sqlx::Result<()> {
+        sqlx::query(
+            r"
+            insert into outbox (event_id, type, user_id, version, payload)
+            select gen_random_uuid(), 'user_created', id, version,
+                   user_state(id, 'Ada Lovelace', 'user' || id || '@example.com',
+                              clock_timestamp(), version)
+            from generate_series(1, $1) as id, generate_series(1, $2) as version
+            ",
+        )
+        .bind(users)
+        .bind(changes)
+        .execute(self.pool())
+        .await?;
+        sqlx::raw_sql("vacuum analyze outbox")
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Where a service listens, once it is ready.
+pub(crate) async fn ready(service: &Service) -> anyhow::Result<SocketAddr> {
+    let url = service.url().await;
+    let address = url.strip_prefix("http://").context("a URL")?.parse()?;
+    eventually("a service that is ready", async || {
+        let mut connection = Connection::open(address).await.ok()?;
+        let answer = connection.get("/readyz").await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    Ok(address)
+}
