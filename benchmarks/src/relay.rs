@@ -78,16 +78,16 @@ fn median(rounds: &[f64]) -> f64 {
 
 /// The same messages with the same headers, published as fast as they are taken.
 async fn publish_alone(stack: &Stack, in_flight: usize) -> anyhow::Result<f64> {
+    let name = testkit::unique("LIMIT");
     let messages: Vec<_> = (sqlx::query_as::<_, Event>(
         "select id, event_id, type, user_id, payload::text as payload from outbox order by id",
     )
     .fetch_all(stack.pool())
     .await?)
         .iter()
-        .map(message)
+        .map(|event| message(event, &name))
         .collect();
     let jetstream = stack.jetstream().await?;
-    let name = testkit::unique("LIMIT");
     let subject = testkit::unique("limit");
     let config = Config {
         name: name.clone(),
@@ -116,10 +116,11 @@ async fn publish_alone(stack: &Stack, in_flight: usize) -> anyhow::Result<f64> {
     Ok(rate)
 }
 
-fn message(event: &Event) -> (HeaderMap, Vec<u8>) {
+fn message(event: &Event, stream: &str) -> (HeaderMap, Vec<u8>) {
     let id = event.event_id.to_string();
     let mut map = HeaderMap::new();
     map.insert(headers::MESSAGE_ID, id.as_str());
+    map.insert(headers::EXPECTED_STREAM, stream);
     map.insert(headers::CE_SPEC_VERSION, headers::CE_SPEC_VERSION_1);
     map.insert(headers::CE_ID, id.as_str());
     map.insert(headers::CE_SOURCE, headers::CE_SOURCE_USER_SERVICE);
@@ -236,6 +237,9 @@ async fn waiting(backlog: i64, rounds: usize, report: &mut Report) -> anyhow::Re
 /// relay being different processes.
 async fn idle(report: &mut Report) -> anyhow::Result<()> {
     const WRITES: usize = 200;
+    const PAUSE: Duration = Duration::from_millis(20);
+    // Postgres lets idle connections keep their counts for ten seconds.
+    const SETTLED: Duration = Duration::from_secs(11);
     const WATCHED: Duration = Duration::from_secs(10);
     let stack = Stack::new().await?;
     let api = stack.start("user-service", &["serve", "--no-relay"]);
@@ -249,6 +253,8 @@ async fn idle(report: &mut Report) -> anyhow::Result<()> {
 
     let mut latencies = Vec::new();
     for number in 0..WRITES {
+        // Idle again after the one before.
+        tokio::time::sleep(PAUSE).await;
         connection
             .create_user(&format!("u{number}@example.com"))
             .await?;
@@ -274,6 +280,7 @@ async fn idle(report: &mut Report) -> anyhow::Result<()> {
         .fetch_one(stack.pool())
         .await
     };
+    tokio::time::sleep(SETTLED).await;
     let before = transactions().await?;
     tokio::time::sleep(WATCHED).await;
     let asked = transactions().await? - before;

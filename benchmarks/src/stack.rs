@@ -74,6 +74,7 @@ impl Stack {
                    user_state(id, 'Ada Lovelace', 'user' || id || '@example.com',
                               clock_timestamp(), version)
             from generate_series(1, $1) as id, generate_series(1, $2) as version
+            order by id, version
             ",
         )
         .bind(users)

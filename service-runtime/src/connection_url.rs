@@ -1,6 +1,6 @@
 //! Connection strings, which may hold a password.
 
-use std::{fmt, str::FromStr};
+use std::{convert::Infallible, fmt, str::FromStr};
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -19,12 +19,11 @@ impl ConnectionUrl {
 }
 
 impl FromStr for ConnectionUrl {
-    type Err = &'static str;
+    type Err = Infallible;
 
+    /// Takes any text: whoever refuses it here would have it repeated in the command line's error.
+    /// The driver says whether it understands it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !text.contains("://") {
-            return Err("expected a URL such as scheme://host:port");
-        }
         Ok(Self(text.into()))
     }
 }
@@ -67,6 +66,7 @@ mod tests {
             "postgres://ada:hunter2@a:1,b:2/users_db",
             "postgres://ada:hun?hunter2@db/users_db",
             "mongodb+srv://ada:hunter2@cluster/db",
+            "ada:hunter2@cluster",
         ] {
             assert!(!shown(text).contains("hunter2"), "{text}: {}", shown(text));
         }
@@ -78,11 +78,5 @@ mod tests {
             shown("nats://token@nats.example:4222"),
             "nats://nats.example:4222 nats://nats.example:4222"
         );
-    }
-
-    #[test]
-    fn what_is_no_url_is_refused_without_repeating_it() {
-        let error = "hunter2".parse::<ConnectionUrl>().expect_err("not a URL");
-        assert!(!error.contains("hunter2"));
     }
 }

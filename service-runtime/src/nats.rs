@@ -50,7 +50,7 @@ fn servers(url: &ConnectionUrl) -> anyhow::Result<Vec<ServerAddr>> {
 
 fn log(event: &Event) {
     match event {
-        Event::Connected => tracing::debug!("NATS connection established"),
+        Event::Connected | Event::Closed => tracing::debug!(%event, "NATS"),
         Event::Disconnected => tracing::warn!("NATS connection lost; reconnecting"),
         other => tracing::warn!(event = %other, "NATS"),
     }

@@ -50,6 +50,11 @@ impl Process {
         }
     }
 
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The lines printed so far.
     ///
     /// # Panics

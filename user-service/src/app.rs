@@ -12,7 +12,7 @@ use crate::{
     config::{DatabaseConfig, RelayConfig, ServeConfig},
     database, relay,
     users::{self, Users},
-    wake::{self, Wake, Written},
+    wake::{self, Written},
 };
 
 /// What the relay needs at once: reading, moving the cursor, keeping the lease, listening, and
@@ -48,7 +48,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     );
     tasks.spawn(
         "notifier",
-        wake::notify_relays(pool, written.elsewhere, shutdown.clone()),
+        wake::notify_relays(pool, written.elsewhere.clone(), shutdown.clone()),
     );
     if no_relay {
         let database = relay.database;
@@ -61,7 +61,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
             Ok(())
         });
     } else {
-        spawn_relay(&mut tasks, relay, written.here)?;
+        spawn_relay(&mut tasks, relay, written)?;
     }
     tasks.run(drain_timeout).await
 }
@@ -73,7 +73,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
 pub async fn relay(config: RelayConfig) -> anyhow::Result<()> {
     let drain_timeout = config.drain_timeout;
     let mut tasks = Tasks::new();
-    spawn_relay(&mut tasks, config, Wake::default())?;
+    spawn_relay(&mut tasks, config, Written::default())?;
     tasks.run(drain_timeout).await
 }
 
@@ -85,7 +85,7 @@ pub async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
     database::migrate(&config.database_url).await
 }
 
-fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, wake: Wake) -> anyhow::Result<()> {
+fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, written: Written) -> anyhow::Result<()> {
     let shutdown = tasks.shutdown();
     let pool = database::pool(&config.database.database_url, RELAY_CONNECTIONS)?;
     tasks.spawn("relay", async move {
@@ -94,7 +94,7 @@ fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, wake: Wake) -> anyhow::Re
             Ok(migrated) => migrated?,
             Err(_) => return Ok(()),
         }
-        relay::run(config, pool, wake, shutdown).await
+        relay::run(config, pool, written, shutdown).await
     });
     Ok(())
 }

@@ -16,7 +16,7 @@ mod publisher;
 mod reader;
 mod stream_check;
 
-use std::{collections::HashMap, convert::Infallible, time::Duration};
+use std::{collections::HashMap, convert::Infallible, sync::atomic::Ordering, time::Duration};
 
 use async_nats::jetstream;
 use backon::BackoffBuilder;
@@ -34,7 +34,7 @@ use self::{failure::Failure, lease::Lease, publisher::Publisher, reader::Reader}
 use crate::{
     config::RelayConfig,
     outbox::{self, Retention},
-    wake::{self, Wake},
+    wake::{self, Written},
 };
 
 /// Events read at once. Larger ones cost memory and gain nothing.
@@ -60,14 +60,14 @@ struct Relay {
     poll_interval: Duration,
     max_in_flight: u16,
     retention: Retention,
-    wake: Wake,
+    written: Written,
 }
 
 /// Takes part until `shutdown`: active while it has the lease, standing by otherwise.
 pub(crate) async fn run(
     config: RelayConfig,
     pool: PgPool,
-    wake: Wake,
+    written: Written,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let connecting = nats::connect(&config.nats_url, "user-service relay");
@@ -82,7 +82,7 @@ pub(crate) async fn run(
         max_in_flight: config.max_in_flight,
         retention: config.retention(),
         pool,
-        wake,
+        written,
     };
     let owner = format!("process {}", std::process::id());
     while let Some(lease) = (shutdown)
@@ -90,12 +90,14 @@ pub(crate) async fn run(
         .await
     {
         tracing::info!(epoch = lease.epoch, "relay is active");
+        relay.written.relay_is_here.store(true, Ordering::Relaxed);
         tokio::select! {
             () = relay.lead(&lease, &shutdown) => {}
             () = lease.keep(&relay.pool) => {}
             never = relay.keep_house() => match never {},
-            never = wake::listen(&relay.pool, &relay.wake) => match never {},
+            never = wake::listen(&relay.pool, &relay.written.here) => match never {},
         }
+        relay.written.relay_is_here.store(false, Ordering::Relaxed);
         if shutdown.is_cancelled() {
             if let Err(error) = lease.release(&relay.pool).await {
                 tracing::warn!(%error, "the lease was not released; it will expire");
@@ -206,7 +208,7 @@ impl Relay {
             }
             if !found.more {
                 tokio::select! {
-                    () = self.wake.raised() => {}
+                    () = self.written.here.raised() => {}
                     () = tokio::time::sleep(self.poll_interval) => {}
                     () = steps.closed() => {}
                     () = shutdown.cancelled() => {}

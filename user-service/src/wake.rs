@@ -4,7 +4,14 @@
 //! only sets a flag in this process; one task turns flags into notifications, few per second
 //! however many writes there are. The relay polls as well: a wake-up that is lost costs time only.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::Notify;
@@ -12,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 const CHANNEL: &str = "outbox";
 /// The first write after a pause notifies at once, those that follow at most this often.
-const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(2);
 /// How long to wait before listening again after the connection could not be had.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 
@@ -38,12 +45,17 @@ pub(crate) struct Written {
     pub(crate) here: Wake,
     /// For relays in others, by [`notify_relays`].
     pub(crate) elsewhere: Wake,
+    /// Whether the relay in this process is the active one: then no other needs to know. Should it
+    /// cease to be at that very moment, the next one polls.
+    pub(crate) relay_is_here: Arc<AtomicBool>,
 }
 
 impl Written {
     pub(crate) fn raise(&self) {
         self.here.raise();
-        self.elsewhere.raise();
+        if !self.relay_is_here.load(Ordering::Relaxed) {
+            self.elsewhere.raise();
+        }
     }
 }
 

@@ -27,6 +27,18 @@ async fn a_relay_killed_between_publish_and_cursor_loses_and_repeats_nothing() {
     })
     .await;
     relay.process.kill();
+    // Postgres would still do what the dead relay had asked for.
+    eventually("the end of the relay's statements", async || {
+        let ended = sqlx::query(
+            r"
+            select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'
+            ",
+        );
+        let ended = ended.execute(&stack.postgres.pool).await.ok()?;
+        (ended.rows_affected() == 0).then_some(())
+    })
+    .await;
     holding.rollback().await.expect("the row is free");
     let pending: i64 = sqlx::query_scalar("select count(*) from outbox_pending")
         .fetch_one(&stack.postgres.pool)

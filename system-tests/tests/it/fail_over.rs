@@ -1,4 +1,4 @@
-use testkit::eventually;
+use testkit::{Proxy, eventually};
 
 use crate::support::{Stack, assert_in_order, is_active};
 
@@ -20,6 +20,45 @@ async fn a_standby_takes_over_from_a_relay_that_was_killed() {
     is_active(&standby).await;
     stack.converged().await;
     assert_eq!(epoch(&stack).await, 2);
+}
+
+#[tokio::test]
+async fn a_standby_takes_over_from_a_relay_that_lost_its_database() {
+    let mut stack = Stack::new().await;
+    let (users, _notifications) = (
+        stack.users(&["--no-relay"]).await,
+        stack.notifications().await,
+    );
+    let direct = stack.postgres.url.clone();
+    let server = url_authority(&direct);
+    let proxy = Proxy::start(server.clone()).await;
+    stack.postgres.url = direct.replace(&server, &proxy.address().to_string());
+    let cut_off = stack.relay().await;
+    stack.postgres.url = direct;
+    let standby = stack.start("user-service", &["relay"]);
+    let user = users.create("Ada").await;
+    stack.converged().await;
+
+    proxy.cut();
+    users.rename(&user, "Ada L.").await;
+    is_active(&standby).await;
+    stack.converged().await;
+    proxy.pass();
+    // Back again it stands by, and takes over in its turn.
+    let mut standby = standby;
+    eventually("the other to notice", async || {
+        let output = cut_off.process.output();
+        output
+            .iter()
+            .any(|line| line.contains("has lost its lease"))
+            .then_some(())
+    })
+    .await;
+    standby.process.kill();
+    users.rename(&user, "Ada K.").await;
+    stack.converged().await;
+    assert_in_order(&stack.events().await);
+    assert_eq!(epoch(&stack).await, 3);
 }
 
 #[tokio::test]
@@ -87,4 +126,10 @@ async fn epoch(stack: &Stack) -> i64 {
         .fetch_one(&stack.postgres.pool)
         .await
         .expect("the cursor")
+}
+
+/// `host:port`
+fn url_authority(url: &str) -> String {
+    let authority = url.split('@').next_back().expect("a host");
+    authority.split('/').next().expect("a host").to_owned()
 }

@@ -1,6 +1,7 @@
 //! The whole way of an event, over the started binaries and real servers: what is promised must
 //! hold whatever is stopped, killed, frozen or said twice.
 
+mod back_pressure;
 mod convergence;
 mod crashes;
 mod fail_over;
@@ -8,5 +9,6 @@ mod load;
 mod ordering;
 mod outages;
 mod poison;
+mod rebuild;
 mod start_and_stop;
 mod support;
