@@ -115,10 +115,10 @@ async fn write_until(mut connection: Connection, end: Instant) -> anyhow::Result
 /// The statement with pgbench's values for its parameters.
 fn pgbench_script() -> anyhow::Result<tempfile::NamedTempFile> {
     let statement = STATEMENT
-        .replace("$1", "gen_random_uuid()")
-        .replace("$2", "null")
-        .replace("$3", "'Ada Lovelace'")
-        .replace("$4", "'c' || :number || '@example.com'");
+        .replace("$1", "array[gen_random_uuid()]")
+        .replace("$2", "array[null]")
+        .replace("$3", "array['Ada Lovelace']")
+        .replace("$4", "array['c' || :number || '@example.com']");
     let script = format!(
         "\\set number random(1, 9000000000000000000)\n{};\n",
         statement.trim()

@@ -11,13 +11,16 @@ use sqlx::PgPool;
 use crate::{
     config::{DatabaseConfig, RelayConfig, ServeConfig},
     database, relay,
-    users::{self, Users},
+    users::{self, CREATORS, Users},
     wake::{self, Written},
 };
 
 /// What the relay needs at once: reading, moving the cursor, keeping the lease, listening, and
 /// looking after the stream.
 const RELAY_CONNECTIONS: u32 = 5;
+
+/// How long a new user waits for an address that an open transaction holds.
+const CREATION_LOCK_TIMEOUT: &str = "250ms";
 
 /// Serves the API, with the relay in the same process unless told otherwise.
 ///
@@ -31,10 +34,18 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         database_connections,
     } = config;
     let drain_timeout = relay.drain_timeout;
+    let grace = drain_timeout / 2;
     let pool = database::pool(&relay.database.database_url, database_connections)?;
     let written = Written::default();
+    let creators_pool = database::pool_with_lock_timeout(
+        &relay.database.database_url,
+        CREATORS,
+        CREATION_LOCK_TIMEOUT,
+    )?;
+    let (creation, creator) = users::creation(creators_pool);
     let routes = users::router(Users {
         pool: pool.clone(),
+        creation,
         written: written.clone(),
     })
     .merge(health::router(vec![postgres_check(pool.clone())]));
@@ -44,8 +55,11 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let shutdown = tasks.shutdown();
     tasks.spawn(
         "HTTP server",
-        http::serve(listener, routes, shutdown.clone(), drain_timeout / 2),
+        http::serve(listener, routes, shutdown.clone(), grace),
     );
+    for _ in 0..CREATORS {
+        tasks.spawn("creator", creator.clone().run(shutdown.clone(), grace));
+    }
     tasks.spawn(
         "notifier",
         wake::notify_relays(pool, written.elsewhere.clone(), shutdown.clone()),

@@ -25,7 +25,22 @@ const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 /// # Errors
 /// If the URL is not one that Postgres understands.
 pub(crate) fn pool(url: &ConnectionUrl, max_connections: u32) -> anyhow::Result<PgPool> {
-    let options = options(url)?.options([("statement_timeout", STATEMENT_TIMEOUT)]);
+    pool_with_lock_timeout(url, max_connections, STATEMENT_TIMEOUT)
+}
+
+/// As [`pool`], but a statement waits only so long for a lock.
+///
+/// # Errors
+/// If the URL is not one that Postgres understands.
+pub(crate) fn pool_with_lock_timeout(
+    url: &ConnectionUrl,
+    max_connections: u32,
+    lock_timeout: &str,
+) -> anyhow::Result<PgPool> {
+    let options = options(url)?.options([
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("lock_timeout", lock_timeout),
+    ]);
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)

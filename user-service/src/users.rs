@@ -1,9 +1,13 @@
 //! Users: what they are, how they are kept, how clients reach them.
 
 mod api;
+mod creation;
 mod draft;
 mod email;
 mod name;
 mod store;
 
-pub(crate) use api::{Users, router};
+pub(crate) use self::{
+    api::{Users, router},
+    creation::{CREATORS, creation},
+};

@@ -15,8 +15,9 @@ use shared_events::headers::TRACEPARENT;
 use sqlx::PgPool;
 
 use super::{
+    creation::Creation,
     draft::Draft,
-    store::{self, StoreError, User},
+    store::{self, NewUser, StoreError, User},
 };
 use crate::wake::Written;
 
@@ -24,6 +25,7 @@ use crate::wake::Written;
 #[derive(Debug, Clone)]
 pub(crate) struct Users {
     pub(crate) pool: PgPool,
+    pub(crate) creation: Creation,
     /// Raised after each change, so that it is on its way at once.
     pub(crate) written: Written,
 }
@@ -40,7 +42,11 @@ async fn create(
     headers: HeaderMap,
     draft: Draft,
 ) -> Result<Response, Problem> {
-    let user = store::create(&users.pool, &draft, traceparent(&headers)).await?;
+    let traceparent = traceparent(&headers).map(str::to_owned);
+    let user = users
+        .creation
+        .create(NewUser { draft, traceparent })
+        .await?;
     users.written.raise();
     let location = [(header::LOCATION, format!("/users/{}", user.id))];
     Ok((StatusCode::CREATED, location, Json(user)).into_response())
@@ -133,6 +139,12 @@ impl From<StoreError> for Problem {
                     .detail("the users can't be reached now")
                     .retry_after(1)
             }
+            StoreError::Locked => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+                .detail("another change of the same is under way")
+                .retry_after(1),
+            StoreError::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+                .detail("this instance is stopping")
+                .retry_after(1),
             StoreError::Refused(source) => {
                 tracing::error!(error = %source, "Postgres refused a statement");
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR)

@@ -2,6 +2,8 @@
 //! users row first: its lock gives the events of a user their order, and the transaction has its
 //! xid before the event's id is drawn, which the relay relies on.
 
+use std::{collections::HashMap, sync::Arc};
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgExecutor;
@@ -18,33 +20,52 @@ pub(crate) struct User {
     pub(crate) version: i64,
 }
 
-/// Why a change was not made.
-#[derive(Debug, thiserror::Error)]
+/// Why a change was not made. Requests that shared a statement share its error.
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error("another user has this e-mail address")]
     EmailTaken,
     #[error("Postgres can't be reached")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Arc<sqlx::Error>),
     #[error("Postgres refused")]
-    Refused(#[source] sqlx::Error),
+    Refused(#[source] Arc<sqlx::Error>),
+    #[error("an open transaction holds what is to be changed")]
+    Locked,
+    #[error("this process is stopping")]
+    Stopping,
 }
 
+/// A user to be, and the trace of the request that wants it.
+#[derive(Debug)]
+pub(crate) struct NewUser {
+    pub(crate) draft: Draft,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// Creates those users whose address is free, all in one statement; the answers stand in the
+/// order of the requests. No two of them may have the very same address.
 pub(crate) async fn create(
     db: impl PgExecutor<'_>,
-    draft: &Draft,
-    traceparent: Option<&str>,
-) -> Result<User, StoreError> {
-    sqlx::query_as(
-        // In a file of its own, because pgbench runs the same for comparison.
-        include_str!("create.sql"),
-    )
-    .bind(Uuid::now_v7())
-    .bind(traceparent)
-    .bind(draft.name.as_str())
-    .bind(draft.email.as_str())
-    .fetch_one(db)
-    .await
-    .map_err(StoreError::from)
+    users: &[&NewUser],
+) -> Result<Vec<Result<User, StoreError>>, StoreError> {
+    let column = |field: fn(&NewUser) -> &str| users.iter().map(|user| field(user)).collect();
+    let names: Vec<&str> = column(|user| user.draft.name.as_str());
+    let emails: Vec<&str> = column(|user| user.draft.email.as_str());
+    let event_ids: Vec<_> = users.iter().map(|_| Uuid::now_v7()).collect();
+    let traceparents: Vec<_> = users.iter().map(|it| it.traceparent.as_deref()).collect();
+    // In a file of its own, because pgbench runs the same for comparison.
+    let created: Vec<User> = sqlx::query_as(include_str!("create.sql"))
+        .bind(event_ids)
+        .bind(traceparents)
+        .bind(names)
+        .bind(&emails)
+        .fetch_all(db)
+        .await?;
+    let mut by_email: HashMap<_, _> = (created.into_iter())
+        .map(|user| (user.email.clone(), user))
+        .collect();
+    let answer = |email: &&str| by_email.remove(*email).ok_or(StoreError::EmailTaken);
+    Ok(emails.iter().map(answer).collect())
 }
 
 /// `None` if there is no such user, or if it is so already: then nothing is written.
@@ -142,16 +163,20 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(refusal) if refusal.constraint() == Some("users_email_key") => {
                 Self::EmailTaken
             }
+            // lock_not_available
+            sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("55P03") => {
+                Self::Locked
+            }
             // Class 57: operator intervention, such as a shutdown or the statement timeout.
             sqlx::Error::Database(refusal)
                 if refusal.code().is_some_and(|code| code.starts_with("57")) =>
             {
-                Self::Unavailable(error)
+                Self::Unavailable(Arc::new(error))
             }
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-                Self::Unavailable(error)
+                Self::Unavailable(Arc::new(error))
             }
-            _ => Self::Refused(error),
+            _ => Self::Refused(Arc::new(error)),
         }
     }
 }

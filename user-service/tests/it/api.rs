@@ -70,6 +70,53 @@ async fn a_taken_address_is_a_conflict_and_leaves_neither_row_nor_event() {
 }
 
 #[tokio::test]
+async fn an_address_held_by_an_open_transaction_holds_up_no_other_user() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let mut open = world.database.pool.begin().await.expect("a transaction");
+    sqlx::query("insert into users (name, email) values ('Eve', 'held@example.com')")
+        .execute(&mut *open)
+        .await
+        .expect("a user");
+    let held = json!({"name": "Ada", "email": "held@example.com"});
+    let asking = futures::future::join_all((0..8).map(async |_| api.post(&held).await));
+    let others = futures::future::join_all((0..20).map(async |_| api.create().await));
+    let (answers, others) = tokio::join!(asking, others);
+    assert_eq!(others.len(), 20);
+    for answer in answers {
+        assert!(answer.headers().contains_key(header::RETRY_AFTER));
+        assert_problem(answer, StatusCode::SERVICE_UNAVAILABLE, "").await;
+    }
+    open.rollback().await.expect("a rollback");
+    assert_eq!(api.post(&held).await.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn users_asked_for_at_once_are_all_created_and_each_address_once() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let drafts: Vec<_> = (0..200)
+        .map(|number| json!({"name": format!("Ada {number}"), "email": format!("{}@example.com", number % 150)}))
+        .collect();
+    let answers = futures::future::join_all(drafts.iter().map(async |draft| {
+        let answer = api.post(draft).await;
+        (answer.status(), answer.json::<Value>().await.expect("JSON"))
+    }));
+    let answers = answers.await;
+    let created = answers
+        .iter()
+        .filter(|(status, _)| *status == StatusCode::CREATED);
+    assert_eq!(created.count(), 150);
+    for ((status, body), draft) in answers.iter().zip(&drafts) {
+        match *status {
+            StatusCode::CREATED => assert_eq!(body["name"], draft["name"], "each gets its own"),
+            status => assert_eq!(status, StatusCode::CONFLICT),
+        }
+    }
+    assert_eq!(events(&world).await, 150);
+}
+
+#[tokio::test]
 async fn bad_input_gets_a_problem_that_names_the_field() {
     let world = World::new().await;
     let api = world.serve(&["--no-relay"]).await;
