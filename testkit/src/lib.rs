@@ -14,7 +14,7 @@ mod proxy;
 use std::{
     env,
     net::{Ipv4Addr, TcpListener},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 pub use process::{Process, Service};
@@ -29,14 +29,16 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// # Panics
 /// If there is none within a minute; the message says what was awaited.
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(answer) = probe().await {
-            return answer;
+    let asking = async {
+        loop {
+            if let Some(answer) = probe().await {
+                return answer;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        assert!(started.elapsed() < DEADLINE, "still waiting for {what}");
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
+    };
+    let answer = tokio::time::timeout(DEADLINE, asking).await;
+    answer.unwrap_or_else(|_| panic!("still waiting for {what}"))
 }
 
 /// A name that no other test has, made of letters, digits and `_`.

@@ -30,10 +30,15 @@ impl Process {
     /// If the program can't be started.
     #[must_use]
     pub fn spawn(program: &str, arguments: &[&str], environment: &[(&str, String)]) -> Self {
-        // Should the test be killed, the kernel kills its children.
+        // Should the test (the thread that is here) end, the kernel kills the child.
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", program])
             .args(arguments)
+            // What is set for the caller must not reach what is tested.
+            .env_clear()
+            .envs(
+                env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "TMPDIR")),
+            )
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,31 +1,64 @@
 use std::fs;
 
 use futures::{StreamExt, stream};
-use testkit::{Process, mongodb::Database, nats};
+use testkit::{Process, eventually, mongodb::Database, nats};
 
 use crate::support::{Api, Stack};
 
+/// 100,000 events of more than 1 KB each wait: were they held in memory, it would show.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_nats_memory_stays_flat_and_the_backlog_drains_afterwards() {
-    const USERS: usize = 5_000;
-    const ALLOWED_KB: u64 = 32_000;
+    const EVENTS: i64 = 100_000;
+    const ALLOWED_KB: u64 = 40_000;
     let mut nats = nats::Server::start().await;
     let stack = Stack::on(nats.url(), Database::create().await).await;
-    let (users, _notifications) = (stack.users(&[]).await, stack.notifications().await);
+    let users = stack.users(&[]).await;
     write(&users, 500).await;
-    stack.converged().await;
+    drained(&stack).await;
 
     nats.kill();
     write(&users, 500).await;
     let before = resident_kb(&users.service.process);
-    write(&users, USERS).await;
+    sqlx::query(
+        r"
+        insert into outbox (event_id, type, user_id, version, payload)
+        select gen_random_uuid(), 'user_created', 1000000 + id, 1,
+               user_state(1000000 + id, repeat('x', 1000), 'a@example.com', now(), 1)
+        from generate_series(1, $1) as id
+        ",
+    )
+    .bind(EVENTS)
+    .execute(&stack.postgres.pool)
+    .await
+    .expect("a backlog");
+    write(&users, 500).await;
+    eventually("the relay to try and fail", async || {
+        let output = users.service.process.output();
+        let held_up = |line: &&String| line.contains("relay is held up");
+        (output.iter().filter(held_up).count() > 1).then_some(())
+    })
+    .await;
     let after = resident_kb(&users.service.process);
     assert!(
         after < before + ALLOWED_KB,
         "{before} kB grew to {after} kB"
     );
+
     nats.restart().await;
-    assert_eq!(stack.converged().await.len(), USERS + 1000);
+    write(&users, 500).await;
+    drained(&stack).await;
+    let messages = stack.stream().await.cached_info().state.messages;
+    assert!(
+        messages >= EVENTS.unsigned_abs() + 2000,
+        "{messages} messages"
+    );
+}
+
+async fn drained(stack: &Stack) {
+    eventually("a cursor at the end", async || {
+        (stack.pending().await == 0).then_some(())
+    })
+    .await;
 }
 
 async fn write(users: &Api, count: usize) {

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use testkit::{Proxy, eventually};
 
@@ -15,36 +15,15 @@ async fn a_relay_killed_between_publish_and_cursor_loses_and_repeats_nothing() {
     users.create("Ada").await;
     stack.converged().await;
 
-    // The cursor can't move while somebody else has its row.
-    let mut holding = stack.postgres.pool.begin().await.expect("a transaction");
-    sqlx::query("select from relay_cursor for update")
-        .execute(&mut *holding)
-        .await
-        .expect("the cursor's row");
+    let cursor = HeldCursor::hold(&stack).await;
     users.create("Grace").await;
     eventually("the event on the stream", async || {
         (stack.events().await.len() == 2).then_some(())
     })
     .await;
     relay.process.kill();
-    // Postgres would still do what the dead relay had asked for.
-    eventually("the end of the relay's statements", async || {
-        let ended = sqlx::query(
-            r"
-            select pg_terminate_backend(pid) from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock'
-            ",
-        );
-        let ended = ended.execute(&stack.postgres.pool).await.ok()?;
-        (ended.rows_affected() == 0).then_some(())
-    })
-    .await;
-    holding.rollback().await.expect("the row is free");
-    let pending: i64 = sqlx::query_scalar("select count(*) from outbox_pending")
-        .fetch_one(&stack.postgres.pool)
-        .await
-        .expect("a count");
-    assert_eq!(pending, 1, "the cursor did not move");
+    cursor.release(&stack).await;
+    assert_eq!(stack.pending().await, 1, "the cursor did not move");
 
     let _relay = stack.relay().await;
     assert_eq!(stack.converged().await.len(), 2);
@@ -70,7 +49,7 @@ async fn a_projector_killed_between_write_and_acknowledgement_applies_nothing_tw
     stack.nats_url = direct;
     let first = users.create("Ada").await;
     stack.converged().await;
-    acknowledged(&stack, 1).await;
+    stack.acknowledged(1).await;
 
     // From here on events come through, and acknowledgements do not.
     proxy.hold_client();
@@ -88,53 +67,134 @@ async fn a_projector_killed_between_write_and_acknowledgement_applies_nothing_tw
     users.rename(&second, "Grace H.").await;
     let _notifications = stack.notifications().await;
     stack.converged().await;
-    acknowledged(&stack, 4).await;
+    stack.acknowledged(4).await;
     stack.converged().await;
 }
 
 #[tokio::test]
 async fn whatever_is_killed_under_load_the_copy_converges() {
+    const ROUNDS: i64 = 4;
     let stack = Stack::new().await;
     let users = stack.users(&["--no-relay"]).await;
-    let mut relay = stack.start("user-service", &["relay"]);
-    let mut notifications = stack.start("notification-service", &["serve"]);
+    let mut relay = stack.relay().await;
+    let mut notifications = stack.notifications().await;
+    let killed_enough = AtomicBool::new(false);
     let writing = async {
-        for number in 0..150 {
+        let mut number = 0;
+        while !killed_enough.load(Ordering::Relaxed) {
             let user = users.create(&format!("Ada {number}")).await;
             users.rename(&user, &format!("Ada L. {number}")).await;
             if number % 3 == 0 {
                 users.delete(&user).await;
             }
+            number += 1;
         }
     };
     let killing = async {
-        for round in 0..6_u64 {
-            tokio::time::sleep(Duration::from_millis(150 + 70 * round)).await;
+        for _ in 0..ROUNDS {
+            // Each is killed at work, never while it waits for its turn.
+            let published = stack.stream().await.cached_info().state.last_sequence;
+            eventually("new events on the stream", async || {
+                let now = stack.stream().await.cached_info().state.last_sequence;
+                (now > published).then_some(())
+            })
+            .await;
             relay.process.kill();
-            relay = stack.start("user-service", &["relay"]);
-            notifications.process.kill();
-            notifications = stack.start("notification-service", &["serve"]);
+            stack.acknowledged(published).await;
+            notifications.service.process.kill();
+            relay = stack.relay().await;
+            notifications = stack.notifications().await;
         }
+        killed_enough.store(true, Ordering::Relaxed);
     };
     tokio::join!(writing, killing);
-    assert_eq!(stack.converged().await.len(), 100);
+    stack.converged().await;
     assert_in_order(&stack.events().await);
+    assert!(stack.epoch().await > ROUNDS, "every relay led");
+}
+
+#[tokio::test]
+async fn the_cursor_does_not_move_before_the_acknowledgement() {
+    let mut stack = Stack::new().await;
+    let (users, _notifications) = (
+        stack.users(&["--no-relay"]).await,
+        stack.notifications().await,
+    );
+    let direct = stack.nats_url.clone();
+    let server = direct
+        .strip_prefix("nats://")
+        .expect("a NATS URL")
+        .to_owned();
+    let proxy = Proxy::start(server).await;
+    stack.nats_url = format!("nats://{}", proxy.address());
+    let mut relay = stack.relay().await;
+    stack.nats_url = direct;
+    users.create("Ada").await;
+    stack.converged().await;
+
+    // What the relay publishes from here on does not arrive.
+    proxy.hold_client();
+    users.create("Grace").await;
+    eventually("the relay to give up waiting", async || {
+        let output = relay.process.output();
+        let held_up = |line: &String| line.contains("relay is held up");
+        output.iter().any(held_up).then_some(())
+    })
+    .await;
+    assert_eq!(stack.pending().await, 1);
+    relay.process.kill();
+    let _relay = stack.relay().await;
+    assert_eq!(stack.converged().await.len(), 2);
+}
+
+/// While it is held no relay can move the cursor, though it can renew its lease.
+struct HeldCursor {
+    lock: sqlx::pool::PoolConnection<sqlx::Postgres>,
+}
+
+impl HeldCursor {
+    async fn hold(stack: &Stack) -> Self {
+        sqlx::raw_sql(
+            r"
+            create function wait_for_the_test() returns trigger language plpgsql as
+            'begin perform pg_advisory_lock_shared(1); return null; end';
+            create trigger held before update of last_id on relay_cursor
+            for each statement execute function wait_for_the_test();
+            ",
+        )
+        .execute(&stack.postgres.pool)
+        .await
+        .expect("a trigger");
+        let mut lock = stack.postgres.pool.acquire().await.expect("a connection");
+        sqlx::query("select pg_advisory_lock(1)")
+            .execute(&mut *lock)
+            .await
+            .expect("a lock");
+        Self { lock }
+    }
+
+    /// First ends what a relay that is dead by now has asked for: Postgres would still do it.
+    async fn release(mut self, stack: &Stack) {
+        eventually("the end of the relay's connections", async || {
+            let ended = sqlx::query(
+                r"
+                select pg_terminate_backend(pid) from pg_stat_activity
+                where datname = current_database() and application_name = 'user-service'
+                  and query ilike '%relay_cursor%'
+                ",
+            );
+            let ended = ended.execute(&stack.postgres.pool).await.ok()?;
+            (ended.rows_affected() == 0).then_some(())
+        })
+        .await;
+        sqlx::raw_sql("select pg_advisory_unlock(1); drop function wait_for_the_test cascade")
+            .execute(&mut *self.lock)
+            .await
+            .expect("the cursor is free");
+    }
 }
 
 async fn unacknowledged(stack: &Stack) -> usize {
     let info = stack.stream().await.consumer_info(stack.consumer()).await;
     info.expect("the consumer").num_ack_pending
-}
-
-async fn acknowledged(stack: &Stack, sequence: u64) {
-    eventually("the acknowledgement", async || {
-        let info = stack
-            .stream()
-            .await
-            .consumer_info(stack.consumer())
-            .await
-            .ok()?;
-        (info.ack_floor.stream_sequence >= sequence).then_some(())
-    })
-    .await;
 }

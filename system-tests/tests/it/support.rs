@@ -1,6 +1,6 @@
 //! A stack of its own for each test: database, stream, consumer and copy.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::jetstream::{self, stream::Stream};
 use chrono::{DateTime, Utc};
@@ -157,14 +157,43 @@ impl Stack {
     /// Waits until the copy equals the users, field by field, with nothing left to publish.
     pub(crate) async fn converged(&self) -> Vec<User> {
         eventually("the copy to equal the users", async || {
-            let pending: i64 = sqlx::query_scalar("select count(*) from outbox_pending")
-                .fetch_one(&self.postgres.pool)
-                .await
-                .ok()?;
+            if self.pending().await != 0 {
+                return None;
+            }
             let rows = self.rows().await;
-            (pending == 0 && self.copies().await? == rows).then_some(rows)
+            (self.copies().await? == rows).then_some(rows)
         })
         .await
+    }
+
+    /// Events that the cursor has not passed.
+    pub(crate) async fn pending(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from outbox_pending")
+            .fetch_one(&self.postgres.pool)
+            .await
+            .expect("a count")
+    }
+
+    /// Changes of the relay's lease so far.
+    pub(crate) async fn epoch(&self) -> i64 {
+        sqlx::query_scalar("select epoch from relay_cursor")
+            .fetch_one(&self.postgres.pool)
+            .await
+            .expect("the cursor")
+    }
+
+    /// Waits until the consumer has acknowledged everything up to this sequence of the stream.
+    pub(crate) async fn acknowledged(&self, sequence: u64) {
+        eventually("the acknowledgements", async || {
+            let info = self
+                .stream()
+                .await
+                .consumer_info(self.consumer())
+                .await
+                .ok()?;
+            (info.ack_floor.stream_sequence >= sequence).then_some(())
+        })
+        .await;
     }
 }
 
@@ -220,7 +249,10 @@ impl Api {
     pub(crate) async fn ready(service: Service) -> Self {
         let api = Self {
             url: service.url().await,
-            client: Client::new(),
+            client: Client::builder()
+                .timeout(Duration::from_secs(30))
+                .build()
+                .expect("a client"),
             service,
         };
         eventually("a service that is ready", async || {
