@@ -6,6 +6,7 @@
 //!
 //! A session runs until something fails; what follows then depends on the [`Failure`] alone.
 
+mod backlog;
 mod cursor;
 mod failure;
 mod lease;

@@ -1,10 +1,6 @@
 //! Publishing what the reader finds, and moving the cursor behind the acknowledgements.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    ops::Range,
-    time::Duration,
-};
+use std::{ops::Range, time::Duration};
 
 use async_nats::jetstream::{
     Context,
@@ -18,6 +14,7 @@ use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use super::{
+    backlog::Backlog,
     cursor::{self, Cursor, Tail},
     failure::Failure,
     lease::Lease,
@@ -30,6 +27,8 @@ use crate::outbox::OutboxEvent;
 /// bounds what is published a second time after a crash.
 const SAVE_EVENTS: usize = 1000;
 const SAVE_INTERVAL: Duration = Duration::from_millis(20);
+/// Events held for users who have one in flight. With this many, reading pauses.
+const MOST_HELD: usize = 4000;
 /// How far apart the places are to come back to, if the stream loses its end.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -45,9 +44,7 @@ pub(super) struct Publisher<'a> {
     unsaved: usize,
     saved_at: Instant,
     checkpoint_at: Instant,
-    /// Users with an event in flight. Each has one at most: were an earlier one lost, a later one
-    /// must not be on the stream yet.
-    busy: HashSet<i64>,
+    backlog: Backlog,
 }
 
 /// A step that was begun, and how to learn its end.
@@ -87,14 +84,13 @@ impl<'a> Publisher<'a> {
             unsaved: 0,
             saved_at: now,
             checkpoint_at: now,
-            busy: HashSet::new(),
+            backlog: Backlog::default(),
         }
     }
 
     /// Does the steps in their order until there are no more or one fails; then waits for the
     /// acknowledgements that are due and saves the cursor.
     pub(super) async fn run(mut self, mut steps: mpsc::Receiver<Vec<Step>>) -> Result<(), Failure> {
-        let mut backlog = VecDeque::new();
         let mut in_flight = FuturesOrdered::new();
         let mut saving: Option<BoxFuture<'_, Result<(), Failure>>> = None;
         let mut outcome = Ok(());
@@ -102,7 +98,7 @@ impl<'a> Publisher<'a> {
         loop {
             while outcome.is_ok()
                 && in_flight.len() < self.max_in_flight
-                && let Some(step) = self.take_ready(&mut backlog)
+                && let Some(step) = self.backlog.take_ready()
             {
                 match self.begin(step).await {
                     Ok(begun) => in_flight.push_back(end(begun)),
@@ -112,7 +108,7 @@ impl<'a> Publisher<'a> {
             if saving.is_none() && self.is_save_due() {
                 saving = Some(self.begin_save());
             }
-            let done = outcome.is_err() || (backlog.is_empty() && !reading);
+            let done = outcome.is_err() || (self.backlog.is_empty() && !reading);
             if done && in_flight.is_empty() && saving.is_none() {
                 break;
             }
@@ -127,9 +123,9 @@ impl<'a> Publisher<'a> {
                     saving = None;
                     saved?;
                 }
-                received = steps.recv(), if reading && backlog.is_empty() && outcome.is_ok() => {
+                received = steps.recv(), if reading && self.backlog.has_room(MOST_HELD) && outcome.is_ok() => {
                     match received {
-                        Some(steps) => backlog.extend(steps),
+                        Some(steps) => self.backlog.extend(steps),
                         None => reading = false,
                     }
                 }
@@ -141,13 +137,6 @@ impl<'a> Publisher<'a> {
             cursor::save(self.pool, self.lease, &self.cursor).await?;
         }
         outcome
-    }
-
-    fn take_ready(&self, backlog: &mut VecDeque<Step>) -> Option<Step> {
-        backlog.pop_front_if(|step| match step {
-            Step::Publish(event) => !self.busy.contains(&event.user_id),
-            Step::Close(_) => true,
-        })
     }
 
     async fn begin(&mut self, step: Step) -> Result<Begun, Failure> {
@@ -166,7 +155,6 @@ impl<'a> Publisher<'a> {
             .publish_with_headers(subject, headers, body)
             .await)
             .map_err(|error| Failure::of_publish(event.id, error))?;
-        self.busy.insert(event.user_id);
         let published = Published {
             id: event.id,
             event_id: event.event_id,
@@ -187,7 +175,7 @@ impl<'a> Publisher<'a> {
                     self.cursor.tail = self.extended_tail(&event, ack.sequence)?;
                 }
                 self.cursor.position.pass(event.id);
-                self.busy.remove(&event.user_id);
+                self.backlog.done(event.user_id);
             }
         }
         self.unsaved += 1;
