@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::ServeConfig, mongo, notifications, projection::Projection, projector::Projector,
+    config::ServeConfig, dead_letters, mongo, notifications, projection::Projection,
+    projector::Projector,
 };
 
 /// # Errors
@@ -69,8 +70,10 @@ impl App {
                 }
             }),
         ];
-        let routes =
-            notifications::router(database.collection(&collection)).merge(health::router(checks));
+        let topic = config.projector.nats.topic();
+        let routes = notifications::router(database.collection(&collection))
+            .merge(dead_letters::api::router(projector.connection(), topic))
+            .merge(health::router(checks));
         Ok(Self {
             listener,
             routes,

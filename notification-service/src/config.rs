@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Command {
     /// Project the user events into MongoDB and serve the notifications API
     Serve(ServeConfig),
+    /// See the events that could not be applied, and decide on them
+    DeadLetters(DeadLettersConfig),
     /// Exit 0 if the service on this host is ready
     Health(ListenConfig),
 }
@@ -65,7 +67,7 @@ pub struct MongoConfig {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ProjectorConfig {
+pub struct NatsConfig {
     /// NATS servers, separated by commas
     #[arg(
         long,
@@ -80,6 +82,22 @@ pub struct ProjectorConfig {
     /// Subject that the events are published on
     #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT)]
     pub subject: String,
+}
+
+impl NatsConfig {
+    #[must_use]
+    pub fn topic(&self) -> Topic {
+        Topic {
+            stream: self.stream.clone(),
+            subject: self.subject.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ProjectorConfig {
+    #[command(flatten)]
+    pub nats: NatsConfig,
     /// Durable consumer; services that share it share the work
     #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = nats_name)]
     pub consumer: String,
@@ -88,14 +106,40 @@ pub struct ProjectorConfig {
     pub ack_wait: Duration,
 }
 
-impl ProjectorConfig {
-    #[must_use]
-    pub fn topic(&self) -> Topic {
-        Topic {
-            stream: self.stream.clone(),
-            subject: self.subject.clone(),
-        }
-    }
+#[derive(Debug, Args)]
+pub struct DeadLettersConfig {
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    #[command(subcommand)]
+    pub command: DeadLettersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// List them, the oldest first
+    List {
+        /// Only those behind this sequence
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Most to list
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Show one whole, with its headers and its bytes
+    Show { sequence: u64 },
+    /// Publish their events again, once what was wrong has been mended
+    Replay {
+        #[arg(required = true)]
+        sequences: Vec<u64>,
+    },
+    /// Forget them; asks first
+    Discard {
+        #[arg(required = true)]
+        sequences: Vec<u64>,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 fn database_name(text: &str) -> Result<String, String> {

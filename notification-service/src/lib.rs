@@ -1,7 +1,9 @@
 //! Follows the user events on JetStream into a copy in MongoDB, and serves that copy.
 
+pub mod admin;
 pub mod app;
 pub mod config;
+mod dead_letters;
 mod mongo;
 mod notifications;
 mod projection;

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use notification_service::{
-    app,
+    admin, app,
     config::{Cli, Command},
 };
 use service_runtime::{health, telemetry};
@@ -10,9 +10,13 @@ use service_runtime::{health, telemetry};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init();
+    match cli.command {
+        Command::Serve(_) => telemetry::init(),
+        Command::DeadLetters(_) | Command::Health(_) => telemetry::init_for_command(),
+    }
     let outcome = match cli.command {
         Command::Serve(config) => app::serve(config).await,
+        Command::DeadLetters(config) => admin::dead_letters(config).await,
         Command::Health(config) => health::probe(config.listen_addr).await,
     };
     match outcome {

@@ -1,5 +1,6 @@
 //! From the stream into the copy, through any failure of MongoDB and NATS.
 
+mod connection;
 mod consumer;
 mod dead_letter;
 mod deliveries;
@@ -33,8 +34,11 @@ use crate::{config::ProjectorConfig, projection::Projection};
 const CONNECTION_NAME: &str = "notification-service";
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
+pub(crate) use connection::Connection;
+
 pub(crate) struct Projector {
     nats_url: ConnectionUrl,
+    connection: Connection,
     topic: Topic,
     consumer: String,
     projection: Projection,
@@ -50,14 +54,20 @@ impl Projector {
         tombstone_ttl: Duration,
     ) -> Self {
         Self {
-            nats_url: config.nats_url.clone(),
-            topic: config.topic(),
+            nats_url: config.nats.nats_url.clone(),
+            connection: Connection::default(),
+            topic: config.nats.topic(),
             consumer: config.consumer.clone(),
             projection,
             ack_wait: config.ack_wait,
             tombstone_ttl,
             bound: Arc::default(),
         }
+    }
+
+    /// The connection that it has at any time, for others in the process.
+    pub(crate) fn connection(&self) -> Connection {
+        self.connection.clone()
     }
 
     /// Set once the consumer has been bound for the first time.
@@ -114,7 +124,9 @@ impl Projector {
     /// `None` if told to stop first.
     async fn connect(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<Client>> {
         let connect = nats::connect(&self.nats_url, CONNECTION_NAME);
-        shutdown.run_until_cancelled(connect).await.transpose()
+        let connected = shutdown.run_until_cancelled(connect).await.transpose()?;
+        self.connection.set(connected.clone());
+        Ok(connected)
     }
 
     async fn session(

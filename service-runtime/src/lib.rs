@@ -2,6 +2,7 @@
 //! details, health, waiting for what is not there yet, and the stream between them.
 
 pub mod backoff;
+pub mod confirm;
 pub mod connection_url;
 pub mod health;
 pub mod http;

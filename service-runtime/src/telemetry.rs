@@ -6,18 +6,35 @@ use tracing_subscriber::EnvFilter;
 
 /// The driver repeats what we log ourselves about its connection.
 const DEFAULT_FILTER: &str = "info,async_nats=warn";
+const COMMAND_FILTER: &str = "warn";
 
 /// Starts logging to standard output; `RUST_LOG` chooses what is logged (default `info`).
 ///
 /// # Panics
 /// If logging was started before in this process.
 pub fn init() {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter(DEFAULT_FILTER));
     if std::io::stdout().is_terminal() {
         logs.with_target(false).init();
     } else {
         logs.json().flatten_event(true).init();
     }
+}
+
+/// For a command that an operator runs: its answer has standard output to itself, and only what
+/// went wrong is logged, to standard error.
+///
+/// # Panics
+/// If logging was started before in this process.
+pub fn init_for_command() {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter(COMMAND_FILTER))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+fn filter(default: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
 }

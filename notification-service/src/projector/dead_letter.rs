@@ -15,23 +15,9 @@ use async_nats::{
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
 use service_runtime::stream::{self, StreamSettings};
-use shared_events::{Topic, UnreadableEvent, headers};
+use shared_events::{Topic, UnreadableEvent, headers::MESSAGE_ID};
 
-use crate::projection::Refusal;
-
-/// Why it can never be applied.
-const REASON: &str = "Dead-Letter-Reason";
-/// When it was set aside, RFC 3339.
-const TIME: &str = "Dead-Letter-Time";
-/// The stream that it came from, and its sequence there.
-const STREAM: &str = "Dead-Letter-Stream";
-const STREAM_SEQUENCE: &str = "Dead-Letter-Stream-Sequence";
-/// Goes before the original's headers that would instruct the server: a rollup would erase other
-/// dead letters, an expected stream would refuse this one.
-const ORIGINAL: &str = "Dead-Letter-Original-";
-/// The original's headers in base64, if they can't be kept one by one.
-pub(super) const RAW_HEADERS: &str = "Dead-Letter-Original-Headers";
-const SERVER_PREFIX: &str = "Nats-";
+use crate::{dead_letters::headers, projection::Refusal};
 
 const MAX_REASON_CHARS: usize = 500;
 /// Dead letters wait for a person, who may be on holiday.
@@ -158,11 +144,11 @@ impl DeadLetter<'_> {
         // With the time, because a stream that is created anew counts from 1 again.
         let id = format!("{}-{}-{}", self.stream, self.sequence, self.published);
         let mut headers = self.headers;
-        headers.insert(headers::MESSAGE_ID, printable(&id));
-        headers.insert(REASON, printable(&self.reason.to_string()));
-        headers.insert(TIME, now);
-        headers.insert(STREAM, self.stream);
-        headers.insert(STREAM_SEQUENCE, self.sequence.to_string());
+        headers.insert(MESSAGE_ID, printable(&id));
+        headers.insert(headers::REASON, printable(&self.reason.to_string()));
+        headers.insert(headers::TIME, now);
+        headers.insert(headers::STREAM, self.stream);
+        headers.insert(headers::STREAM_SEQUENCE, self.sequence.to_string());
         headers
     }
 }
@@ -179,9 +165,8 @@ fn original_headers(original: Option<&HeaderMap>) -> HeaderMap {
 
 fn kept_name(name: &HeaderName) -> HeaderName {
     let text: &str = name.as_ref();
-    let prefix = text.get(..SERVER_PREFIX.len());
-    if prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(SERVER_PREFIX)) {
-        let renamed = format!("{ORIGINAL}{text}").parse();
+    if headers::has_prefix(text, headers::SERVER) {
+        let renamed = format!("{}{text}", headers::ORIGINAL).parse();
         return renamed.unwrap_or_else(|_| unreachable!("a valid name stays so with a prefix"));
     }
     name.clone()

@@ -16,7 +16,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::dead_letter::{DeadLetter, DeadLetters, RAW_HEADERS, Reason};
+use super::dead_letter::{DeadLetter, DeadLetters, Reason};
+use crate::dead_letters::headers::RAW;
 
 /// How many messages are asked for at once.
 const CONCURRENCY: usize = 32;
@@ -76,7 +77,7 @@ async fn set_aside(
     }
     let (stream, sequence) = (consumer.stream_name.as_str(), message.sequence);
     let mut headers = HeaderMap::new();
-    headers.insert(RAW_HEADERS, original);
+    headers.insert(RAW, original);
     let letter = DeadLetter {
         headers,
         payload: BASE64_STANDARD.decode(&message.payload)?.into(),

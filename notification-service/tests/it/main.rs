@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod events;
+mod operator;
 mod outages;
 mod projection;
 mod reading;

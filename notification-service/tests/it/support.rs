@@ -13,7 +13,7 @@ use mongodb::{
 };
 use notification_service::{
     app::App,
-    config::{ListenConfig, MongoConfig, ProjectorConfig, ServeConfig},
+    config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ServeConfig},
 };
 use shared_events::{Topic, UserEvent};
 use testkit::{eventually, mongodb::Database, nats, unique};
@@ -61,9 +61,11 @@ impl World {
                 tombstone_ttl: Duration::from_hours(24 * 30),
             },
             projector: ProjectorConfig {
-                nats_url: self.nats_url.parse().expect("a URL"),
-                stream: self.topic.stream.clone(),
-                subject: self.topic.subject.clone(),
+                nats: NatsConfig {
+                    nats_url: self.nats_url.parse().expect("a URL"),
+                    stream: self.topic.stream.clone(),
+                    subject: self.topic.subject.clone(),
+                },
                 consumer: self.consumer.clone(),
                 ack_wait: Duration::from_secs(30),
             },
@@ -109,6 +111,19 @@ impl World {
         let (subject, body) = (self.topic.subject.clone(), body.to_vec().into());
         let publish = self.jetstream.publish_with_headers(subject, headers, body);
         publish.await.expect("sent").await.expect("stored");
+    }
+
+    /// Runs the binary to its end; whether it went well, and what it printed.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let environment = [
+            ("NATS_URL", self.nats_url.clone()),
+            ("NATS_STREAM", self.topic.stream.clone()),
+            ("NATS_SUBJECT", self.topic.subject.clone()),
+        ];
+        let mut command =
+            testkit::Service::start("notification-service", arguments, &environment).process;
+        let status = command.ended().await;
+        (status.success(), command.output().join("\n"))
     }
 
     pub(crate) async fn stream(&self) -> Stream {

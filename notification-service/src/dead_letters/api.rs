@@ -1,0 +1,79 @@
+//! `GET /dead-letters`: what waits for an operator. The bytes themselves are left to the command
+//! line, since they may be personal.
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+use service_runtime::{page::Page, problem::Problem};
+use shared_events::Topic;
+
+use super::{DeadLetter, DeadLetters};
+use crate::projector::Connection;
+
+#[derive(Debug, Clone)]
+struct Source {
+    connection: Connection,
+    topic: Topic,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    sequence: u64,
+    reason: String,
+    set_aside_at: String,
+    stream: String,
+    stream_sequence: Option<u64>,
+    bytes: usize,
+}
+
+/// `topic` is that of the events.
+pub(crate) fn router(connection: Connection, topic: Topic) -> Router {
+    Router::new()
+        .route("/dead-letters", get(list))
+        .with_state(Source { connection, topic })
+}
+
+async fn list(State(source): State<Source>, page: Page) -> Response {
+    let Some(jetstream) = source.connection.jetstream() else {
+        return unavailable();
+    };
+    let after = u64::try_from(page.after).unwrap_or_default();
+    let letters = DeadLetters::new(jetstream, source.topic);
+    match letters.list(after, page.limit.into()).await {
+        Ok(letters) => {
+            let summaries: Vec<_> = letters.into_iter().map(Summary::from).collect();
+            // JetStream counts from 1, and never as far as the sign.
+            page.respond(&summaries, |letter| letter.sequence.cast_signed())
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the dead letters can't be read");
+            unavailable()
+        }
+    }
+}
+
+fn unavailable() -> Response {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+        .detail("the dead letters can't be read at the moment")
+        .retry_after(1)
+        .into_response()
+}
+
+impl From<DeadLetter> for Summary {
+    fn from(letter: DeadLetter) -> Self {
+        Self {
+            sequence: letter.sequence,
+            bytes: letter.payload.len(),
+            reason: letter.reason,
+            set_aside_at: letter.time,
+            stream: letter.stream,
+            stream_sequence: letter.stream_sequence,
+        }
+    }
+}
