@@ -32,29 +32,20 @@ impl Default for StreamSettings {
 }
 
 impl StreamSettings {
-    /// Writes these settings into a configuration, and leaves alone what they say nothing of: an
-    /// operator may have set it.
-    fn apply(&self, topic: &Topic, config: Config) -> Config {
+    fn config(&self, topic: &Topic) -> Config {
         Config {
             name: topic.stream.clone(),
             subjects: vec![topic.subject.clone()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
             // A full stream refuses what is new, and the relay waits. The other policy would
             // silently drop events that nobody has read yet.
             discard: DiscardPolicy::New,
             num_replicas: self.replicas,
             max_age: self.max_age,
             duplicate_window: self.duplicate_window,
-            ..config
-        }
-    }
-
-    fn new_config(&self, topic: &Topic) -> Config {
-        let kind = Config {
-            retention: RetentionPolicy::Limits,
-            storage: StorageType::File,
             ..Config::default()
-        };
-        self.apply(topic, kind)
+        }
     }
 }
 
@@ -66,15 +57,9 @@ pub async fn create_or_update(
     jetstream: &Context,
     topic: &Topic,
     settings: &StreamSettings,
-) -> anyhow::Result<()> {
-    let stream = jetstream
-        .get_or_create_stream(settings.new_config(topic))
-        .await?;
-    let info = stream.cached_info();
-    let wanted = settings.apply(topic, info.config.clone());
-    if wanted != info.config {
-        jetstream.update_stream(wanted).await?;
-    }
+) -> Result<(), CreateStreamError> {
+    let config = settings.config(topic);
+    let info = jetstream.create_or_update_stream(config).await?;
     tracing::info!(
         stream = topic.stream,
         messages = info.state.messages,
@@ -92,6 +77,6 @@ pub async fn get_or_create(
     jetstream: &Context,
     topic: &Topic,
 ) -> Result<Stream, CreateStreamError> {
-    let config = StreamSettings::default().new_config(topic);
+    let config = StreamSettings::default().config(topic);
     jetstream.get_or_create_stream(config).await
 }
