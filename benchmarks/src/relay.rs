@@ -10,7 +10,6 @@ use async_nats::{
 use futures::{StreamExt, stream::FuturesOrdered};
 use shared_events::headers;
 use sqlx::FromRow;
-use testkit::eventually;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -174,12 +173,7 @@ struct Drained {
 /// last, so that starting the process does not count.
 async fn drain(stack: &Stack, events: i64) -> anyhow::Result<Drained> {
     let mut relay = stack.start("user-service", &["relay"]);
-    eventually("an outbox with nothing pending", async || {
-        let lag = "select s.last_value - c.last_id from outbox_id_seq s, relay_cursor c";
-        let lag: i64 = sqlx::query_scalar(lag).fetch_one(stack.pool()).await.ok()?;
-        (lag == 0).then_some(())
-    })
-    .await;
+    stack.drained().await;
     relay.process.stop().await;
     let state = stack.stream().await?.cached_info().state.clone();
     anyhow::ensure!(
@@ -200,7 +194,7 @@ async fn drain(stack: &Stack, events: i64) -> anyhow::Result<Drained> {
 
 /// What an event costs with few and with many waiting, and what the ledger looks like afterwards.
 async fn waiting(backlog: i64, rounds: usize, report: &mut Report) -> anyhow::Result<()> {
-    let (mut few, mut many) = (vec![], vec![]);
+    let (mut few, mut many, mut sizes, mut dead_tuples) = (vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
         let stack = Stack::new().await?;
         stack.fill_outbox(10_000, 1).await?;
@@ -216,13 +210,11 @@ async fn waiting(backlog: i64, rounds: usize, report: &mut Report) -> anyhow::Re
         )
         .fetch_one(stack.pool())
         .await?;
-        report.add(
-            format!("ledger after {backlog} events"),
-            "MB",
-            &[bytes as f64 / 1e6],
-        );
-        report.add("dead tuples in it and in the cursor", "", &[dead as f64]);
+        sizes.push(bytes as f64 / 1e6);
+        dead_tuples.push(dead as f64);
     }
+    report.add(format!("ledger after {backlog} events"), "MB", &sizes);
+    report.add("dead tuples in it and in the cursor", "", &dead_tuples);
     report.add("an event with 10000 waiting", "µs", &few);
     report.add_beside(
         format!("an event with {backlog} waiting"),

@@ -53,6 +53,16 @@ impl Stack {
         Service::start(binary, arguments, &environment)
     }
 
+    /// Waits until nothing is left to publish.
+    pub(crate) async fn drained(&self) {
+        eventually("an outbox with nothing pending", async || {
+            let lag = "select s.last_value - c.last_id from outbox_id_seq s, relay_cursor c";
+            let lag: i64 = sqlx::query_scalar(lag).fetch_one(self.pool()).await.ok()?;
+            (lag == 0).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn jetstream(&self) -> anyhow::Result<jetstream::Context> {
         let client = async_nats::connect(nats::shared_url()).await?;
         Ok(jetstream::ContextBuilder::new()

@@ -47,6 +47,8 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
                 &mut Vec::new(),
             )
             .await?;
+            // What it left behind must not run into the next contestant's turn.
+            with_relay.drained().await;
         }
         let name = |what: &str| format!("{what}, {clients} clients");
         report.add(name("pgbench"), "/s", &limit.raw);

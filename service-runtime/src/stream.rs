@@ -32,20 +32,29 @@ impl Default for StreamSettings {
 }
 
 impl StreamSettings {
-    fn config(&self, topic: &Topic) -> Config {
+    /// Writes these settings into a configuration, and leaves alone what they say nothing of: an
+    /// operator may have set it.
+    fn apply(&self, topic: &Topic, config: Config) -> Config {
         Config {
             name: topic.stream.clone(),
             subjects: vec![topic.subject.clone()],
-            retention: RetentionPolicy::Limits,
-            storage: StorageType::File,
             // A full stream refuses what is new, and the relay waits. The other policy would
             // silently drop events that nobody has read yet.
             discard: DiscardPolicy::New,
             num_replicas: self.replicas,
             max_age: self.max_age,
             duplicate_window: self.duplicate_window,
-            ..Config::default()
+            ..config
         }
+    }
+
+    fn new_config(&self, topic: &Topic) -> Config {
+        let kind = Config {
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            ..Config::default()
+        };
+        self.apply(topic, kind)
     }
 }
 
@@ -57,9 +66,15 @@ pub async fn create_or_update(
     jetstream: &Context,
     topic: &Topic,
     settings: &StreamSettings,
-) -> Result<(), CreateStreamError> {
-    let config = settings.config(topic);
-    let info = jetstream.create_or_update_stream(config).await?;
+) -> anyhow::Result<()> {
+    let stream = jetstream
+        .get_or_create_stream(settings.new_config(topic))
+        .await?;
+    let info = stream.cached_info();
+    let wanted = settings.apply(topic, info.config.clone());
+    if wanted != info.config {
+        jetstream.update_stream(wanted).await?;
+    }
     tracing::info!(
         stream = topic.stream,
         messages = info.state.messages,
@@ -77,6 +92,6 @@ pub async fn get_or_create(
     jetstream: &Context,
     topic: &Topic,
 ) -> Result<Stream, CreateStreamError> {
-    let config = StreamSettings::default().config(topic);
+    let config = StreamSettings::default().new_config(topic);
     jetstream.get_or_create_stream(config).await
 }

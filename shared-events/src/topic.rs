@@ -1,5 +1,8 @@
 //! Where events travel.
 
+/// Leaves room for what is put before and behind it.
+const MAX_NAME_BYTES: usize = 200;
+
 /// The stream and the subject that carry the user events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
@@ -12,6 +15,35 @@ pub struct Topic {
 impl Topic {
     pub const DEFAULT_STREAM: &str = "USER_EVENTS";
     pub const DEFAULT_SUBJECT: &str = "user.events";
+
+    /// A name that a server takes for a stream.
+    ///
+    /// # Errors
+    /// Says what a name is made of.
+    pub fn parse_stream(text: &str) -> Result<String, &'static str> {
+        let forbidden = |character: char| {
+            character.is_whitespace() || character.is_control() || ".*>/\\".contains(character)
+        };
+        if text.is_empty() || text.len() > MAX_NAME_BYTES || text.contains(forbidden) {
+            return Err("must be 1 to 200 bytes without white space or any of . * > / \\");
+        }
+        Ok(text.to_owned())
+    }
+
+    /// One subject, not a pattern of many.
+    ///
+    /// # Errors
+    /// Says what a subject is made of.
+    pub fn parse_subject(text: &str) -> Result<String, &'static str> {
+        let forbidden = |character: char| {
+            character.is_whitespace() || character.is_control() || "*>".contains(character)
+        };
+        let has_empty_word = text.split('.').any(str::is_empty);
+        if has_empty_word || text.len() > MAX_NAME_BYTES || text.contains(forbidden) {
+            return Err("must be words between dots, 1 to 200 bytes, without white space, * or >");
+        }
+        Ok(text.to_owned())
+    }
 
     /// Where messages go that can never be applied, with their original bytes and headers.
     #[must_use]
@@ -41,5 +73,26 @@ mod tests {
         let dead = Topic::default().dead_letters();
         assert_eq!(dead.stream, "USER_EVENTS_DEAD_LETTERS");
         assert_eq!(dead.subject, "dead-letters.user.events");
+    }
+
+    #[test]
+    fn names_that_a_server_would_refuse_or_widen_are_refused() {
+        assert!(Topic::parse_stream(Topic::DEFAULT_STREAM).is_ok());
+        for bad in ["", "a b", "a.b", "a*", ">", "a/b", &"x".repeat(201)] {
+            assert!(Topic::parse_stream(bad).is_err(), "{bad:?}");
+        }
+        assert!(Topic::parse_subject(Topic::DEFAULT_SUBJECT).is_ok());
+        for bad in [
+            "",
+            "a..b",
+            ".a",
+            "a.",
+            "a.*",
+            "a.>",
+            "a b",
+            &"x".repeat(201),
+        ] {
+            assert!(Topic::parse_subject(bad).is_err(), "{bad:?}");
+        }
     }
 }

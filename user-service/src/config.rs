@@ -130,14 +130,17 @@ pub struct RelayConfig {
     )]
     pub nats_url: ConnectionUrl,
     /// Stream that keeps the events
-    #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM)]
+    #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM, value_parser = Topic::parse_stream)]
     pub stream: String,
     /// Subject that the events are published on
-    #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT)]
+    #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT, value_parser = Topic::parse_subject)]
     pub subject: String,
     /// Copies of the stream in a NATS cluster
     #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
     pub stream_replicas: usize,
+    /// How long an event stays in the stream; readers that were away for longer need a republish
+    #[arg(long, env = "STREAM_MAX_AGE", default_value = "7days", value_parser = retention)]
+    pub stream_max_age: Duration,
     /// Longest time between two looks into the outbox; wake-ups make it much shorter
     #[arg(long, env = "RELAY_POLL_INTERVAL", default_value = "500ms", value_parser = interval)]
     pub poll_interval: Duration,
@@ -175,6 +178,7 @@ impl RelayConfig {
     pub fn stream_settings(&self) -> StreamSettings {
         StreamSettings {
             replicas: self.stream_replicas,
+            max_age: self.stream_max_age,
             ..StreamSettings::default()
         }
     }

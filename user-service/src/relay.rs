@@ -40,6 +40,9 @@ use crate::{
 
 /// Events read at once. Larger ones cost memory and gain nothing.
 const BATCH: u16 = 1000;
+/// Between two reads that do not fill a batch. The first event after a pause is read at once; under
+/// load this makes batches of what would be a read for each event.
+const READ_INTERVAL: Duration = Duration::from_millis(1);
 /// Batches read ahead of the publisher.
 const READ_AHEAD: usize = 2;
 /// An acknowledgement that is not there by then counts as unknown.
@@ -85,7 +88,7 @@ pub(crate) async fn run(
         pool,
         written,
     };
-    let owner = format!("process {}", std::process::id());
+    let owner = owner();
     while let Some(lease) = (shutdown)
         .run_until_cancelled(Lease::acquire(&relay.pool, &owner))
         .await
@@ -112,6 +115,12 @@ pub(crate) async fn run(
         );
     }
     Ok(())
+}
+
+/// For people to read in the cursor row: who is active?
+fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} process {}", host.trim(), std::process::id())
 }
 
 fn jetstream(client: async_nats::Client, max_in_flight: u16) -> jetstream::Context {
@@ -204,8 +213,13 @@ impl Relay {
     ) -> Result<(), Failure> {
         while !shutdown.is_cancelled() && !steps.is_closed() {
             let found = reader.next().await?;
-            if !found.steps.is_empty() && steps.send(found.steps).await.is_err() {
-                return Ok(());
+            if !found.steps.is_empty() {
+                if steps.send(found.steps).await.is_err() {
+                    return Ok(());
+                }
+                if !found.more {
+                    tokio::time::sleep(READ_INTERVAL).await;
+                }
             }
             if !found.more {
                 tokio::select! {

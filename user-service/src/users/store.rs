@@ -173,9 +173,12 @@ impl From<sqlx::Error> for StoreError {
             {
                 Self::Unavailable(Arc::new(error))
             }
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-                Self::Unavailable(Arc::new(error))
-            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(Arc::new(error)),
             _ => Self::Refused(Arc::new(error)),
         }
     }

@@ -3,6 +3,7 @@
 mod api;
 mod cluster;
 mod operator;
+mod outage;
 mod relay;
 mod retention;
 mod stream_loss;

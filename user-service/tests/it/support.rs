@@ -40,18 +40,19 @@ impl World {
     }
 
     pub(crate) async fn serve(&self, arguments: &[&str]) -> Api {
+        let api = self.serve_unready(arguments).await;
+        api.ready().await;
+        api
+    }
+
+    pub(crate) async fn serve_unready(&self, arguments: &[&str]) -> Api {
         let arguments = [&["serve"], arguments].concat();
         let service = Service::start("user-service", &arguments, &self.environment());
-        let api = Api {
+        Api {
             url: service.url().await,
             client: Client::new(),
             service,
-        };
-        eventually("a service that is ready", async || {
-            (api.get("/readyz").await.status() == StatusCode::OK).then_some(())
-        })
-        .await;
-        api
+        }
     }
 
     /// Runs a command to its end; what it printed.
@@ -149,6 +150,13 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    pub(crate) async fn ready(&self) {
+        eventually("a service that is ready", async || {
+            (self.get("/readyz").await.status() == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Response {
         let request = self.client.get(self.to(path));
         request.send().await.expect("an answer")
