@@ -59,6 +59,8 @@ impl Stack {
             ("NATS_STREAM", self.topic.stream.clone()),
             ("NATS_SUBJECT", self.topic.subject.clone()),
             ("NATS_CONSUMER", self.consumer.clone()),
+            // What a killed projector had in hand comes again soon.
+            ("ACK_WAIT", "2s".to_owned()),
         ]
     }
 
