@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::ServeConfig, dead_letters, mongo, notifications, projection::Projection,
+    config::ServeConfig, dead_letters, live::Live, mongo, notifications, projection::Projection,
     projector::Projector,
 };
 
@@ -28,6 +28,7 @@ pub struct App {
     listener: TcpListener,
     routes: Router,
     projector: Projector,
+    live: Live,
     tasks: Tasks,
     drain_timeout: Duration,
 }
@@ -71,14 +72,18 @@ impl App {
             }),
         ];
         let topic = config.projector.nats.topic();
-        let routes = notifications::router(database.collection(&collection))
+        let tasks = Tasks::new();
+        let copy = database.collection(&collection);
+        let live = Live::new(copy.clone(), tasks.shutdown());
+        let routes = notifications::router(copy, live.clone())
             .merge(dead_letters::api::router(projector.connection(), topic))
             .merge(health::router(checks));
         Ok(Self {
             listener,
             routes,
             projector,
-            tasks: Tasks::new(),
+            live,
+            tasks,
             drain_timeout: config.drain_timeout,
         })
     }
@@ -107,6 +112,7 @@ impl App {
         let grace = self.drain_timeout / 2;
         let projector = self.projector.run(shutdown.clone(), grace);
         self.tasks.spawn("projector", projector);
+        self.tasks.spawn("live", self.live.run());
         let serving = http::serve(self.listener, self.routes, shutdown, grace);
         self.tasks.spawn("http", serving);
         self.tasks.run(self.drain_timeout).await

@@ -1,57 +1,55 @@
 //! Reading the copy.
 
-use std::time::Duration;
+mod error;
+mod one;
+mod stream;
 
-use axum::{
-    Json, Router,
-    extract::{Path, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use chrono::{DateTime, Utc};
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, extract::State, response::Response, routing::get};
 use futures::TryStreamExt;
-use mongodb::{
-    Collection,
-    bson::{self, doc},
-    error::ErrorKind,
-};
-use serde::{Deserialize, Deserializer, Serialize};
-use service_runtime::{
-    page::Page,
-    problem::{FieldError, Problem},
-};
+use mongodb::{Collection, bson::doc};
+use service_runtime::page::Page;
+use tokio::sync::Semaphore;
 
-use crate::mongo::{self, Failure};
+use self::error::ReadError;
+use crate::{
+    live::Live,
+    mongo,
+    projection::{Entry, Notification},
+};
 
 /// How long a read may take; MongoDB ends it itself shortly before.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 const MAX_TIME: Duration = Duration::from_secs(4);
+/// Clients that follow the changes at once.
+const MAX_FOLLOWERS: usize = 256;
 
-/// A user as the copy has it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Notification {
-    user_id: i64,
-    name: String,
-    email: String,
-    #[serde(deserialize_with = "from_bson_date")]
-    updated_at: DateTime<Utc>,
-    version: i64,
+#[derive(Debug, Clone)]
+struct Reader {
+    copy: Collection<Entry>,
+    live: Live,
+    followers: Arc<Semaphore>,
 }
 
-pub(crate) fn router(copy: Collection<Notification>) -> Router {
+pub(crate) fn router(copy: Collection<Entry>, live: Live) -> Router {
     Router::new()
         .route("/notifications", get(list))
-        .route("/notifications/user/{id}", get(get_one))
-        .with_state(copy)
+        .route("/notifications/stream", get(stream::follow))
+        .route("/notifications/user/{id}", get(one::get))
+        .with_state(Reader {
+            copy,
+            live,
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+        })
 }
 
 async fn list(
-    State(copy): State<Collection<Notification>>,
+    State(Reader { copy, .. }): State<Reader>,
     page: Page,
 ) -> Result<Response, ReadError> {
     let (after, limit) = (page.after, page.limit);
-    let notifications: Vec<_> = mongo::call(READ_DEADLINE, async move {
+    let entries: Vec<_> = mongo::call(READ_DEADLINE, async move {
         let cursor = copy
             .find(doc! { "_id": { "$gt": after }, "deleted_at": { "$exists": false } })
             .sort(doc! { "_id": 1 })
@@ -62,78 +60,7 @@ async fn list(
         cursor.try_collect().await
     })
     .await?;
+    let living = entries.into_iter().filter_map(Entry::living);
+    let notifications: Vec<Notification> = living.collect();
     Ok(page.respond(&notifications, |notification| notification.user_id))
-}
-
-async fn get_one(
-    State(copy): State<Collection<Notification>>,
-    Path(id): Path<String>,
-) -> Result<Json<Notification>, ReadError> {
-    let id = parse_id(&id).ok_or(ReadError::BadId)?;
-    let notification = mongo::call(READ_DEADLINE, async move {
-        copy.find_one(doc! { "_id": id, "deleted_at": { "$exists": false } })
-            .max_time(MAX_TIME)
-            .await
-    });
-    notification.await?.map(Json).ok_or(ReadError::Unknown)
-}
-
-fn parse_id(text: &str) -> Option<i64> {
-    text.parse().ok().filter(|id| *id > 0)
-}
-
-#[derive(Debug)]
-enum ReadError {
-    BadId,
-    Unknown,
-    Failed(Failure),
-}
-
-impl From<Failure> for ReadError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl IntoResponse for ReadError {
-    fn into_response(self) -> Response {
-        let problem = match self {
-            Self::BadId => Problem::new(StatusCode::BAD_REQUEST)
-                .detail("the path is not valid")
-                .errors(vec![FieldError::in_parameter(
-                    "id",
-                    "must be a positive whole number",
-                )]),
-            Self::Unknown => Problem::new(StatusCode::NOT_FOUND).detail("no such user"),
-            Self::Failed(failure) => failed(&failure),
-        };
-        problem.into_response()
-    }
-}
-
-fn failed(failure: &Failure) -> Problem {
-    if is_foreign_document(failure) {
-        tracing::error!(error = %failure, "the copy holds a document of another shape");
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR);
-    }
-    tracing::warn!(error = %failure, "the copy can't be read");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
-        .detail("the notifications can't be read at the moment")
-        .retry_after(1)
-}
-
-fn is_foreign_document(failure: &Failure) -> bool {
-    let Failure::Driver(error) = failure else {
-        return false;
-    };
-    matches!(
-        error.kind.as_ref(),
-        ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_)
-    )
-}
-
-fn from_bson_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
-    let date = bson::DateTime::deserialize(deserializer)?;
-    DateTime::from_timestamp_millis(date.timestamp_millis())
-        .ok_or_else(|| serde::de::Error::custom("a date beyond the calendar"))
 }

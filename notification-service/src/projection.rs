@@ -1,6 +1,7 @@
 //! The copy of the users in MongoDB: what a document looks like, and the one way it changes.
 
 mod command;
+mod entry;
 mod outcome;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use shared_events::UserEvent;
 
 use crate::mongo::{self, Failure};
 
+pub(crate) use entry::{Entry, Notification};
 pub(crate) use outcome::{Outcome, Refusal};
 
 /// How long one `update` command may take; MongoDB ends it itself shortly before.

@@ -2,9 +2,11 @@
 
 mod dead_letters;
 mod events;
+mod live;
 mod operator;
 mod outages;
 mod projection;
 mod reading;
 mod recovery;
 mod support;
+mod waiting;

@@ -144,7 +144,7 @@ async fn without_nats_it_serves_what_it_has_and_stops_when_told() {
 }
 
 /// With the proxy between the service and MongoDB.
-async fn serve_behind_proxy(world: &World) -> (Proxy, Service) {
+pub(crate) async fn serve_behind_proxy(world: &World) -> (Proxy, Service) {
     let (_, hosts) = world.database.uri.split_once("//").expect("a URI");
     let host = hosts.split(['/', '?']).next().expect("a host");
     let proxy = Proxy::start(host.to_owned()).await;

@@ -81,7 +81,7 @@ async fn a_late_update_does_not_bring_a_deleted_user_back() {
     world.publish(&updated(1, 2)).await;
     world.settled().await;
 
-    assert_eq!(service.get("/notifications/user/1").await.status(), 404);
+    assert_eq!(service.get("/notifications/user/1").await.status(), 410);
     let listed = service.get("/notifications").await.text().await;
     assert_eq!(listed.expect("a body"), "[]");
     service.stop().await;

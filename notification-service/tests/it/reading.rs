@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    events::{created, deleted, state},
+    events::{created, deleted, state, updated},
     support::{Service, World},
 };
 
@@ -89,6 +89,45 @@ async fn an_empty_list_is_an_empty_array() {
     let response = service.get("/notifications").await;
     assert_eq!(response.headers().get("link"), None);
     assert_eq!(response.text().await.expect("a body"), "[]");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_client_has_already_is_not_sent_again() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+    let path = "/notifications/user/1";
+
+    let first = service.get(path).await;
+    let tag = first.headers()["etag"].to_str().expect("text").to_owned();
+    assert_eq!(tag, "\"1\"");
+    for known in [tag.as_str(), "W/\"1\"", "\"7\", \"1\"", "*"] {
+        let again = service.get_with(path, "if-none-match", known).await;
+        assert_eq!(again.status(), 304, "{known}");
+        assert_eq!(again.headers()["etag"], tag);
+        assert_eq!(again.text().await.expect("a body"), "");
+    }
+
+    world.publish(&updated(1, 2)).await;
+    world.settled().await;
+    let changed = service.get_with(path, "if-none-match", &tag).await;
+    assert_eq!(changed.status(), 200);
+    assert_eq!(changed.headers()["etag"], "\"2\"");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_user_is_told_from_one_that_is_not_there() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish_all(&[created(1), deleted(1, 2)]).await;
+    world.settled().await;
+
+    problem(&service, "/notifications/user/1", 410).await;
+    problem(&service, "/notifications/user/1?min_version=2", 410).await;
+    problem(&service, "/notifications/user/2", 404).await;
     service.stop().await;
 }
 

@@ -194,9 +194,28 @@ impl Service {
         response.await.expect("a response")
     }
 
+    pub(crate) async fn get_with(
+        &self,
+        path: &str,
+        header: &str,
+        value: &str,
+    ) -> reqwest::Response {
+        let client = reqwest::Client::new();
+        let request = client.get(format!("http://{}{path}", self.address));
+        request
+            .header(header, value)
+            .send()
+            .await
+            .expect("a response")
+    }
+
     pub(crate) async fn post(&self, path: &str) -> reqwest::Response {
         let request = reqwest::Client::new().post(format!("http://{}{path}", self.address));
         request.send().await.expect("a response")
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.shutdown.cancel();
     }
 
     pub(crate) async fn stop(self) {

@@ -1,0 +1,210 @@
+//! Changes of the copy as they happen, whichever service applied them.
+//!
+//! One change stream per process feeds all that listen: requests that wait for a version, and
+//! clients that follow every change. It is open only while somebody listens, so that it costs
+//! MongoDB nothing when nobody does.
+
+mod changes;
+mod subscription;
+mod token;
+mod waiters;
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use backon::BackoffBuilder;
+use mongodb::Collection;
+use service_runtime::backoff;
+use tokio::{
+    sync::{broadcast, watch},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    changes::{Broken, Changes},
+    waiters::Waiters,
+};
+use crate::projection::Entry;
+
+pub(crate) use self::{
+    changes::Change,
+    subscription::{Item, Subscription},
+    token::Token,
+    waiters::Waiter,
+};
+
+/// How many changes a follower may be behind before it has to start over.
+const MAX_BEHIND: usize = 1_024;
+/// How long the change stream stays open after the last listener has gone.
+const IDLE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Live(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    copy: Collection<Entry>,
+    /// Where the change stream is; `None` while it is not open.
+    position: watch::Sender<Option<Token>>,
+    followers: broadcast::Sender<Signal>,
+    waiters: Waiters,
+    listeners: watch::Sender<usize>,
+    shutdown: CancellationToken,
+}
+
+#[derive(Debug, Clone)]
+enum Signal {
+    Changed(Arc<Change>),
+    /// Changes may have been missed.
+    Gap,
+}
+
+/// Keeps the change stream open while it lives.
+#[derive(Debug)]
+struct Listener(Live);
+
+enum Ended {
+    Idle,
+    Shutdown,
+    Broken(Broken),
+}
+
+impl Live {
+    pub(crate) fn new(copy: Collection<Entry>, shutdown: CancellationToken) -> Self {
+        Self(Arc::new(Shared {
+            copy,
+            position: watch::Sender::new(None),
+            followers: broadcast::Sender::new(MAX_BEHIND),
+            waiters: Waiters::default(),
+            listeners: watch::Sender::new(0),
+            shutdown,
+        }))
+    }
+
+    /// Learns of each change of the user from now on. Whoever reads after this misses none.
+    pub(crate) fn waiter(&self, user_id: i64) -> Waiter {
+        Waiter::new(self.listen(), user_id)
+    }
+
+    /// Cancelled when the process is to stop.
+    pub(crate) fn shutdown(&self) -> &CancellationToken {
+        &self.0.shutdown
+    }
+
+    /// Feeds the listeners until shutdown.
+    ///
+    /// A change stream that breaks is resumed where it was. If MongoDB no longer knows that place,
+    /// a new one begins, and everybody is told to look again.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let mut token = None;
+        let mut delays = backoff::unbounded().build();
+        while self.is_wanted().await {
+            let ended = self.follow(&mut token).await;
+            self.0.position.send_replace(None);
+            match ended {
+                Ended::Shutdown => break,
+                Ended::Idle => token = None,
+                Ended::Broken(broken) => {
+                    if broken.progress {
+                        delays = backoff::unbounded().build();
+                    }
+                    if broken.is_lost && token.take().is_some() {
+                        self.announce_gap();
+                    }
+                    let delay = delays.next().unwrap_or_default();
+                    let error = format!("{:#}", broken.error);
+                    tracing::warn!(
+                        error,
+                        retry_in_ms = delay.as_millis(),
+                        "live changes are held up"
+                    );
+                    let pause = self.0.shutdown.run_until_cancelled(time::sleep(delay));
+                    if pause.await.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a listener; false if told to stop first.
+    async fn is_wanted(&self) -> bool {
+        let mut listeners = self.0.listeners.subscribe();
+        let wanted = listeners.wait_for(|count| *count > 0);
+        let wanted = self.0.shutdown.run_until_cancelled(wanted);
+        wanted.await.is_some()
+    }
+
+    async fn follow(&self, token: &mut Option<Token>) -> Ended {
+        let opened = Changes::open(&self.0.copy, token.as_ref());
+        let mut changes = match self.0.shutdown.run_until_cancelled(opened).await {
+            None => return Ended::Shutdown,
+            Some(Err(broken)) => return Ended::Broken(broken),
+            Some(Ok(changes)) => changes,
+        };
+        *token = changes.position().or(token.take());
+        self.0.position.send_replace(token.clone());
+        // What happened while it was closed is for each to find out.
+        self.0.waiters.wake_all();
+
+        let mut progress = false;
+        let mut idle = pin!(self.idle());
+        loop {
+            tokio::select! {
+                () = self.0.shutdown.cancelled() => return Ended::Shutdown,
+                () = &mut idle => return Ended::Idle,
+                next = changes.next() => match next {
+                    Ok(change) => {
+                        *token = Some(change.token.clone());
+                        self.publish(change);
+                        progress = true;
+                    }
+                    Err(broken) => return Ended::Broken(Broken { progress, ..broken }),
+                },
+            }
+        }
+    }
+
+    /// The position goes first: who subscribes between the two passes over the change, as one
+    /// that was applied before.
+    fn publish(&self, change: Change) {
+        self.0.position.send_replace(Some(change.token.clone()));
+        // No version comes after a deletion.
+        let version = if change.deleted {
+            i64::MAX
+        } else {
+            change.version
+        };
+        self.0.waiters.wake(change.user_id, version);
+        // Nobody may be following; that is no error.
+        let _ = self.0.followers.send(Signal::Changed(Arc::new(change)));
+    }
+
+    fn announce_gap(&self) {
+        let _ = self.0.followers.send(Signal::Gap);
+    }
+
+    /// Until nobody has listened for a while.
+    async fn idle(&self) {
+        let mut listeners = self.0.listeners.subscribe();
+        loop {
+            let _ = listeners.wait_for(|count| *count == 0).await;
+            let wanted = listeners.wait_for(|count| *count > 0);
+            if time::timeout(IDLE, wanted).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn listen(&self) -> Listener {
+        self.0.listeners.send_modify(|count| *count += 1);
+        Listener(self.clone())
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.0.listeners.send_modify(|count| *count -= 1);
+    }
+}

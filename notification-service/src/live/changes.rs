@@ -1,0 +1,186 @@
+//! MongoDB's change stream on the copy.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use futures::StreamExt;
+use mongodb::{
+    Collection,
+    bson::{self, RawDocumentBuf, doc},
+    change_stream::ChangeStream,
+    error::{Error, ErrorKind},
+    options::FullDocumentType,
+};
+use serde::Deserialize;
+
+use super::Token;
+use crate::{
+    mongo::{self, Failure},
+    projection::Entry,
+};
+
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long MongoDB holds a question for changes before it says that there are none.
+const MAX_AWAIT_TIME: Duration = Duration::from_secs(1);
+
+/// One user as the copy has it after a change; after several in a row, maybe as after the last.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) token: Token,
+    pub(crate) user_id: i64,
+    pub(crate) version: i64,
+    pub(crate) deleted: bool,
+    /// What readers may see of it, in JSON.
+    pub(crate) body: String,
+}
+
+/// Why nothing more comes from a change stream.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// MongoDB can't go on from where it was.
+    pub(super) is_lost: bool,
+    /// Whether anything came before.
+    pub(super) progress: bool,
+    pub(super) error: anyhow::Error,
+}
+
+#[derive(Debug)]
+pub(super) struct Changes(ChangeStream<Event>);
+
+#[derive(Debug, Deserialize)]
+struct Event {
+    #[serde(rename = "_id")]
+    token: Token,
+    #[serde(rename = "fullDocument")]
+    document: Option<RawDocumentBuf>,
+}
+
+impl Changes {
+    /// Behind `after`, or from now on.
+    pub(super) async fn open(
+        copy: &Collection<Entry>,
+        after: Option<&Token>,
+    ) -> Result<Self, Broken> {
+        let after = after.map(Token::to_resume_token).transpose()?;
+        let copy = copy.clone();
+        let opened = mongo::call(OPEN_DEADLINE, async move {
+            let pipeline = [
+                // Not the removal of tombstones: readers have seen those users go.
+                doc! { "$match": { "operationType": { "$in": ["insert", "update", "replace"] } } },
+                // The driver asks for what is beside the document.
+                doc! { "$project": { "operationType": 1, "ns": 1, "fullDocument": 1 } },
+            ];
+            copy.watch()
+                .pipeline(pipeline)
+                .full_document(FullDocumentType::UpdateLookup)
+                .resume_after(after)
+                .max_await_time(MAX_AWAIT_TIME)
+                .await
+        });
+        Ok(Self(opened.await?.with_type()))
+    }
+
+    /// Up to where all changes have been seen. Not while a call of [`next`](Self::next) was left
+    /// unfinished.
+    pub(super) fn position(&self) -> Option<Token> {
+        Token::from_resume_token(&self.0.resume_token()?)
+    }
+
+    /// Waits for a change. May be dropped while it waits.
+    pub(super) async fn next(&mut self) -> Result<Change, Broken> {
+        loop {
+            let event = self.0.next().await.ok_or_else(Broken::ended)?;
+            if let Some(change) = read(event?) {
+                return Ok(change);
+            }
+        }
+    }
+
+    /// `None` if there is none at the moment.
+    pub(super) async fn next_if_any(&mut self) -> Result<Option<Change>, Broken> {
+        let event = self.0.next_if_any().await?;
+        if event.is_none() && !self.0.is_alive() {
+            return Err(Broken::ended());
+        }
+        Ok(event.and_then(read))
+    }
+}
+
+fn read(event: Event) -> Option<Change> {
+    // No document: it has been removed since.
+    let document = event.document?;
+    let entry = bson::deserialize_from_slice(document.as_bytes());
+    let read = entry.map_err(anyhow::Error::from).and_then(|entry: Entry| {
+        let (deleted, body) = match &entry {
+            Entry::Living(notification) => (false, serde_json::to_string(notification)?),
+            Entry::Deleted(tombstone) => (true, serde_json::to_string(tombstone)?),
+        };
+        Ok(Change {
+            token: event.token,
+            user_id: entry.user_id(),
+            version: entry.version(),
+            deleted,
+            body,
+        })
+    });
+    read.inspect_err(|error| tracing::warn!(%error, "a change of a document of another shape"))
+        .ok()
+}
+
+impl Broken {
+    /// The collection was dropped or renamed.
+    fn ended() -> Self {
+        Self {
+            is_lost: true,
+            progress: false,
+            error: anyhow!("the change stream has ended"),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Broken {
+    fn from(error: anyhow::Error) -> Self {
+        Self {
+            is_lost: true,
+            progress: false,
+            error,
+        }
+    }
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Driver(error) => error.into(),
+            failure => Self {
+                is_lost: false,
+                progress: false,
+                error: failure.into(),
+            },
+        }
+    }
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self {
+            is_lost: is_lost(&error),
+            progress: false,
+            error: error.into(),
+        }
+    }
+}
+
+/// Whether MongoDB refused to go on from the token. It has many ways to say so, down to not being
+/// able to read one that was made up; what says that the server is busy or on its way out is known.
+fn is_lost(error: &Error) -> bool {
+    /// Unreachable, timed out, shut down, stepped down, not the primary, cursor not found.
+    const ABOUT_THE_SERVER: [i32; 19] = [
+        6, 7, 43, 50, 63, 89, 91, 133, 150, 189, 202, 234, 262, 9001, 10107, 11600, 11602, 13435,
+        13436,
+    ];
+    match error.kind.as_ref() {
+        ErrorKind::Command(error) => !ABOUT_THE_SERVER.contains(&error.code),
+        _ => false,
+    }
+}

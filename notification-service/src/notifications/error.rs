@@ -1,0 +1,76 @@
+//! Why a read gives nothing.
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use mongodb::error::ErrorKind;
+use service_runtime::problem::{FieldError, Problem};
+
+use crate::mongo::Failure;
+
+#[derive(Debug)]
+pub(super) enum ReadError {
+    Invalid(FieldError),
+    Unknown,
+    Deleted,
+    /// The copy does not have this version yet.
+    NotYet(i64),
+    Failed(Failure),
+}
+
+impl From<Failure> for ReadError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<FieldError> for ReadError {
+    fn from(error: FieldError) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+impl ReadError {
+    pub(super) fn from_parameter(name: &'static str, detail: &str) -> Self {
+        Self::Invalid(FieldError::in_parameter(name, detail))
+    }
+}
+
+impl IntoResponse for ReadError {
+    fn into_response(self) -> Response {
+        let problem = match self {
+            Self::Invalid(error) => Problem::new(StatusCode::BAD_REQUEST)
+                .detail("the path or the query is not valid")
+                .errors(vec![error]),
+            Self::Unknown => Problem::new(StatusCode::NOT_FOUND).detail("no such user"),
+            Self::Deleted => Problem::new(StatusCode::GONE).detail("the user was deleted"),
+            Self::NotYet(version) => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+                .detail(format!("version {version} of the user is not here yet"))
+                .retry_after(1),
+            Self::Failed(failure) => failed(&failure),
+        };
+        problem.into_response()
+    }
+}
+
+fn failed(failure: &Failure) -> Problem {
+    if is_foreign_document(failure) {
+        tracing::error!(error = %failure, "the copy holds a document of another shape");
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    tracing::warn!(error = %failure, "the copy can't be read");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+        .detail("the notifications can't be read at the moment")
+        .retry_after(1)
+}
+
+fn is_foreign_document(failure: &Failure) -> bool {
+    let Failure::Driver(error) = failure else {
+        return false;
+    };
+    matches!(
+        error.kind.as_ref(),
+        ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_)
+    )
+}

@@ -1,0 +1,187 @@
+//! `GET /notifications/user/{id}`, which can wait for a version that the client has written.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use mongodb::{Collection, bson::doc};
+use serde::Deserialize;
+use service_runtime::problem::FieldError;
+use tokio::time::{self, Instant};
+
+use super::{MAX_TIME, READ_DEADLINE, Reader, error::ReadError};
+use crate::{
+    mongo,
+    projection::{Entry, Notification},
+};
+
+/// With the reads before and after it, the wait must fit into a request's deadline.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// The version that the client wants to see, and for how long it waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    min_version: i64,
+    wait: Duration,
+}
+
+pub(super) async fn get(
+    State(reader): State<Reader>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ReadError> {
+    let id = parse_id(&id)?;
+    let entry = match Wanted::parse(&uri)? {
+        None => read(&reader.copy, id).await?,
+        Some(wanted) => Some(wait_for(&reader, id, wanted).await?),
+    };
+    match entry {
+        None => Err(ReadError::Unknown),
+        Some(Entry::Deleted(_)) => Err(ReadError::Deleted),
+        Some(Entry::Living(notification)) => Ok(respond(notification, &headers)),
+    }
+}
+
+async fn read(copy: &Collection<Entry>, id: i64) -> Result<Option<Entry>, ReadError> {
+    let copy = copy.clone();
+    let entry = mongo::call(READ_DEADLINE, async move {
+        copy.find_one(doc! { "_id": id }).max_time(MAX_TIME).await
+    });
+    Ok(entry.await?)
+}
+
+async fn wait_for(reader: &Reader, id: i64, wanted: Wanted) -> Result<Entry, ReadError> {
+    let deadline = Instant::now() + wanted.wait;
+    if let Some(entry) = wanted.read(&reader.copy, id).await? {
+        return Ok(entry);
+    }
+    // Only now, since most find what they want at once; each look comes after it.
+    let mut waiter = reader.live.waiter(id);
+    loop {
+        if let Some(entry) = wanted.read(&reader.copy, id).await? {
+            return Ok(entry);
+        }
+        if Instant::now() >= deadline || reader.live.shutdown().is_cancelled() {
+            return Err(ReadError::NotYet(wanted.min_version));
+        }
+        tokio::select! {
+            () = waiter.changed(wanted.min_version) => {}
+            // One last look: change streams may be late, or not to be had.
+            () = time::sleep_until(deadline) => {}
+            () = reader.live.shutdown().cancelled() => {}
+        }
+    }
+}
+
+impl Wanted {
+    /// Each of the two parameters stands for itself: without `wait` the answer comes at once,
+    /// without `min_version` any version will do.
+    fn parse(uri: &Uri) -> Result<Option<Self>, ReadError> {
+        #[derive(Deserialize)]
+        struct Parameters {
+            min_version: Option<String>,
+            wait: Option<String>,
+        }
+        let parameters = Query::try_from_uri(uri)
+            .map_err(|_| FieldError::in_parameter("query", "not a query string"));
+        let Query(Parameters { min_version, wait }) = parameters?;
+        if min_version.is_none() && wait.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            min_version: min_version.map_or(Ok(1), |text| parse_version(&text))?,
+            wait: wait.map_or(Ok(Duration::ZERO), |text| parse_wait(&text))?,
+        }))
+    }
+
+    /// What the copy has, if that will do. A deletion is the last of all versions.
+    async fn read(self, copy: &Collection<Entry>, id: i64) -> Result<Option<Entry>, ReadError> {
+        let entry = read(copy, id).await?;
+        Ok(entry.filter(|entry| match entry {
+            Entry::Living(notification) => notification.version >= self.min_version,
+            Entry::Deleted(_) => true,
+        }))
+    }
+}
+
+fn parse_id(text: &str) -> Result<i64, ReadError> {
+    positive(text).ok_or_else(|| ReadError::from_parameter("id", "must be a positive whole number"))
+}
+
+fn parse_version(text: &str) -> Result<i64, FieldError> {
+    let fault = || FieldError::in_parameter("min_version", "must be a positive whole number");
+    positive(text).ok_or_else(fault)
+}
+
+fn parse_wait(text: &str) -> Result<Duration, FieldError> {
+    let wait = humantime::parse_duration(text).ok();
+    let bounded = wait.filter(|wait| *wait <= MAX_WAIT);
+    bounded.ok_or_else(|| FieldError::in_parameter("wait", "must be from 0s to 5s, such as 500ms"))
+}
+
+fn positive(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|number| *number > 0)
+}
+
+fn respond(notification: Notification, request: &HeaderMap) -> Response {
+    let tag = format!("\"{}\"", notification.version);
+    let known = request.get_all(header::IF_NONE_MATCH);
+    let is_known = known.iter().filter_map(|value| value.to_str().ok());
+    let etag = [(header::ETAG, tag.clone())];
+    if is_known
+        .flat_map(|list| list.split(','))
+        .any(|known| names(known, &tag))
+    {
+        return (StatusCode::NOT_MODIFIED, etag).into_response();
+    }
+    (etag, Json(notification)).into_response()
+}
+
+/// By the weak comparison, as RFC 9110 has it for `If-None-Match`.
+fn names(known: &str, tag: &str) -> bool {
+    let known = known.trim();
+    known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Wanted, names};
+
+    fn parse(query: &str) -> Option<Option<(i64, Duration)>> {
+        let uri = format!("/notifications/user/1{query}");
+        let wanted = Wanted::parse(&uri.parse().expect("a URI")).ok()?;
+        Some(wanted.map(|it| (it.min_version, it.wait)))
+    }
+
+    #[test]
+    fn a_wait_is_bounded() {
+        let ms = Duration::from_millis;
+        assert_eq!(parse(""), Some(None));
+        assert_eq!(parse("?min_version=3"), Some(Some((3, ms(0)))));
+        assert_eq!(parse("?wait=500ms"), Some(Some((1, ms(500)))));
+        assert_eq!(parse("?min_version=2&wait=5s"), Some(Some((2, ms(5000)))));
+        for bad in [
+            "min_version=0",
+            "min_version=x",
+            "wait=2",
+            "wait=6s",
+            "wait=-1s",
+            "wait=",
+        ] {
+            assert_eq!(parse(&format!("?{bad}")), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn tags_are_compared_weakly() {
+        assert!(names(" W/\"3\"", "\"3\"") && names("*", "\"3\"") && names("\"3\"", "\"3\""));
+        assert!(!names("\"33\"", "\"3\"") && !names("3", "\"3\""));
+    }
+}

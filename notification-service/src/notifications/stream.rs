@@ -1,0 +1,95 @@
+//! `GET /notifications/stream`: every change as a server-sent event.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use futures::{Stream, StreamExt, stream};
+use service_runtime::problem::Problem;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Reader;
+use crate::live::{Item, Live, Subscription, Token};
+
+/// Shorter than what proxies take for a dead connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) async fn follow(State(reader): State<Reader>, headers: HeaderMap) -> Response {
+    let Ok(permit) = reader.followers.try_acquire_owned() else {
+        return unavailable("too many clients follow the changes");
+    };
+    match start(&reader.live, &headers).await {
+        Ok((first, subscription)) => {
+            let first = stream::iter([first]);
+            let rest = items(subscription, &reader.live, permit);
+            let events = first
+                .chain(rest)
+                .map(|item| Ok::<_, Infallible>(event(&item)));
+            let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+            Sse::new(events).keep_alive(keep_alive).into_response()
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the changes can't be followed");
+            unavailable("the changes can't be followed at the moment")
+        }
+    }
+}
+
+async fn start(live: &Live, headers: &HeaderMap) -> anyhow::Result<(Item, Subscription)> {
+    let Some(last) = headers.get("last-event-id") else {
+        return live.follow_from_now().await;
+    };
+    match last.to_str().ok().and_then(Token::parse) {
+        Some(last) => live.follow_from(last).await,
+        // A browser would give up for good if it were refused.
+        None => live.follow_anew().await,
+    }
+}
+
+/// Ends at shutdown, so that the connection does not hold it up.
+fn items(
+    subscription: Subscription,
+    live: &Live,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Item> + use<> {
+    let stopped = live.shutdown().clone().cancelled_owned();
+    stream::unfold(
+        (subscription, permit),
+        async |(mut subscription, permit)| {
+            let item = subscription.next().await?;
+            Some((item, (subscription, permit)))
+        },
+    )
+    .take_until(stopped)
+}
+
+fn event(item: &Item) -> Event {
+    match item {
+        Item::Ready(token) => Event::default()
+            .id(token.as_str())
+            .event("ready")
+            .data("{}"),
+        Item::Reset(token) => Event::default()
+            .id(token.as_str())
+            .event("reset")
+            .data("{}"),
+        Item::Changed(change) => Event::default()
+            .id(change.token.as_str())
+            .event(if change.deleted { "deleted" } else { "changed" })
+            .data(&change.body),
+    }
+}
+
+fn unavailable(detail: &str) -> Response {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+        .detail(detail)
+        .retry_after(1)
+        .into_response()
+}

@@ -1,0 +1,95 @@
+//! Reading a version that was just written.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{
+    events::{created, deleted, updated},
+    live::listening,
+    support::World,
+};
+
+#[tokio::test]
+async fn a_reader_is_woken_by_a_change_that_another_service_applied() {
+    let world = World::new().await;
+    let applying = world.serve().await;
+    let reading = world.serve_nothing_but_reads().await;
+    world.publish_all(&[created(1), created(3)]).await;
+    world.settled().await;
+
+    let started = Instant::now();
+    let (changed, appeared, gone, ()) = tokio::join!(
+        reading.get("/notifications/user/1?min_version=3&wait=5s"),
+        reading.get("/notifications/user/2?wait=5s"),
+        reading.get("/notifications/user/3?min_version=9&wait=5s"),
+        async {
+            listening(&world).await;
+            let events = [updated(1, 2), updated(1, 3), created(2), deleted(3, 2)];
+            world.publish_all(&events).await;
+        }
+    );
+    // At the end of its wait each would look for itself.
+    assert!(started.elapsed() < Duration::from_secs(4));
+    assert_eq!(changed.status(), 200);
+    let body: Value = changed.json().await.expect("JSON");
+    assert_eq!(body["version"], 3);
+    assert_eq!(appeared.status(), 200);
+    assert_eq!(gone.status(), 410);
+    applying.stop().await;
+    reading.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_there_is_not_waited_for() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish(&updated(1, 5)).await;
+    world.settled().await;
+    for version in [1, 4, 5] {
+        let path = format!("/notifications/user/1?min_version={version}");
+        assert_eq!(service.get(&path).await.status(), 200);
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_when_to_come_again() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+
+    for path in [
+        "/notifications/user/1?min_version=2",
+        "/notifications/user/1?min_version=2&wait=200ms",
+        "/notifications/user/2?wait=200ms",
+    ] {
+        let started = Instant::now();
+        let response = service.get(path).await;
+        assert_eq!(response.status(), 503, "{path}");
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        let waited = started.elapsed() >= Duration::from_millis(200);
+        assert_eq!(waited, path.contains("200ms"));
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_wait_does_not_hold_up_the_end() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let waiting = service.get("/notifications/user/1?wait=5s");
+    let started = Instant::now();
+    let (response, ()) = tokio::join!(waiting, async {
+        listening(&world).await;
+        service.shutdown();
+    });
+    assert_eq!(response.status(), 503);
+    assert!(started.elapsed() < Duration::from_secs(4));
+    service.stop().await;
+}
