@@ -12,17 +12,19 @@ create table users (
 
 create unique index users_email_key on users (lower(email));
 
--- A user's state as its event carries it.
+-- A user's state as its event carries it: the names and the order of its JSON.
+create type user_payload as (
+    id bigint, name text, email text, updated_at text, version bigint
+);
+
 create function user_state(
     id bigint, name text, email text, updated_at timestamptz(3), version bigint
 ) returns json language sql stable
-return json_build_object(
-    'id', id,
-    'name', name,
-    'email', email,
-    'updated_at', to_char(updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-    'version', version
-);
+return row_to_json(row(
+    id, name, email,
+    to_char(updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    version
+)::user_payload);
 
 -- An insert-only ledger: nothing is updated or deleted row by row, old partitions are dropped.
 -- Ids are handed out one by one (no CACHE) and after the transaction has its xid, because every

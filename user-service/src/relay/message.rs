@@ -53,7 +53,7 @@ mod tests {
             event_id: Uuid::from_u128(7),
             r#type: "user_updated".to_owned(),
             user_id: 3,
-            payload: r#"{"id" : 3, "name" : "Ada", "email" : "a@b.c", "updated_at" : "2026-01-02T03:04:05.678Z", "version" : 2}"#.to_owned(),
+            payload: r#"{"id":3,"name":"Ada","email":"a@b.c","updated_at":"2026-01-02T03:04:05.678Z","version":2}"#.to_owned(),
             traceparent: None,
             created_at: DateTime::UNIX_EPOCH,
         }

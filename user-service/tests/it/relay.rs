@@ -18,6 +18,17 @@ async fn events_carry_the_contract_and_follow_the_changes() {
     assert!(matches!(&created.event, UserEvent::UserCreated(state) if state.version == 1));
     assert!(matches!(&updated.event, UserEvent::UserUpdated(state) if state.name == "Ada L."));
     assert!(matches!(&deleted.event, UserEvent::UserDeleted(state) if state.version == 3));
+    // To the byte: people look for it with grep.
+    let message = world
+        .stream()
+        .await
+        .get_raw_message(1)
+        .await
+        .expect("a message");
+    let body = String::from_utf8(message.payload.to_vec()).expect("text");
+    let start = format!(r#"{{"type":"user_created","payload":{{"id":{id},"name":"Ada","email":""#);
+    assert!(body.starts_with(&start), "{body}");
+    assert!(body.ends_with(r#"Z","version":1}}"#), "{body}");
 }
 
 #[tokio::test]
