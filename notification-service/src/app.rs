@@ -1,9 +1,9 @@
 //! The whole service: built, then run.
 
-use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{future::ready, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use anyhow::ensure;
-use axum::Router;
+use axum::{Router, middleware};
 use service_runtime::{
     health::{self, Check},
     http,
@@ -13,7 +13,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::ServeConfig, dead_letters, live::Live, mongo, notifications, projection::Projection,
+    config::ServeConfig,
+    dead_letters,
+    lag::{self, Lag},
+    live::Live,
+    mongo, notifications,
+    projection::Projection,
     projector::Projector,
 };
 
@@ -55,7 +60,7 @@ impl App {
         let projection = Projection::new(database.clone(), collection.clone());
         let projector = Projector::new(&config.projector, projection, config.mongo.tombstone_ttl);
         let bound = projector.bound();
-        let checks = vec![
+        let mut checks = vec![
             Check::new("mongodb", {
                 let database = database.clone();
                 move || {
@@ -71,11 +76,25 @@ impl App {
                 }
             }),
         ];
+        let lag = Lag::new();
+        if let Some(limit) = config.max_lag {
+            let lag = lag.clone();
+            checks.push(Check::new("lag", move || ready(lag.check(limit))));
+        }
+        let mut tasks = Tasks::new();
         let topic = config.projector.nats.topic();
-        let tasks = Tasks::new();
+        let consumer = config.projector.consumer;
+        let observe = lag.clone().observe(
+            projector.connection(),
+            topic.clone(),
+            consumer,
+            tasks.shutdown(),
+        );
+        tasks.spawn("lag", observe);
         let copy = database.collection(&collection);
         let live = Live::new(copy.clone(), tasks.shutdown());
         let routes = notifications::router(copy, live.clone())
+            .layer(middleware::map_response_with_state(lag, lag::stamp))
             .merge(dead_letters::api::router(projector.connection(), topic))
             .merge(health::router(checks));
         Ok(Self {

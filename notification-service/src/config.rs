@@ -32,6 +32,9 @@ pub struct ServeConfig {
     pub mongo: MongoConfig,
     #[command(flatten)]
     pub projector: ProjectorConfig,
+    /// Not ready while the copy is further behind the stream than this; no limit unless set
+    #[arg(long, env = "MAX_LAG", value_parser = max_lag)]
+    pub max_lag: Option<Duration>,
     /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = drain_timeout)]
     pub drain_timeout: Duration,
@@ -170,6 +173,10 @@ fn ack_wait(text: &str) -> Result<Duration, String> {
     bounded(text, Duration::from_secs(1), Duration::from_hours(1))
 }
 
+fn max_lag(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_secs(1), Duration::from_hours(24 * 365))
+}
+
 fn drain_timeout(text: &str) -> Result<Duration, String> {
     bounded(text, Duration::from_secs(1), Duration::from_mins(5))
 }
@@ -215,6 +222,7 @@ mod tests {
             "--consumer=a.b",
             "--drain-timeout=0s",
             "--tombstone-ttl=1s",
+            "--max-lag=0s",
         ] {
             let parsed = Cli::try_parse_from(["notification-service", "serve", bad]);
             assert!(parsed.is_err(), "{bad}");

@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod events;
+mod freshness;
 mod live;
 mod operator;
 mod outages;

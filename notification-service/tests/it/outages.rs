@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_nats::HeaderMap;
+use notification_service::config::ServeConfig;
 use serde_json::Value;
 use testkit::{Proxy, eventually};
 
@@ -145,15 +146,20 @@ async fn without_nats_it_serves_what_it_has_and_stops_when_told() {
 
 /// With the proxy between the service and MongoDB.
 pub(crate) async fn serve_behind_proxy(world: &World) -> (Proxy, Service) {
+    let mut config = world.config();
+    let proxy = proxy_to_mongodb(world, &mut config).await;
+    let service = world.serve_with(config).await;
+    (proxy, service)
+}
+
+pub(crate) async fn proxy_to_mongodb(world: &World, config: &mut ServeConfig) -> Proxy {
     let (_, hosts) = world.database.uri.split_once("//").expect("a URI");
     let host = hosts.split(['/', '?']).next().expect("a host");
     let proxy = Proxy::start(host.to_owned()).await;
-    let mut config = world.config();
     // Directly, or the driver would learn the real address from the replica set.
     let uri = format!("mongodb://{}/?directConnection=true", proxy.address());
     config.mongo.mongodb_uri = uri.parse().expect("a URI");
-    let service = world.serve_with(config).await;
-    (proxy, service)
+    proxy
 }
 
 /// An address where nobody listens.

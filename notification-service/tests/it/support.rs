@@ -69,6 +69,7 @@ impl World {
                 consumer: self.consumer.clone(),
                 ack_wait: Duration::from_secs(30),
             },
+            max_lag: None,
             drain_timeout: Duration::from_secs(10),
         }
     }
