@@ -1,6 +1,9 @@
 //! What an operator does from the command line.
 
-use crate::{config::DeadLettersConfig, dead_letters};
+use crate::{
+    config::{DeadLettersConfig, VerifyConfig},
+    dead_letters, verify,
+};
 
 /// Lists, shows, replays and discards dead letters.
 ///
@@ -8,4 +11,12 @@ use crate::{config::DeadLettersConfig, dead_letters};
 /// If NATS can't be reached, or there is no such letter.
 pub async fn dead_letters(config: DeadLettersConfig) -> anyhow::Result<()> {
     dead_letters::command::run(config).await
+}
+
+/// Compares the copy with the users.
+///
+/// # Errors
+/// If they differ, or one of the services does not answer.
+pub async fn verify(config: VerifyConfig) -> anyhow::Result<()> {
+    verify::run(config).await
 }

@@ -20,6 +20,8 @@ pub enum Command {
     Serve(ServeConfig),
     /// See the events that could not be applied, and decide on them
     DeadLetters(DeadLettersConfig),
+    /// Compare the copy with the users while both go on; exit 0 only if they agree
+    Verify(VerifyConfig),
     /// Exit 0 if the service on this host is ready
     Health(ListenConfig),
 }
@@ -145,6 +147,22 @@ pub enum DeadLettersCommand {
     },
 }
 
+#[derive(Debug, Args)]
+pub struct VerifyConfig {
+    /// The user service, without TLS: http://host:8080
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub users: String,
+    /// The notification service, without TLS
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = http_url)]
+    pub notifications: String,
+    /// How long a difference must last to be one
+    #[arg(long, default_value = "10s", value_parser = settle)]
+    pub settle: Duration,
+    /// One JSON object a line: each difference, then the counts
+    #[arg(long)]
+    pub json: bool,
+}
+
 fn database_name(text: &str) -> Result<String, String> {
     let forbidden = |c: char| c.is_whitespace() || "/\\.\"$*<>:|?\0".contains(c);
     if text.is_empty() || text.len() > 63 || text.contains(forbidden) {
@@ -167,6 +185,17 @@ fn nats_name(text: &str) -> Result<String, String> {
         return Err("must be 1 to 200 bytes without spaces and any of .*>/\\".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    match text.strip_prefix("http://") {
+        Some(host) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("must begin with http:// and name a host".to_owned()),
+    }
+}
+
+fn settle(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::ZERO, Duration::from_hours(1))
 }
 
 fn ack_wait(text: &str) -> Result<Duration, String> {

@@ -10,3 +10,4 @@ mod mongo;
 mod notifications;
 mod projection;
 mod projector;
+mod verify;

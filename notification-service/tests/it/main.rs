@@ -10,4 +10,5 @@ mod projection;
 mod reading;
 mod recovery;
 mod support;
+mod verify;
 mod waiting;

@@ -1,6 +1,6 @@
 //! A service of its own for each test: its own stream, consumer, database and port.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use async_nats::{
     HeaderMap,
@@ -17,10 +17,11 @@ use notification_service::{
 };
 use shared_events::{Topic, UserEvent};
 use testkit::{eventually, mongodb::Database, nats, unique};
-use tokio::task::JoinHandle;
+use tokio::{process::Command, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 const COLLECTION: &str = "user_notifications";
+const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) nats_url: String,
@@ -121,10 +122,17 @@ impl World {
             ("NATS_STREAM", self.topic.stream.clone()),
             ("NATS_SUBJECT", self.topic.subject.clone()),
         ];
-        let mut command =
-            testkit::Service::start("notification-service", arguments, &environment).process;
-        let status = command.ended().await;
-        (status.success(), command.output().join("\n"))
+        let command = Command::new(env!("CARGO_BIN_EXE_notification-service"))
+            .args(arguments)
+            .envs(environment)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let ended = timeout(COMMAND_DEADLINE, command).await;
+        let output = ended.expect("an end in time").expect("started");
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8(printed).expect("UTF-8");
+        (output.status.success(), printed)
     }
 
     pub(crate) async fn stream(&self) -> Stream {
@@ -188,6 +196,10 @@ impl Service {
             shutdown: app.shutdown(),
             running: tokio::spawn(app.run()),
         }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {

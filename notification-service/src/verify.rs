@@ -1,0 +1,96 @@
+//! `notification-service verify`: whether the two sides agree, by their public APIs.
+//!
+//! Both lists are walked page by page, in the order of ids and side by side. What differs may only
+//! be late: it is looked at again until it agrees, or the time to settle is over.
+
+mod compare;
+mod report;
+mod side;
+
+use anyhow::bail;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::{self, Duration, Instant};
+
+use self::{
+    compare::{Difference, Suspect, Verifier},
+    report::Report,
+    side::{Pages, Side},
+};
+use crate::config::VerifyConfig;
+
+/// What is kept in memory to be looked at again; with more, the walk waits for it to settle.
+const MAX_SUSPECTS: usize = 10_000;
+const CONCURRENCY: usize = 16;
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Prints each difference when it is sure, and the counts at the end.
+///
+/// # Errors
+/// If the two sides differ, or one of them does not answer.
+pub(crate) async fn run(config: VerifyConfig) -> anyhow::Result<()> {
+    let verifier = Verifier {
+        users: Side::users(&config.users)?,
+        copies: Side::notifications(&config.notifications)?,
+    };
+    let mut report = Report::new(config.json);
+    walk(&verifier, config.settle, &mut report).await?;
+    report.finish()?;
+    match report.differences() {
+        0 => Ok(()),
+        differences => bail!("the copy differs in {differences} users"),
+    }
+}
+
+async fn walk(verifier: &Verifier, settle: Duration, report: &mut Report) -> anyhow::Result<()> {
+    let mut users = Pages::new(&verifier.users);
+    let mut copies = Pages::new(&verifier.copies);
+    let mut suspects = Vec::new();
+    loop {
+        let user = users.peek().await?;
+        let copy = copies.peek().await?;
+        let Some(id) = [user, copy].into_iter().flatten().map(|it| it.id).min() else {
+            break;
+        };
+        let user = user.filter(|it| it.id == id).cloned();
+        let copy = copy.filter(|it| it.id == id).cloned();
+        report.seen(user.is_some(), copy.is_some());
+        if user != copy {
+            suspects.push(Suspect::new(id, user.as_ref()));
+        }
+        users.pass(id);
+        copies.pass(id);
+        if suspects.len() >= MAX_SUSPECTS {
+            let sure = settled(verifier, std::mem::take(&mut suspects), settle).await?;
+            report.differ(&sure)?;
+        }
+    }
+    let sure = settled(verifier, suspects, settle).await?;
+    report.differ(&sure)
+}
+
+/// Looks at the suspects until they agree; what still differs after `settle`.
+async fn settled(
+    verifier: &Verifier,
+    mut suspects: Vec<Suspect>,
+    settle: Duration,
+) -> anyhow::Result<Vec<Difference>> {
+    let deadline = Instant::now() + settle;
+    loop {
+        let looks = stream::iter(suspects)
+            .map(async |suspect| {
+                let difference = verifier.look(suspect).await?;
+                anyhow::Ok(difference.map(|difference| (suspect, difference)))
+            })
+            .buffered(CONCURRENCY)
+            .try_filter_map(async |found| Ok(found));
+        let found: Vec<_> = looks.try_collect().await?;
+        if found.is_empty() || Instant::now() >= deadline {
+            return Ok(found
+                .into_iter()
+                .map(|(_, difference)| difference)
+                .collect());
+        }
+        suspects = found.into_iter().map(|(suspect, _)| suspect).collect();
+        time::sleep(LOOK_AGAIN).await;
+    }
+}

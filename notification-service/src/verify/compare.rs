@@ -1,0 +1,108 @@
+//! What it means to differ.
+
+use serde::Serialize;
+
+use super::side::{Record, Side};
+
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) users: Side,
+    pub(super) copies: Side,
+}
+
+/// A user whose two sides did not agree at first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Suspect {
+    id: i64,
+    /// The version that the user had then. A copy that has it has not been left behind, however
+    /// fast the user goes on changing.
+    version: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Difference {
+    pub(super) difference: Kind,
+    pub(super) user_id: i64,
+    pub(super) user_version: Option<i64>,
+    pub(super) copy_version: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// A user that the copy does not have.
+    Missing,
+    /// The copy has an older version.
+    Stale,
+    /// The copy has a user that is not there.
+    Extra,
+    /// The copy has a version that the user never had.
+    Ahead,
+    /// The same version with other content.
+    Conflict,
+}
+
+impl Suspect {
+    pub(super) fn new(id: i64, user: Option<&Record>) -> Self {
+        Self {
+            id,
+            version: user.map(|user| user.version),
+        }
+    }
+}
+
+impl Verifier {
+    /// How the two sides differ now, if they do.
+    pub(super) async fn look(&self, suspect: Suspect) -> anyhow::Result<Option<Difference>> {
+        let mut user = self.users.find(suspect.id).await?;
+        let copy = self.copies.find(suspect.id).await?;
+        let version = |record: &Option<Record>| record.as_ref().map(|record| record.version);
+        if version(&copy) > version(&user) {
+            // The user may have been written between the two looks.
+            user = self.users.find(suspect.id).await?;
+        }
+        let kind = judge(user.as_ref(), copy.as_ref(), suspect.version);
+        Ok(kind.map(|difference| Difference {
+            difference,
+            user_id: suspect.id,
+            user_version: version(&user),
+            copy_version: version(&copy),
+        }))
+    }
+}
+
+fn judge(user: Option<&Record>, copy: Option<&Record>, expected: Option<i64>) -> Option<Kind> {
+    match (user, copy) {
+        (None, None) => None,
+        (Some(_), None) => Some(Kind::Missing),
+        (None, Some(_)) => Some(Kind::Extra),
+        (Some(user), Some(copy)) if copy.version < user.version => {
+            let has_kept_up = expected.is_some_and(|expected| copy.version >= expected);
+            (!has_kept_up).then_some(Kind::Stale)
+        }
+        (Some(user), Some(copy)) if copy.version > user.version => Some(Kind::Ahead),
+        (Some(user), Some(copy)) => (user != copy).then_some(Kind::Conflict),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, judge};
+    use crate::verify::side::Record;
+
+    fn version(version: i64) -> Record {
+        let record = serde_json::json!({
+            "id": 1, "name": "Ada", "email": "ada@example.com", "version": version,
+            "updated_at": "2026-01-02T03:04:05.678Z",
+        });
+        serde_json::from_value(record).expect("a record")
+    }
+
+    #[test]
+    fn a_copy_that_follows_a_busy_user_is_not_stale() {
+        let (user, copy) = (version(9), version(7));
+        assert_eq!(judge(Some(&user), Some(&copy), Some(5)), None);
+        assert_eq!(judge(Some(&user), Some(&copy), Some(8)), Some(Kind::Stale));
+        assert_eq!(judge(Some(&user), Some(&copy), None), Some(Kind::Stale));
+    }
+}

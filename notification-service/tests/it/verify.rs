@@ -1,0 +1,164 @@
+//! Comparing the copy with the users.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::Value;
+use service_runtime::page::Page;
+use shared_events::{UserEvent, UserState};
+use testkit::eventually;
+use tokio::net::TcpListener;
+
+use crate::{
+    events::{created, deleted, named, state, updated},
+    support::{Service, World},
+};
+
+/// What the user service would answer.
+#[derive(Clone)]
+struct Users {
+    users: Arc<Vec<UserState>>,
+    looks: Arc<AtomicUsize>,
+}
+
+impl Users {
+    /// In the order of ids; and where they are served.
+    async fn serve(users: Vec<UserState>) -> (Self, String) {
+        let users = Self {
+            users: Arc::new(users),
+            looks: Arc::default(),
+        };
+        let routes = Router::new()
+            .route("/users", get(Self::list))
+            .route("/users/{id}", get(Self::one))
+            .with_state(users.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async { axum::serve(listener, routes).await });
+        (users, url)
+    }
+
+    async fn list(State(it): State<Self>, page: Page) -> Response {
+        let users = it.users.iter().filter(|user| user.id > page.after);
+        let users: Vec<_> = users.take(page.limit.into()).collect();
+        page.respond(&users, |user| user.id)
+    }
+
+    async fn one(State(it): State<Self>, Path(id): Path<i64>) -> Response {
+        it.looks.fetch_add(1, Ordering::Relaxed);
+        let user = it.users.iter().find(|user| user.id == id);
+        user.map_or(StatusCode::NOT_FOUND.into_response(), |user| {
+            Json(user).into_response()
+        })
+    }
+}
+
+async fn verify(world: &World, users: &str, service: &Service, settle: &str) -> (bool, Vec<Value>) {
+    let copies = service.url();
+    let arguments = [
+        "verify",
+        "--json",
+        "--users",
+        users,
+        "--notifications",
+        &copies,
+        "--settle",
+        settle,
+    ];
+    let (agree, output) = world.run(&arguments).await;
+    let lines = output
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    (agree, lines.collect())
+}
+
+#[tokio::test]
+async fn two_sides_that_agree_are_found_to_over_many_pages() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let events: Vec<_> = (1..=2_500).map(created).collect();
+    world.publish_all(&events).await;
+    world.publish(&deleted(2_600, 2)).await;
+    world.settled().await;
+    let (_, users) = Users::serve(events.iter().map(|it| it.state().clone()).collect()).await;
+
+    let (agree, lines) = verify(&world, &users, &service, "0s").await;
+    assert!(agree, "{lines:?}");
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["agree"], true);
+    assert_eq!(
+        (&lines[0]["users"], &lines[0]["copies"]),
+        (&2500.into(), &2500.into())
+    );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn each_difference_is_named_for_what_it_is() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let events = [
+        created(1),
+        named(2, 1, "other content"),
+        updated(3, 1),
+        updated(4, 3),
+        created(6),
+        deleted(7, 2),
+    ];
+    world.publish_all(&events).await;
+    world.settled().await;
+    let users = [(1, 1), (2, 1), (3, 2), (4, 2), (5, 1), (7, 1)];
+    let users = users.map(|(id, version)| state(id, version)).into();
+    let (_, users) = Users::serve(users).await;
+
+    let (agree, mut lines) = verify(&world, &users, &service, "0s").await;
+    assert!(!agree);
+    let summary = lines.pop().expect("a summary");
+    assert_eq!(summary["agree"], false);
+    let found: Vec<_> = lines
+        .iter()
+        .map(|it| (it["user_id"].as_i64(), it["difference"].as_str()))
+        .collect();
+    let expected = [
+        (2, "conflict"),
+        (3, "stale"),
+        (4, "ahead"),
+        (5, "missing"),
+        (6, "extra"),
+        (7, "missing"),
+    ];
+    assert_eq!(found, expected.map(|(id, kind)| (Some(id), Some(kind))));
+    assert_eq!(summary["counts"]["conflict"], 1);
+    assert_eq!(summary["counts"]["missing"], 2);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_only_late_is_no_difference() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish_all(&[created(1), created(3)]).await;
+    world.settled().await;
+    let (users, url) = Users::serve(vec![state(1, 2), state(2, 1)]).await;
+
+    let late = async {
+        eventually("a second look", async || {
+            (users.looks.load(Ordering::Relaxed) > 3).then_some(())
+        })
+        .await;
+        let events: [UserEvent; 3] = [updated(1, 2), created(2), deleted(3, 2)];
+        world.publish_all(&events).await;
+    };
+    let ((agree, lines), ()) = tokio::join!(verify(&world, &url, &service, "30s"), late);
+    assert!(agree, "{lines:?}");
+    service.stop().await;
+}
