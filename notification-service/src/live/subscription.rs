@@ -163,3 +163,45 @@ enum Step {
     Nothing,
     Lost,
 }
+
+#[cfg(test)]
+mod tests {
+    use mongodb::Client;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Change, Item, Live, Phase, Subscription, Token};
+
+    fn token(text: &str) -> Token {
+        Token::parse(text).expect("a token")
+    }
+
+    fn change(text: &str) -> Change {
+        Change {
+            token: token(text),
+            user_id: 1,
+            version: 1,
+            deleted: false,
+            body: String::new(),
+        }
+    }
+
+    /// While it caught up by itself it may have come further than the shared change stream.
+    #[tokio::test]
+    async fn what_a_follower_knows_already_is_not_told_again() {
+        let client = Client::with_uri_str("mongodb://localhost").await;
+        let copy = client.expect("a URI").database("test").collection("copy");
+        let live = Live::new(copy, CancellationToken::new());
+        let mut subscription = Subscription {
+            listener: live.listen(),
+            last: token("82B0"),
+            phase: Phase::Following(live.0.followers.subscribe()),
+        };
+        for text in ["82A0", "82B0", "82C0"] {
+            live.publish(change(text));
+        }
+        match subscription.next().await {
+            Some(Item::Changed(change)) => assert_eq!(change.token, token("82C0")),
+            other => panic!("not a change: {other:?}"),
+        }
+    }
+}
