@@ -4,7 +4,8 @@
 # request METHOD URL [BODY]: shows the curl command and runs it; sets STATUS, BODY and
 # ANSWERED_AT, the moment at which curl printed the status line, in microseconds.
 request() {
-    local arguments=(-X "$1" "$2") line
+    local arguments=("$2") line
+    [[ $1 == GET ]] || arguments=(-X "$1" "$2")
     (($# < 3)) || arguments+=(-H 'content-type: application/json' -d "$3")
     show_command curl "${arguments[@]}"
 
