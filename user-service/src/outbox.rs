@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub(crate) use self::{
     parked::{Retried, discard, find_parked, list_parked, park, retry},
     partitions::{Retention, maintain},
-    republish::{Republished, republish, users_after},
+    republish::{Republished, Wanted, republish, republish_these, users_after},
 };
 
 /// One entry of the ledger.

@@ -1,10 +1,12 @@
 //! Users: what they are, how they are kept, how clients reach them.
 
 mod api;
+mod body;
 mod creation;
 mod draft;
 mod email;
 mod name;
+mod republish;
 mod store;
 
 pub(crate) use self::{

@@ -1,6 +1,6 @@
 //! Putting the present state of users into the outbox once more, so that a copy can be rebuilt.
 
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// What one batch did.
@@ -57,4 +57,108 @@ pub(crate) async fn republish(
         users: ids.len(),
         last_user_id: *last,
     }))
+}
+
+/// A user whose present state is to be published above a version that a copy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) user_id: i64,
+    /// 0 if the copy has nothing.
+    pub(crate) above: i64,
+}
+
+/// Writes an event for each of these users, at a version above the one named: the user's state, or
+/// the deletion of one that is not there. Users whose own version is too low are raised first.
+/// Ids that were never given out are left alone, or their future users would be born deleted.
+/// How many events it wrote.
+///
+/// Each user may be named once.
+pub(crate) async fn republish_these(
+    connection: &mut PgConnection,
+    wanted: &[Wanted],
+) -> sqlx::Result<usize> {
+    let mut transaction = connection.begin().await?;
+    let absent = hold_absent(&mut transaction, wanted).await?;
+    let (absent, present): (Vec<Wanted>, Vec<_>) =
+        (wanted.iter()).partition(|it| absent.contains(&it.user_id));
+    let updated = republish_present(&mut transaction, &present).await?;
+    let deleted = republish_deleted(&mut transaction, &absent).await?;
+    transaction.commit().await?;
+    Ok(updated + deleted)
+}
+
+/// Which of these users are not there. Each is held by a row that nobody else will ever see: its
+/// insertion waits for whoever is creating the user right now.
+async fn hold_absent(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar(
+        r"
+        insert into users (id, name, email) overriding system value
+        select id, '', gen_random_uuid()::text from unnest($1::bigint[]) as wanted (id)
+        where id <= (select last_value from users_id_seq where is_called)
+        order by id
+        on conflict (id) do nothing
+        returning id
+        ",
+    )
+    .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await
+}
+
+async fn republish_present(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Result<usize> {
+    let written = sqlx::query(
+        r"
+        with wanted as (
+            select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
+                as wanted (user_id, above, event_id)
+        ), present as (
+            select id from users where id = any($1) order by id for no key update
+        ), raised as (
+            update users set version = greatest(version, above + 1)
+            from present join wanted on user_id = present.id
+            where users.id = present.id
+            returning event_id, users.id, name, email, updated_at, version
+        )
+        insert into outbox (event_id, type, user_id, version, payload)
+        select event_id, 'user_updated', id, version,
+               user_state(id, name, email, updated_at, version)
+        from raised
+        ",
+    );
+    execute(db, written, wanted).await
+}
+
+async fn republish_deleted(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Result<usize> {
+    let written = sqlx::query(
+        r"
+        with wanted as (
+            select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
+                as wanted (user_id, above, event_id)
+        ), placeholder as (
+            delete from users where id = any($1) returning id
+        )
+        insert into outbox (event_id, type, user_id, version, payload)
+        select event_id, 'user_deleted', id, above + 1,
+               user_state(id, '', '', clock_timestamp(), above + 1)
+        from placeholder join wanted on user_id = id
+        ",
+    );
+    execute(db, written, wanted).await
+}
+
+async fn execute(
+    db: &mut PgConnection,
+    statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    wanted: &[Wanted],
+) -> sqlx::Result<usize> {
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    let done = statement
+        .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|it| it.above).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+        .execute(db)
+        .await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequestParts, Path, State},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use service_runtime::{
     page::Page,
@@ -17,6 +17,7 @@ use sqlx::PgPool;
 use super::{
     creation::Creation,
     draft::Draft,
+    republish,
     store::{self, NewUser, StoreError, User},
 };
 use crate::wake::Written;
@@ -33,6 +34,7 @@ pub(crate) struct Users {
 pub(crate) fn router(users: Users) -> Router {
     Router::new()
         .route("/users", get(list).post(create))
+        .route("/users/republish", post(republish::republish))
         .route("/users/{id}", get(find).put(replace).delete(delete))
         .with_state(users)
 }

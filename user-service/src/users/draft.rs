@@ -1,17 +1,11 @@
 //! From the body of a request to what a user is to be.
 
-use axum::{
-    extract::{FromRequest, Request},
-    http::{HeaderMap, StatusCode, header},
-};
+use axum::extract::{FromRequest, Request};
 use serde::Deserialize;
 use serde_json::Value;
-use service_runtime::{
-    http::{self, MAX_BODY_BYTES},
-    problem::{FieldError, Problem},
-};
+use service_runtime::problem::Problem;
 
-use super::{email::Email, name::Name};
+use super::{body, email::Email, name::Name};
 
 /// What a client wants a user to be: checked, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,60 +25,25 @@ impl<S: Send + Sync> FromRequest<S> for Draft {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-                .detail("send the body as content-type: application/json"));
-        }
-        let body = http::read_body(request.into_body(), MAX_BODY_BYTES).await?;
-        Self::parse(&body)
+        Self::parse(&body::read(request, body::JSON).await?)
     }
 }
 
 impl Draft {
-    fn parse(body: &[u8]) -> Result<Self, Problem> {
-        let fields: Fields = serde_json::from_slice(body).map_err(|error| {
-            if error.is_data() {
-                invalid(vec![FieldError::in_body("", error.to_string())])
-            } else {
-                Problem::new(StatusCode::BAD_REQUEST)
-                    .detail(format!("the body is not JSON: {error}"))
-            }
-        })?;
-        let name = field("/name", fields.name.as_ref(), Name::parse);
-        let email = field("/email", fields.email.as_ref(), Email::parse);
+    /// # Errors
+    /// Says what keeps these bytes from being a user: every faulty field is named.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let fields: Fields = body::parse(bytes)?;
+        let name = body::required("/name", fields.name.as_ref(), Name::parse);
+        let email = body::required("/email", fields.email.as_ref(), Email::parse);
         match (name, email) {
             (Ok(name), Ok(email)) => Ok(Self { name, email }),
-            (name, email) => Err(invalid(name.err().into_iter().chain(email.err()).collect())),
+            (name, email) => {
+                let errors = name.err().into_iter().chain(email.err());
+                Err(body::invalid(errors.collect()))
+            }
         }
     }
-}
-
-fn field<T>(
-    pointer: &str,
-    value: Option<&Value>,
-    parse: impl FnOnce(&str) -> Result<T, &'static str>,
-) -> Result<T, FieldError> {
-    let outcome = match value {
-        None => Err("is required"),
-        Some(Value::String(text)) => parse(text),
-        Some(_) => Err("must be a string"),
-    };
-    outcome.map_err(|detail| FieldError::in_body(pointer, detail))
-}
-
-fn invalid(errors: Vec<FieldError>) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
-        .detail("the body is not a valid user")
-        .errors(errors)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE);
-    let Some(content_type) = content_type.and_then(|it| it.to_str().ok()) else {
-        return false;
-    };
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
 }
 
 #[cfg(test)]

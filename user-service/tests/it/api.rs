@@ -214,7 +214,7 @@ async fn pages_lead_to_each_other_and_an_empty_list_is_an_empty_array() {
     assert_eq!(found, created);
 }
 
-async fn assert_problem(response: reqwest::Response, status: StatusCode, place: &str) {
+pub(crate) async fn assert_problem(response: reqwest::Response, status: StatusCode, place: &str) {
     assert_eq!(response.status(), status);
     assert_eq!(
         response.headers()[header::CONTENT_TYPE],

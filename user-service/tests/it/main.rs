@@ -5,6 +5,7 @@ mod cluster;
 mod operator;
 mod outage;
 mod relay;
+mod repair;
 mod retention;
 mod stream_loss;
 mod support;

@@ -163,7 +163,11 @@ impl Api {
     }
 
     pub(crate) async fn post(&self, body: &Value) -> Response {
-        let request = self.client.post(self.to("/users")).json(body);
+        self.post_to("/users", body).await
+    }
+
+    pub(crate) async fn post_to(&self, path: &str, body: &Value) -> Response {
+        let request = self.client.post(self.to(path)).json(body);
         request.send().await.expect("an answer")
     }
 

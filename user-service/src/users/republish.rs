@@ -1,0 +1,98 @@
+//! `POST /users/republish`: the present state of some users on the stream again, to mend a copy.
+
+use std::collections::HashSet;
+
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use service_runtime::problem::{FieldError, Problem};
+
+use super::{api::Users, body, store::StoreError};
+use crate::outbox::{self, Wanted};
+
+const MAX_USERS: usize = 1000;
+/// Leaves a user room for more changes than it will ever see.
+const MAX_VERSION: i64 = i64::MAX / 2;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    republished: usize,
+}
+
+/// Writes an event for each: the user's state, or its deletion if there is none, at a version
+/// above that of the copy.
+pub(super) async fn republish(
+    State(users): State<Users>,
+    Differing(wanted): Differing,
+) -> Result<Json<Answer>, Problem> {
+    let mut connection = users.pool.acquire().await.map_err(StoreError::from)?;
+    let republished = outbox::republish_these(&mut connection, &wanted).await;
+    let republished = republished.map_err(StoreError::from)?;
+    users.written.raise();
+    Ok(Json(Answer { republished }))
+}
+
+/// 1 to 1,000 users, each named once.
+pub(super) struct Differing(Vec<Wanted>);
+
+impl<S: Send + Sync> FromRequest<S> for Differing {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        Self::parse(&body::read(request, body::JSON).await?)
+    }
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    users: Option<Vec<UserFields>>,
+}
+
+#[derive(Deserialize)]
+struct UserFields {
+    id: Option<Value>,
+    above: Option<Value>,
+}
+
+impl Differing {
+    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let fields: Fields = body::parse(bytes)?;
+        let users = fields.users.unwrap_or_default();
+        if !(1..=MAX_USERS).contains(&users.len()) {
+            let range = format!("must be a list of 1 to {MAX_USERS} users");
+            return Err(body::invalid(vec![FieldError::in_body("/users", range)]));
+        }
+        let mut errors = Vec::new();
+        let mut wanted = Vec::with_capacity(users.len());
+        let mut seen = HashSet::with_capacity(users.len());
+        for (at, fields) in users.iter().enumerate() {
+            match fields.parse() {
+                Ok(user) if seen.insert(user.user_id) => wanted.push(user),
+                Ok(_) => errors.push(("id", "is named twice", at)),
+                Err((field, fault)) => errors.push((field, fault, at)),
+            }
+        }
+        if errors.is_empty() {
+            return Ok(Self(wanted));
+        }
+        let errors = (errors.into_iter())
+            .map(|(field, fault, at)| FieldError::in_body(format!("/users/{at}/{field}"), fault));
+        Err(body::invalid(errors.collect()))
+    }
+}
+
+impl UserFields {
+    fn parse(&self) -> Result<Wanted, (&'static str, &'static str)> {
+        let user_id = self.id.as_ref().and_then(Value::as_i64);
+        let above = self.above.as_ref().map_or(Some(0), Value::as_i64);
+        Ok(Wanted {
+            user_id: (user_id.filter(|id| *id > 0))
+                .ok_or(("id", "must be a positive number of at most 64 bits"))?,
+            above: (above.filter(|version| (0..=MAX_VERSION).contains(version)))
+                .ok_or(("above", "must be a version, or 0"))?,
+        })
+    }
+}

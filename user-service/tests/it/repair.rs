@@ -1,0 +1,125 @@
+//! `POST /users/republish`: mending a copy, user by user.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use shared_events::UserEvent;
+use testkit::eventually;
+
+use crate::{
+    api::assert_problem,
+    support::{Api, World},
+};
+
+async fn republish(api: &Api, users: &Value) -> Value {
+    let response = api
+        .post_to("/users/republish", &json!({ "users": users }))
+        .await;
+    assert_eq!(response.status(), StatusCode::OK);
+    response.json().await.expect("JSON")
+}
+
+#[tokio::test]
+async fn each_user_is_published_above_the_version_of_the_copy() {
+    let world = World::new().await;
+    let api = world.serve(&[]).await;
+    let (stale, ahead, gone) = (api.create().await, api.create().await, api.create().await);
+    api.delete(gone).await;
+    world.published(4).await;
+    let wanted = json!([{"id": stale}, {"id": ahead, "above": 7}, {"id": gone, "above": 2}]);
+    let answer = republish(&api, &wanted).await;
+    assert_eq!(answer, json!({"republished": 3}));
+
+    let events = world.published(7).await;
+    let told: Vec<_> = events[4..].iter().map(|it| &it.event).collect();
+    let version_of = |id| {
+        let event = told.iter().find(|event| event.state().id == id);
+        event.map(|event| {
+            (
+                event.state().version,
+                matches!(event, UserEvent::UserDeleted(_)),
+            )
+        })
+    };
+    assert_eq!(version_of(stale), Some((1, false)));
+    assert_eq!(version_of(ahead), Some((8, false)));
+    assert_eq!(version_of(gone), Some((3, true)));
+
+    let user = api
+        .get(&format!("/users/{ahead}"))
+        .await
+        .json::<Value>()
+        .await;
+    assert_eq!(
+        user.expect("a user")["version"],
+        8,
+        "both sides count alike"
+    );
+    let users: Vec<Value> = api.get("/users").await.json().await.expect("users");
+    assert_eq!(users.len(), 2);
+}
+
+#[tokio::test]
+async fn an_id_that_was_never_given_out_is_left_alone() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let answer = republish(&api, &json!([{"id": 1, "above": 9}])).await;
+    assert_eq!(answer, json!({"republished": 0}), "no id was given out yet");
+    let id = api.create().await;
+    let answer = republish(&api, &json!([{"id": id + 1, "above": 9}])).await;
+    assert_eq!(answer, json!({"republished": 0}));
+}
+
+#[tokio::test]
+async fn a_user_who_is_being_created_is_not_taken_for_deleted() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let pool = &world.database.pool;
+    let mut open = pool.begin().await.expect("a transaction");
+    let id: i64 = sqlx::query_scalar(
+        "insert into users (name, email) values ('Ada', 'ada@example.com') returning id",
+    )
+    .fetch_one(&mut *open)
+    .await
+    .expect("a user");
+    let wanted = json!([{"id": id, "above": 3}]);
+    let commit_once_waited_for = async {
+        eventually("the repair to wait for the creation", async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where wait_event_type = 'Lock' and datname = current_database()",
+            )
+            .fetch_one(pool)
+            .await
+            .expect("a count");
+            (waiting > 0).then_some(())
+        })
+        .await;
+        open.commit().await.expect("a commit");
+    };
+    let (answer, ()) = tokio::join!(republish(&api, &wanted), commit_once_waited_for);
+    assert_eq!(answer, json!({"republished": 1}));
+    let (r#type, version): (String, i64) = sqlx::query_as("select type, version from outbox")
+        .fetch_one(pool)
+        .await
+        .expect("one event");
+    assert_eq!((r#type.as_str(), version), ("user_updated", 4));
+}
+
+#[tokio::test]
+async fn what_is_no_list_of_users_is_refused_whole() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    for (users, pointer) in [
+        (json!([]), "/users"),
+        (json!([{"id": 0}]), "/users/0/id"),
+        (json!([{"id": 1}, {"id": 1}]), "/users/1/id"),
+        (json!([{"id": 1, "above": -1}]), "/users/0/above"),
+        (json!([{"id": 1, "above": i64::MAX}]), "/users/0/above"),
+        (json!(vec![json!({"id": 1}); 1001]), "/users"),
+    ] {
+        let answer = api
+            .post_to("/users/republish", &json!({ "users": users }))
+            .await;
+        assert_problem(answer, StatusCode::UNPROCESSABLE_ENTITY, pointer).await;
+    }
+}
