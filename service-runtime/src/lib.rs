@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod confirm;
 pub mod connection_url;
+pub mod etag;
 pub mod health;
 pub mod http;
 pub mod nats;

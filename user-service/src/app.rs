@@ -32,6 +32,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         relay,
         no_relay,
         database_connections,
+        require_if_match,
     } = config;
     let drain_timeout = relay.drain_timeout;
     let grace = drain_timeout / 2;
@@ -47,6 +48,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         pool: pool.clone(),
         creation,
         written: written.clone(),
+        require_if_match,
     })
     .merge(health::router(vec![postgres_check(pool.clone())]));
     let listener = http::bind(listen.listen_addr).await?;

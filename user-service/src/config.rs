@@ -44,6 +44,9 @@ pub struct ServeConfig {
     /// Most connections to Postgres that requests use at once
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
+    /// Refuse changes and deletions that do not say by If-Match which version they are meant for
+    #[arg(long, env = "REQUIRE_IF_MATCH")]
+    pub require_if_match: bool,
 }
 
 #[derive(Debug, Clone, Args)]

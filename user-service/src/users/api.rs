@@ -2,12 +2,14 @@
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Path, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    extract::{FromRequestParts, Path, Query, State},
+    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use serde::Deserialize;
 use service_runtime::{
+    etag::{self, IfMatch},
     page::Page,
     problem::{FieldError, Problem},
 };
@@ -17,8 +19,10 @@ use sqlx::PgPool;
 use super::{
     creation::Creation,
     draft::Draft,
+    email::Email,
+    patch::Patch,
     republish,
-    store::{self, NewUser, StoreError, User},
+    store::{self, Change, NewUser, StoreError, User},
 };
 use crate::wake::Written;
 
@@ -29,13 +33,18 @@ pub(crate) struct Users {
     pub(crate) creation: Creation,
     /// Raised after each change, so that it is on its way at once.
     pub(crate) written: Written,
+    /// Whether a change has to say which version it is meant for.
+    pub(crate) require_if_match: bool,
 }
 
 pub(crate) fn router(users: Users) -> Router {
     Router::new()
         .route("/users", get(list).post(create))
         .route("/users/republish", post(republish::republish))
-        .route("/users/{id}", get(find).put(replace).delete(delete))
+        .route(
+            "/users/{id}",
+            get(find).put(replace).patch(patch).delete(delete),
+        )
         .with_state(users)
 }
 
@@ -51,17 +60,37 @@ async fn create(
         .await?;
     users.written.raise();
     let location = [(header::LOCATION, format!("/users/{}", user.id))];
-    Ok((StatusCode::CREATED, location, Json(user)).into_response())
+    Ok((StatusCode::CREATED, location, respond(user)).into_response())
 }
 
-async fn list(State(users): State<Users>, page: Page) -> Result<Response, Problem> {
-    let list = store::list(&users.pool, page.after, page.limit).await?;
-    Ok(page.respond(&list, |user| user.id))
+#[derive(Deserialize)]
+struct Filter {
+    email: Option<String>,
 }
 
-async fn find(State(users): State<Users>, UserId(id): UserId) -> Result<Json<User>, Problem> {
+async fn list(State(users): State<Users>, page: Page, uri: Uri) -> Result<Response, Problem> {
+    let filter = Query::<Filter>::try_from_uri(&uri)
+        .map_err(|_| bad_parameter("query", "not a query string"))?;
+    let Some(email) = &filter.email else {
+        let list = store::list(&users.pool, page.after, page.limit).await?;
+        return Ok(page.respond(&list, |user| user.id));
+    };
+    let email = Email::parse(email).map_err(|fault| bad_parameter("email", fault))?;
+    let found = store::find_by_email(&users.pool, &email).await?;
+    Ok(Json(Vec::from_iter(found)).into_response())
+}
+
+async fn find(
+    State(users): State<Users>,
+    UserId(id): UserId,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let user = store::find(&users.pool, id).await?;
-    user.map(Json).ok_or_else(|| no_such_user(id))
+    if etag::is_known(&headers, user.version) {
+        let tag = [(header::ETAG, etag::tag(user.version))];
+        return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
+    }
+    Ok(respond(user))
 }
 
 /// Replaces the whole user. One that is so already keeps its version, and no event is written.
@@ -69,27 +98,69 @@ async fn replace(
     State(users): State<Users>,
     UserId(id): UserId,
     headers: HeaderMap,
-    draft: Draft,
-) -> Result<Json<User>, Problem> {
-    let traceparent = traceparent(&headers);
-    if let Some(user) = store::replace(&users.pool, id, &draft, traceparent).await? {
-        users.written.raise();
-        return Ok(Json(user));
-    }
-    let unchanged = store::find(&users.pool, id).await?;
-    unchanged.map(Json).ok_or_else(|| no_such_user(id))
+    Draft { name, email }: Draft,
+) -> Result<Response, Problem> {
+    let whole = Change {
+        name: Some(name),
+        email: Some(email),
+    };
+    change(&users, id, &headers, &whole).await
 }
 
+async fn patch(
+    State(users): State<Users>,
+    UserId(id): UserId,
+    headers: HeaderMap,
+    Patch(part): Patch,
+) -> Result<Response, Problem> {
+    change(&users, id, &headers, &part).await
+}
+
+async fn change(
+    users: &Users,
+    id: i64,
+    headers: &HeaderMap,
+    change: &Change,
+) -> Result<Response, Problem> {
+    let expected = users.expected_versions(headers)?;
+    let traceparent = traceparent(headers);
+    let changed = store::change(&users.pool, id, change, expected.as_deref(), traceparent).await?;
+    if changed.is_new {
+        users.written.raise();
+    }
+    Ok(respond(changed.user))
+}
+
+/// The tag is the deletion's version: what to wait for in the copy.
 async fn delete(
     State(users): State<Users>,
     UserId(id): UserId,
     headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
-    if !store::delete(&users.pool, id, traceparent(&headers)).await? {
-        return Err(no_such_user(id));
-    }
+) -> Result<Response, Problem> {
+    let expected = users.expected_versions(&headers)?;
+    let traceparent = traceparent(&headers);
+    let version = store::delete(&users.pool, id, expected.as_deref(), traceparent).await?;
     users.written.raise();
-    Ok(StatusCode::NO_CONTENT)
+    let tag = [(header::ETAG, etag::tag(version))];
+    Ok((StatusCode::NO_CONTENT, tag).into_response())
+}
+
+impl Users {
+    /// The versions that a change may meet; `None` if any.
+    fn expected_versions(&self, headers: &HeaderMap) -> Result<Option<Vec<i64>>, Problem> {
+        match IfMatch::from_headers(headers) {
+            IfMatch::Absent if self.require_if_match => {
+                Err(Problem::new(StatusCode::PRECONDITION_REQUIRED)
+                    .detail("say with If-Match which version is to be changed"))
+            }
+            IfMatch::Absent | IfMatch::Any => Ok(None),
+            IfMatch::OneOf(versions) => Ok(Some(versions)),
+        }
+    }
+}
+
+fn respond(user: User) -> Response {
+    ([(header::ETAG, etag::tag(user.version))], Json(user)).into_response()
 }
 
 /// An id from the path: a positive number of 64 bits.
@@ -101,14 +172,18 @@ impl<S: Send + Sync> FromRequestParts<S> for UserId {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<i64>::from_request_parts(parts, state).await {
             Ok(Path(id)) if id > 0 => Ok(Self(id)),
-            _ => Err(Problem::new(StatusCode::BAD_REQUEST)
-                .detail("the path is not valid")
-                .errors(vec![FieldError::in_parameter(
-                    "id",
-                    "must be a positive number of at most 64 bits",
-                )])),
+            _ => Err(bad_parameter(
+                "id",
+                "must be a positive number of at most 64 bits",
+            )),
         }
     }
+}
+
+fn bad_parameter(name: &'static str, fault: &'static str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST)
+        .detail("the request's path or query is not valid")
+        .errors(vec![FieldError::in_parameter(name, fault)])
 }
 
 /// W3C trace context to hand on with the event; anything that is not shaped like one is dropped.
@@ -122,10 +197,6 @@ fn traceparent(headers: &HeaderMap) -> Option<&str> {
     shaped.then_some(value)
 }
 
-fn no_such_user(id: i64) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND).detail(format!("there is no user {id}"))
-}
-
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
@@ -135,6 +206,11 @@ impl From<StoreError> for Problem {
                     .detail("the e-mail address is taken")
                     .errors(vec![taken])
             }
+            StoreError::NoSuchUser(id) => {
+                Problem::new(StatusCode::NOT_FOUND).detail(format!("there is no user {id}"))
+            }
+            StoreError::OtherVersion(current) => Problem::new(StatusCode::PRECONDITION_FAILED)
+                .detail(format!("the user has version {current} by now")),
             StoreError::Unavailable(source) => {
                 tracing::warn!(error = %source, "no answer from Postgres");
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE)

@@ -4,7 +4,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, StatusCode, header},
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use service_runtime::{
     http::{self, MAX_BODY_BYTES},
@@ -35,10 +35,20 @@ pub(super) fn require(headers: &HeaderMap, media_type: &str) -> Result<(), Probl
         .detail(format!("send the body as content-type: {media_type}")))
 }
 
+/// An object with the fields of `T`.
+///
 /// # Errors
 /// 400 for what is no JSON, 422 for JSON of another shape.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // The derived parser would take a list for an object's fields in their order.
+    let is_object = bytes.trim_ascii_start().starts_with(b"{");
+    let parsed = if is_object {
+        serde_json::from_slice(bytes)
+    } else {
+        serde_json::from_slice(bytes)
+            .and_then(|IgnoredAny| Err(serde::de::Error::custom("must be an object")))
+    };
+    parsed.map_err(|error| {
         if error.is_data() {
             invalid(vec![FieldError::in_body("", error.to_string())])
         } else {

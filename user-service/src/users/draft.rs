@@ -1,4 +1,4 @@
-//! From the body of a request to what a user is to be.
+//! What a client wants a new user to be, or an old one to become as a whole.
 
 use axum::extract::{FromRequest, Request};
 use serde::Deserialize;
@@ -90,6 +90,7 @@ mod tests {
         }
         for body in [
             "[]",
+            r#"["Ada","a@b.c"]"#,
             "null",
             "7",
             r#"{"name":"a","name":"b","email":"a@b.c"}"#,

@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequest, Request, State},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use service_runtime::problem::{FieldError, Problem};
 
 use super::{api::Users, body, store::StoreError};
@@ -48,13 +48,7 @@ impl<S: Send + Sync> FromRequest<S> for Differing {
 
 #[derive(Deserialize)]
 struct Fields {
-    users: Option<Vec<UserFields>>,
-}
-
-#[derive(Deserialize)]
-struct UserFields {
-    id: Option<Value>,
-    above: Option<Value>,
+    users: Option<Vec<Map<String, Value>>>,
 }
 
 impl Differing {
@@ -69,7 +63,7 @@ impl Differing {
         let mut wanted = Vec::with_capacity(users.len());
         let mut seen = HashSet::with_capacity(users.len());
         for (at, fields) in users.iter().enumerate() {
-            match fields.parse() {
+            match parse_user(fields) {
                 Ok(user) if seen.insert(user.user_id) => wanted.push(user),
                 Ok(_) => errors.push(("id", "is named twice", at)),
                 Err((field, fault)) => errors.push((field, fault, at)),
@@ -84,15 +78,14 @@ impl Differing {
     }
 }
 
-impl UserFields {
-    fn parse(&self) -> Result<Wanted, (&'static str, &'static str)> {
-        let user_id = self.id.as_ref().and_then(Value::as_i64);
-        let above = self.above.as_ref().map_or(Some(0), Value::as_i64);
-        Ok(Wanted {
-            user_id: (user_id.filter(|id| *id > 0))
-                .ok_or(("id", "must be a positive number of at most 64 bits"))?,
-            above: (above.filter(|version| (0..=MAX_VERSION).contains(version)))
-                .ok_or(("above", "must be a version, or 0"))?,
-        })
-    }
+/// The faulty field, and its fault.
+fn parse_user(fields: &Map<String, Value>) -> Result<Wanted, (&'static str, &'static str)> {
+    let user_id = fields.get("id").and_then(Value::as_i64);
+    let above = fields.get("above").map_or(Some(0), Value::as_i64);
+    Ok(Wanted {
+        user_id: (user_id.filter(|id| *id > 0))
+            .ok_or(("id", "must be a positive number of at most 64 bits"))?,
+        above: (above.filter(|version| (0..=MAX_VERSION).contains(version)))
+            .ok_or(("above", "must be a version, or 0"))?,
+    })
 }

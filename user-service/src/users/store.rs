@@ -6,10 +6,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgExecutor;
+use sqlx::{FromRow, PgExecutor, Row};
 use uuid::Uuid;
 
-use super::draft::Draft;
+use super::{draft::Draft, email::Email, name::Name};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub(crate) struct User {
@@ -25,6 +25,10 @@ pub(crate) struct User {
 pub(crate) enum StoreError {
     #[error("another user has this e-mail address")]
     EmailTaken,
+    #[error("there is no user {0}")]
+    NoSuchUser(i64),
+    #[error("the user's version is {0}, not the expected one")]
+    OtherVersion(i64),
     #[error("Postgres can't be reached")]
     Unavailable(#[source] Arc<sqlx::Error>),
     #[error("Postgres refused")]
@@ -68,73 +72,133 @@ pub(crate) async fn create(
     Ok(emails.iter().map(answer).collect())
 }
 
-/// `None` if there is no such user, or if it is so already: then nothing is written.
-pub(crate) async fn replace(
+/// What is to become of a user: what is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) name: Option<Name>,
+    pub(crate) email: Option<Email>,
+}
+
+/// A user after a change.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Changed {
+    #[sqlx(flatten)]
+    pub(crate) user: User,
+    /// False if the user was so already: then nothing was written, and the version stays.
+    pub(crate) is_new: bool,
+}
+
+/// Changes a user whose version is one of `expected`, if any are named.
+pub(crate) async fn change(
     db: impl PgExecutor<'_>,
     id: i64,
-    draft: &Draft,
+    change: &Change,
+    expected: Option<&[i64]>,
     traceparent: Option<&str>,
-) -> Result<Option<User>, StoreError> {
-    sqlx::query_as(
+) -> Result<Changed, StoreError> {
+    let row = sqlx::query(
         r"
-        with updated as (
+        with current as (
+            select *, $6::bigint[] is null or version = any($6) as is_expected
+            from users where id = $3 for no key update
+        ), changed as (
             update users
-            set name = $4, email = $5, version = version + 1, updated_at = clock_timestamp()
-            where id = $3 and (name, email) is distinct from ($4, $5)
-            returning id, name, email, updated_at, version
+            set name = coalesce($4, current.name), email = coalesce($5, current.email),
+                version = current.version + 1, updated_at = clock_timestamp()
+            from current
+            where users.id = current.id and is_expected
+                and (coalesce($4, current.name), coalesce($5, current.email))
+                    is distinct from (current.name, current.email)
+            returning users.id, users.name, users.email, users.updated_at, users.version
         ), event as (
             insert into outbox (event_id, type, user_id, version, payload, traceparent)
             select $1, 'user_updated', id, version,
                    user_state(id, name, email, updated_at, version), $2
-            from updated
+            from changed
         )
-        select * from updated
+        select *, true as is_expected, true as is_new from changed
+        union all
+        select id, name, email, updated_at, version, is_expected, false from current
+        where not exists (select from changed)
         ",
     )
     .bind(Uuid::now_v7())
     .bind(traceparent)
     .bind(id)
-    .bind(draft.name.as_str())
-    .bind(draft.email.as_str())
+    .bind(change.name.as_ref().map(Name::as_str))
+    .bind(change.email.as_ref().map(Email::as_str))
+    .bind(expected)
     .fetch_optional(db)
-    .await
-    .map_err(StoreError::from)
+    .await?;
+    let row = row.ok_or(StoreError::NoSuchUser(id))?;
+    let changed = Changed::from_row(&row)?;
+    if !row.try_get::<bool, _>("is_expected")? {
+        return Err(StoreError::OtherVersion(changed.user.version));
+    }
+    Ok(changed)
 }
 
-/// Whether there was such a user. The event's version is one above that of the state it ends.
+/// Deletes a user whose version is one of `expected`, if any are named. The version of the
+/// deletion: one above that of the state it ends.
 pub(crate) async fn delete(
     db: impl PgExecutor<'_>,
     id: i64,
+    expected: Option<&[i64]>,
     traceparent: Option<&str>,
-) -> Result<bool, StoreError> {
-    let deleted: Option<i64> = sqlx::query_scalar(
+) -> Result<i64, StoreError> {
+    let outcome: Option<(i64, bool)> = sqlx::query_as(
         r"
-        with deleted as (
-            delete from users where id = $3
-            returning id, name, email, clock_timestamp() as deleted_at, version + 1 as version
+        with current as (
+            select id, version, $4::bigint[] is null or version = any($4) as is_expected
+            from users where id = $3 for update
+        ), deleted as (
+            delete from users using current where users.id = current.id and is_expected
+            returning users.id, name, email, clock_timestamp() as deleted_at,
+                      users.version + 1 as version
         ), event as (
             insert into outbox (event_id, type, user_id, version, payload, traceparent)
             select $1, 'user_deleted', id, version,
                    user_state(id, name, email, deleted_at, version), $2
             from deleted
         )
-        select id from deleted
+        select version, is_expected from current
         ",
     )
     .bind(Uuid::now_v7())
     .bind(traceparent)
     .bind(id)
+    .bind(expected)
     .fetch_optional(db)
     .await?;
-    Ok(deleted.is_some())
+    match outcome {
+        None => Err(StoreError::NoSuchUser(id)),
+        Some((version, false)) => Err(StoreError::OtherVersion(version)),
+        Some((version, true)) => Ok(version + 1),
+    }
 }
 
-pub(crate) async fn find(db: impl PgExecutor<'_>, id: i64) -> Result<Option<User>, StoreError> {
+/// The user who has this address, in whatever case.
+pub(crate) async fn find_by_email(
+    db: impl PgExecutor<'_>,
+    email: &Email,
+) -> Result<Option<User>, StoreError> {
+    sqlx::query_as(
+        r"
+        select id, name, email, updated_at, version from users where lower(email) = lower($1)
+        ",
+    )
+    .bind(email.as_str())
+    .fetch_optional(db)
+    .await
+    .map_err(StoreError::from)
+}
+
+pub(crate) async fn find(db: impl PgExecutor<'_>, id: i64) -> Result<User, StoreError> {
     sqlx::query_as("select id, name, email, updated_at, version from users where id = $1")
         .bind(id)
         .fetch_optional(db)
-        .await
-        .map_err(StoreError::from)
+        .await?
+        .ok_or(StoreError::NoSuchUser(id))
 }
 
 /// At most `limit` users with an id above `after`, in the order of their ids.

@@ -174,7 +174,7 @@ async fn what_is_not_json_not_there_or_not_allowed_is_a_problem_too() {
     assert_problem(api.get("/nowhere").await, StatusCode::NOT_FOUND, "").await;
     let patch = api
         .client()
-        .patch(api.to("/users/1"))
+        .patch(api.to("/users"))
         .send()
         .await
         .expect("an answer");
@@ -182,7 +182,7 @@ async fn what_is_not_json_not_there_or_not_allowed_is_a_problem_too() {
         patch.headers()[header::ALLOW]
             .to_str()
             .expect("text")
-            .contains("PUT")
+            .contains("POST")
     );
     assert_problem(patch, StatusCode::METHOD_NOT_ALLOWED, "").await;
 }
@@ -229,7 +229,7 @@ pub(crate) async fn assert_problem(response: reqwest::Response, status: StatusCo
     }
 }
 
-async fn events(world: &World) -> i64 {
+pub(crate) async fn events(world: &World) -> i64 {
     sqlx::query_scalar("select count(*) from outbox")
         .fetch_one(&world.database.pool)
         .await

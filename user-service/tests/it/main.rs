@@ -2,6 +2,7 @@
 
 mod api;
 mod cluster;
+mod conditional;
 mod operator;
 mod outage;
 mod relay;
