@@ -10,7 +10,7 @@ use sqlx::PgPool;
 
 use crate::{
     config::{DatabaseConfig, RelayConfig, ServeConfig},
-    database, relay,
+    database, idempotency, relay,
     users::{self, CREATORS, Users},
     wake::{self, Written},
 };
@@ -33,6 +33,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         no_relay,
         database_connections,
         require_if_match,
+        idempotency_retention,
     } = config;
     let drain_timeout = relay.drain_timeout;
     let grace = drain_timeout / 2;
@@ -62,6 +63,10 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     for _ in 0..CREATORS {
         tasks.spawn("creator", creator.clone().run(shutdown.clone(), grace));
     }
+    tasks.spawn(
+        "sweeper",
+        idempotency::sweep(pool.clone(), idempotency_retention, shutdown.clone()),
+    );
     tasks.spawn(
         "notifier",
         wake::notify_relays(pool, written.elsewhere.clone(), shutdown.clone()),

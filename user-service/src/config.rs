@@ -47,6 +47,9 @@ pub struct ServeConfig {
     /// Refuse changes and deletions that do not say by If-Match which version they are meant for
     #[arg(long, env = "REQUIRE_IF_MATCH")]
     pub require_if_match: bool,
+    /// How long the answer to a request with an Idempotency-Key is kept, at least
+    #[arg(long, env = "IDEMPOTENCY_RETENTION", default_value = "1day", value_parser = retention)]
+    pub idempotency_retention: Duration,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod app;
 pub mod config;
 mod database;
+mod idempotency;
 mod outbox;
 mod relay;
 mod users;

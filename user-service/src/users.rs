@@ -6,6 +6,7 @@ mod creation;
 mod draft;
 mod email;
 mod name;
+mod once;
 mod patch;
 mod republish;
 mod store;

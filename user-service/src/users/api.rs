@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     extract::{FromRequestParts, Path, Query, State},
-    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -20,11 +20,18 @@ use super::{
     creation::Creation,
     draft::Draft,
     email::Email,
+    once::{self, OnceError, Outcome},
     patch::Patch,
     republish,
     store::{self, Change, NewUser, StoreError, User},
 };
-use crate::wake::Written;
+use crate::{
+    idempotency::{Key, KeyError},
+    wake::Written,
+};
+
+/// Says that the answer is that to an earlier request under the same key.
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What the handlers work with.
 #[derive(Debug, Clone)]
@@ -53,14 +60,32 @@ async fn create(
     headers: HeaderMap,
     draft: Draft,
 ) -> Result<Response, Problem> {
+    let key = Key::from_headers(&headers)?;
     let traceparent = traceparent(&headers).map(str::to_owned);
-    let user = users
-        .creation
-        .create(NewUser { draft, traceparent })
-        .await?;
+    let user = NewUser { draft, traceparent };
+    let Some(key) = key else {
+        let user = users.creation.create(user).await?;
+        users.written.raise();
+        return Ok(created(user));
+    };
+    let done = once::create(&users.pool, &key, &user).await?;
+    if done.is_replayed {
+        return Ok(([(IDEMPOTENCY_REPLAYED, "true")], outcome(done.outcome)).into_response());
+    }
     users.written.raise();
+    Ok(outcome(done.outcome))
+}
+
+fn outcome(outcome: Outcome) -> Response {
+    match outcome {
+        Outcome::Created(user) => created(user),
+        Outcome::EmailTaken => Problem::from(StoreError::EmailTaken).into_response(),
+    }
+}
+
+fn created(user: User) -> Response {
     let location = [(header::LOCATION, format!("/users/{}", user.id))];
-    Ok((StatusCode::CREATED, location, respond(user)).into_response())
+    (StatusCode::CREATED, location, respond(user)).into_response()
 }
 
 #[derive(Deserialize)]
@@ -226,6 +251,22 @@ impl From<StoreError> for Problem {
             StoreError::Refused(source) => {
                 tracing::error!(error = %source, "Postgres refused a statement");
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+}
+
+impl From<OnceError> for Problem {
+    fn from(error: OnceError) -> Self {
+        match error {
+            OnceError::Store(error) => error.into(),
+            OnceError::Key(KeyError::Database(error)) => StoreError::from(error).into(),
+            OnceError::Key(KeyError::InProgress) => Problem::new(StatusCode::CONFLICT)
+                .detail("a request under this Idempotency-Key is in progress")
+                .retry_after(1),
+            OnceError::Key(KeyError::UsedForOther) => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+                    .detail("this Idempotency-Key was used for another request")
             }
         }
     }

@@ -5,13 +5,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor, Row};
 use uuid::Uuid;
 
 use super::{draft::Draft, email::Email, name::Name};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
 pub(crate) struct User {
     pub(crate) id: i64,
     pub(crate) name: String,

@@ -3,6 +3,7 @@
 mod api;
 mod cluster;
 mod conditional;
+mod idempotency;
 mod operator;
 mod outage;
 mod relay;

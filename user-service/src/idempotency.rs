@@ -1,0 +1,120 @@
+//! Requests that may be repeated (`Idempotency-Key`, draft-ietf-httpapi-idempotency-key-header).
+//!
+//! The key and the outcome are written in the transaction of the write itself: either all of them
+//! are there or none. Whoever is at work under a key holds an advisory lock until its transaction
+//! ends; the table's primary key is the last word.
+
+mod key;
+mod sweep;
+
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+use sqlx::{PgConnection, types::Json};
+
+pub(crate) use self::{key::Key, sweep::sweep};
+
+/// SHA-256 of what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fingerprint(Vec<u8>);
+
+impl Fingerprint {
+    /// `parts` are told apart: `["ab", "c"]` and `["a", "bc"]` differ.
+    pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().to_vec())
+    }
+}
+
+/// One thing that is to be done once under a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Once<'a> {
+    pub(crate) key: &'a Key,
+    /// Tells the steps of a request apart that writes in several transactions.
+    pub(crate) part: i32,
+    pub(crate) fingerprint: &'a Fingerprint,
+}
+
+/// Why something is not done under a key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    #[error("a request under this key is in progress")]
+    InProgress,
+    #[error("this key was used for something else")]
+    UsedForOther,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl Once<'_> {
+    /// The outcome if it was done before; else `None`, and nobody else will do it until the
+    /// transaction ends that `db` is in.
+    pub(crate) async fn begin<T: DeserializeOwned>(
+        self,
+        db: &mut PgConnection,
+    ) -> Result<Option<T>, KeyError> {
+        let row: (bool, Option<Vec<u8>>, Option<String>) = sqlx::query_as(
+            r"
+            select pg_try_advisory_xact_lock(hashtextextended($1, $2::int)), 
+                   fingerprint, outcome::text
+            from (select) as always
+            left join idempotency_key on key = $1 and part = $2
+            ",
+        )
+        .bind(self.key.as_str())
+        .bind(self.part)
+        .fetch_one(db)
+        .await?;
+        match row {
+            (_, Some(fingerprint), _) if fingerprint != self.fingerprint.0 => {
+                Err(KeyError::UsedForOther)
+            }
+            (_, _, Some(outcome)) => serde_json::from_str(&outcome)
+                .map(Some)
+                .map_err(|error| sqlx::Error::Decode(error.into()).into()),
+            (false, ..) => Err(KeyError::InProgress),
+            (true, ..) => Ok(None),
+        }
+    }
+
+    /// Notes the outcome, in the transaction that brings it about.
+    pub(crate) async fn finish<T: Serialize + Sync>(
+        self,
+        db: &mut PgConnection,
+        outcome: &T,
+    ) -> Result<(), KeyError> {
+        let noted = sqlx::query(
+            r"
+            insert into idempotency_key (key, part, fingerprint, outcome) values ($1, $2, $3, $4)
+            on conflict do nothing
+            ",
+        )
+        .bind(self.key.as_str())
+        .bind(self.part)
+        .bind(&self.fingerprint.0)
+        .bind(Json(outcome))
+        .execute(db)
+        .await?;
+        // Another request has finished between our look and our lock.
+        if noted.rows_affected() == 0 {
+            return Err(KeyError::InProgress);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fingerprint;
+
+    #[test]
+    fn parts_are_told_apart() {
+        let of = |parts: &[&str]| Fingerprint::of(parts.iter().map(|part| part.as_bytes()));
+        assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_ne!(of(&["ab"]), of(&["ab", ""]));
+    }
+}

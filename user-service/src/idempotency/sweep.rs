@@ -1,0 +1,50 @@
+//! Forgetting keys that were kept long enough.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, postgres::types::PgInterval};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+/// Keys deleted by one statement: few enough to hold nobody up.
+const BATCH: i64 = 5_000;
+const MAX_PAUSE: Duration = Duration::from_mins(1);
+
+/// Deletes keys older than `retention`, until `shutdown`. What fails is tried again with the next
+/// round.
+pub(crate) async fn sweep(
+    pool: PgPool,
+    retention: Duration,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let older_than = PgInterval::try_from(retention)
+        .map_err(|error| anyhow::anyhow!("idempotency retention: {error}"))?;
+    let pause = MAX_PAUSE.min(retention);
+    while (shutdown.run_until_cancelled(time::sleep(pause)).await).is_some() {
+        if let Err(error) = delete_all(&pool, &older_than).await {
+            tracing::warn!(%error, "old idempotency keys are still there");
+        }
+    }
+    Ok(())
+}
+
+async fn delete_all(pool: &PgPool, older_than: &PgInterval) -> sqlx::Result<()> {
+    loop {
+        let deleted = sqlx::query(
+            r"
+            delete from idempotency_key where (key, part) in (
+                select key, part from idempotency_key
+                where created_at < clock_timestamp() - $1
+                order by created_at limit $2 for update skip locked
+            )
+            ",
+        )
+        .bind(older_than)
+        .bind(BATCH)
+        .execute(pool)
+        .await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(());
+        }
+    }
+}

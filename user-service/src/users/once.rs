@@ -1,0 +1,68 @@
+//! Creating a user under an idempotency key.
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+
+use super::store::{self, NewUser, StoreError, User};
+use crate::idempotency::{Fingerprint, Key, KeyError, Once};
+
+/// What is kept under the key. A faulty request leaves nothing, since nothing came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    Created(User),
+    EmailTaken,
+}
+
+/// An outcome, and whether an earlier request brought it about.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) outcome: Outcome,
+    pub(super) is_replayed: bool,
+}
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OnceError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for OnceError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// One transaction for the user, the event and the key. It has no share in the statements of
+/// others: their fate would be that of the key.
+pub(super) async fn create(pool: &PgPool, key: &Key, user: &NewUser) -> Result<Done, OnceError> {
+    let (name, email) = (user.draft.name.as_str(), user.draft.email.as_str());
+    let fingerprint = Fingerprint::of(["POST /users", name, email].map(str::as_bytes));
+    let once = Once {
+        key,
+        part: 0,
+        fingerprint: &fingerprint,
+    };
+    let mut transaction = pool.begin().await?;
+    if let Some(outcome) = once.begin(&mut transaction).await? {
+        return Ok(Done {
+            outcome,
+            is_replayed: true,
+        });
+    }
+    let mut answers = store::create(&mut *transaction, &[user]).await?;
+    let outcome = match answers.remove(0) {
+        Ok(user) => Outcome::Created(user),
+        Err(StoreError::EmailTaken) => Outcome::EmailTaken,
+        Err(error) => return Err(error.into()),
+    };
+    once.finish(&mut transaction, &outcome).await?;
+    transaction.commit().await?;
+    Ok(Done {
+        outcome,
+        is_replayed: false,
+    })
+}
