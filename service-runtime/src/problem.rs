@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use problem_details::{JsonProblemDetails, ProblemDetails};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// An error response. What it says is meant for the client: nothing of drivers, queries or hosts.
 #[derive(Debug)]
@@ -23,6 +23,15 @@ struct Members {
     /// What a readiness check found, by dependency.
     #[serde(skip_serializing_if = "Option::is_none")]
     checks: Option<serde_json::Value>,
+    /// What is wrong with which lines of a body.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<LineProblem>,
+}
+
+#[derive(Debug, Serialize)]
+struct LineProblem {
+    line: u64,
+    problem: Problem,
 }
 
 /// One fault in a request.
@@ -88,11 +97,27 @@ impl Problem {
         self
     }
 
+    /// What is wrong with which lines of the body, from 1.
+    #[must_use]
+    pub fn lines(mut self, lines: Vec<(u64, Problem)>) -> Self {
+        self.details.extensions.lines = (lines.into_iter())
+            .map(|(line, problem)| LineProblem { line, problem })
+            .collect();
+        self
+    }
+
     /// When trying again may help.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
+    }
+}
+
+/// As the body of its response.
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.details.serialize(serializer)
     }
 }
 

@@ -50,6 +50,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         creation,
         written: written.clone(),
         require_if_match,
+        imports: users::permits(),
     })
     .merge(health::router(vec![postgres_check(pool.clone())]));
     let listener = http::bind(listen.listen_addr).await?;

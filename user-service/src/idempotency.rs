@@ -17,15 +17,26 @@ pub(crate) use self::{key::Key, sweep::sweep};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fingerprint(Vec<u8>);
 
-impl Fingerprint {
-    /// `parts` are told apart: `["ab", "c"]` and `["a", "bc"]` differ.
-    pub(crate) fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hash = Sha256::new();
-        for part in parts {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        Self(hash.finalize().to_vec())
+/// Makes a fingerprint of what comes part by part. Parts are told apart: `["ab", "c"]` and
+/// `["a", "bc"]` differ.
+#[derive(Debug)]
+pub(crate) struct Hasher(Sha256);
+
+impl Hasher {
+    /// Of a request of this kind.
+    pub(crate) fn new(kind: &[u8]) -> Self {
+        let mut hasher = Self(Sha256::new());
+        hasher.add(kind);
+        hasher
+    }
+
+    pub(crate) fn add(&mut self, part: &[u8]) {
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+    }
+
+    pub(crate) fn finish(self) -> Fingerprint {
+        Fingerprint(self.0.finalize().to_vec())
     }
 }
 
@@ -35,7 +46,24 @@ pub(crate) struct Once<'a> {
     pub(crate) key: &'a Key,
     /// Tells the steps of a request apart that writes in several transactions.
     pub(crate) part: i32,
-    pub(crate) fingerprint: &'a Fingerprint,
+}
+
+/// What was done before under a key.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    fingerprint: Vec<u8>,
+    outcome: String,
+}
+
+impl Earlier {
+    /// The outcome, if the request was the same.
+    pub(crate) fn outcome<T: DeserializeOwned>(self, asked: &Fingerprint) -> Result<T, KeyError> {
+        if self.fingerprint != asked.0 {
+            return Err(KeyError::UsedForOther);
+        }
+        let outcome = serde_json::from_str(&self.outcome);
+        outcome.map_err(|error| sqlx::Error::Decode(error.into()).into())
+    }
 }
 
 /// Why something is not done under a key.
@@ -50,15 +78,12 @@ pub(crate) enum KeyError {
 }
 
 impl Once<'_> {
-    /// The outcome if it was done before; else `None`, and nobody else will do it until the
-    /// transaction ends that `db` is in.
-    pub(crate) async fn begin<T: DeserializeOwned>(
-        self,
-        db: &mut PgConnection,
-    ) -> Result<Option<T>, KeyError> {
+    /// What was done before; if `None`, nobody else will do it until the transaction ends that
+    /// `db` is in.
+    pub(crate) async fn begin(self, db: &mut PgConnection) -> Result<Option<Earlier>, KeyError> {
         let row: (bool, Option<Vec<u8>>, Option<String>) = sqlx::query_as(
             r"
-            select pg_try_advisory_xact_lock(hashtextextended($1, $2::int)), 
+            select pg_try_advisory_xact_lock(hashtextextended($1, $2::int)),
                    fingerprint, outcome::text
             from (select) as always
             left join idempotency_key on key = $1 and part = $2
@@ -69,12 +94,10 @@ impl Once<'_> {
         .fetch_one(db)
         .await?;
         match row {
-            (_, Some(fingerprint), _) if fingerprint != self.fingerprint.0 => {
-                Err(KeyError::UsedForOther)
-            }
-            (_, _, Some(outcome)) => serde_json::from_str(&outcome)
-                .map(Some)
-                .map_err(|error| sqlx::Error::Decode(error.into()).into()),
+            (_, Some(fingerprint), Some(outcome)) => Ok(Some(Earlier {
+                fingerprint,
+                outcome,
+            })),
             (false, ..) => Err(KeyError::InProgress),
             (true, ..) => Ok(None),
         }
@@ -84,6 +107,7 @@ impl Once<'_> {
     pub(crate) async fn finish<T: Serialize + Sync>(
         self,
         db: &mut PgConnection,
+        asked: &Fingerprint,
         outcome: &T,
     ) -> Result<(), KeyError> {
         let noted = sqlx::query(
@@ -94,7 +118,7 @@ impl Once<'_> {
         )
         .bind(self.key.as_str())
         .bind(self.part)
-        .bind(&self.fingerprint.0)
+        .bind(&asked.0)
         .bind(Json(outcome))
         .execute(db)
         .await?;
@@ -108,11 +132,15 @@ impl Once<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Fingerprint;
+    use super::{Fingerprint, Hasher};
 
     #[test]
     fn parts_are_told_apart() {
-        let of = |parts: &[&str]| Fingerprint::of(parts.iter().map(|part| part.as_bytes()));
+        let of = |parts: &[&str]| -> Fingerprint {
+            let mut hasher = Hasher::new(b"a kind");
+            parts.iter().for_each(|part| hasher.add(part.as_bytes()));
+            hasher.finish()
+        };
         assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
         assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
         assert_ne!(of(&["ab"]), of(&["ab", ""]));

@@ -5,6 +5,7 @@ mod body;
 mod creation;
 mod draft;
 mod email;
+mod import;
 mod name;
 mod once;
 mod patch;
@@ -14,4 +15,5 @@ mod store;
 pub(crate) use self::{
     api::{Users, router},
     creation::{CREATORS, creation},
+    import::permits,
 };

@@ -1,5 +1,7 @@
 //! `/users` over HTTP.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     extract::{FromRequestParts, Path, Query, State},
@@ -15,11 +17,13 @@ use service_runtime::{
 };
 use shared_events::headers::TRACEPARENT;
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 
 use super::{
     creation::Creation,
     draft::Draft,
     email::Email,
+    import,
     once::{self, OnceError, Outcome},
     patch::Patch,
     republish,
@@ -42,11 +46,14 @@ pub(crate) struct Users {
     pub(crate) written: Written,
     /// Whether a change has to say which version it is meant for.
     pub(crate) require_if_match: bool,
+    /// One for each import that may run.
+    pub(crate) imports: Arc<Semaphore>,
 }
 
 pub(crate) fn router(users: Users) -> Router {
     Router::new()
         .route("/users", get(list).post(create))
+        .route("/users/import", post(import::import))
         .route("/users/republish", post(republish::republish))
         .route(
             "/users/{id}",
@@ -205,14 +212,14 @@ impl<S: Send + Sync> FromRequestParts<S> for UserId {
     }
 }
 
-fn bad_parameter(name: &'static str, fault: &'static str) -> Problem {
+pub(super) fn bad_parameter(name: &'static str, fault: &'static str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST)
         .detail("the request's path or query is not valid")
         .errors(vec![FieldError::in_parameter(name, fault)])
 }
 
 /// W3C trace context to hand on with the event; anything that is not shaped like one is dropped.
-fn traceparent(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(TRACEPARENT)?.to_str().ok()?;
     let shaped = value.len() == 55
         && value.bytes().enumerate().all(|(at, byte)| match at {

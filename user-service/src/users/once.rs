@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
 use super::store::{self, NewUser, StoreError, User};
-use crate::idempotency::{Fingerprint, Key, KeyError, Once};
+use crate::idempotency::{Hasher, Key, KeyError, Once};
 
 /// What is kept under the key. A faulty request leaves nothing, since nothing came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,17 +39,15 @@ impl From<sqlx::Error> for OnceError {
 /// One transaction for the user, the event and the key. It has no share in the statements of
 /// others: their fate would be that of the key.
 pub(super) async fn create(pool: &PgPool, key: &Key, user: &NewUser) -> Result<Done, OnceError> {
-    let (name, email) = (user.draft.name.as_str(), user.draft.email.as_str());
-    let fingerprint = Fingerprint::of(["POST /users", name, email].map(str::as_bytes));
-    let once = Once {
-        key,
-        part: 0,
-        fingerprint: &fingerprint,
-    };
+    let mut hasher = Hasher::new(b"POST /users");
+    hasher.add(user.draft.name.as_str().as_bytes());
+    hasher.add(user.draft.email.as_str().as_bytes());
+    let fingerprint = hasher.finish();
+    let once = Once { key, part: 0 };
     let mut transaction = pool.begin().await?;
-    if let Some(outcome) = once.begin(&mut transaction).await? {
+    if let Some(earlier) = once.begin(&mut transaction).await? {
         return Ok(Done {
-            outcome,
+            outcome: earlier.outcome(&fingerprint)?,
             is_replayed: true,
         });
     }
@@ -59,7 +57,8 @@ pub(super) async fn create(pool: &PgPool, key: &Key, user: &NewUser) -> Result<D
         Err(StoreError::EmailTaken) => Outcome::EmailTaken,
         Err(error) => return Err(error.into()),
     };
-    once.finish(&mut transaction, &outcome).await?;
+    once.finish(&mut transaction, &fingerprint, &outcome)
+        .await?;
     transaction.commit().await?;
     Ok(Done {
         outcome,

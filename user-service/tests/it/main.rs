@@ -4,6 +4,7 @@ mod api;
 mod cluster;
 mod conditional;
 mod idempotency;
+mod import;
 mod operator;
 mod outage;
 mod relay;

@@ -1,0 +1,237 @@
+//! `POST /users/import`: users by the line, as many as there are.
+//!
+//! The body is read as it comes and written in chunks, each in one transaction; the results are
+//! sent while the next chunk is read. So memory is bounded, and a client that goes away leaves
+//! whole chunks. Under an idempotency key each chunk is done once: an import that broke off is
+//! sent again from its beginning, and goes on where it was.
+
+mod all_or_nothing;
+mod chunk;
+mod lines;
+mod results;
+
+use std::{convert::Infallible, pin::pin, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Query, Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, stream};
+use serde::Deserialize;
+use service_runtime::problem::Problem;
+use sqlx::PgExecutor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::{
+    chunk::{Chunk, Chunks, Parsed},
+    lines::Lines,
+    results::{Outcome, Summary, Written},
+};
+use super::{
+    api::{Users, bad_parameter, traceparent},
+    body,
+    once::OnceError,
+    store::{self, StoreError},
+};
+use crate::idempotency::{Hasher, Key, Once};
+
+const NDJSON: &str = "application/x-ndjson";
+/// Imports that run at once; each may hold a connection to Postgres.
+pub(crate) const MAX_IMPORTS: usize = 4;
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Mode {
+    /// Bad lines cost only themselves.
+    #[default]
+    EachLine,
+    /// One bad line costs all.
+    AllOrNothing,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    #[serde(default)]
+    mode: Mode,
+}
+
+pub(super) async fn import(
+    State(users): State<Users>,
+    request: Request,
+) -> Result<Response, Problem> {
+    body::require(request.headers(), NDJSON)?;
+    let parameters = Query::<Parameters>::try_from_uri(request.uri())
+        .map_err(|_| bad_parameter("mode", "must be each-line or all-or-nothing"))?;
+    let permit = Arc::clone(&users.imports).try_acquire_owned();
+    let permit = permit.map_err(|_| too_many())?;
+    let import = Import {
+        key: Key::from_headers(request.headers())?,
+        traceparent: traceparent(request.headers()).map(str::to_owned),
+        users,
+        _permit: permit,
+    };
+    let mut chunks = Chunks::new(Lines::new(request.into_body()));
+    match parameters.mode {
+        Mode::EachLine => EachLine::new(import, chunks).respond().await,
+        Mode::AllOrNothing => {
+            let answer = all_or_nothing::run(&import, &mut chunks).await;
+            if answer.is_err() {
+                chunks.discard().await;
+            }
+            answer
+        }
+    }
+}
+
+struct Import {
+    users: Users,
+    key: Option<Key>,
+    traceparent: Option<String>,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct EachLine {
+    import: Import,
+    chunks: Chunks,
+    part: i32,
+    /// The last line that is done.
+    done: u64,
+    summary: Summary,
+}
+
+/// What one step has to say, and whether another follows.
+struct Step {
+    said: Bytes,
+    is_last: bool,
+}
+
+impl EachLine {
+    fn new(import: Import, chunks: Chunks) -> Self {
+        Self {
+            import,
+            chunks,
+            part: 0,
+            done: 0,
+            summary: Summary::default(),
+        }
+    }
+
+    /// The first chunk decides on the status; what goes wrong later is told in a line.
+    async fn respond(mut self) -> Result<Response, Problem> {
+        let first = match self.step().await {
+            Ok(step) => step,
+            Err(problem) => {
+                self.chunks.discard().await;
+                return Err(problem);
+            }
+        };
+        let rest = Some(self).filter(|_| !first.is_last);
+        let rest = stream::unfold(rest, |running| async {
+            let mut running = running?;
+            let step = running.step().await.unwrap_or_else(|problem| Step {
+                said: results::broken_off(running.done + 1, &problem),
+                is_last: true,
+            });
+            let next = Some(running).filter(|_| !step.is_last);
+            Some((step.said, next))
+        });
+        let said = stream::once(std::future::ready(first.said)).chain(rest);
+        Ok(respond(Body::from_stream(said.map(Ok::<_, Infallible>))))
+    }
+
+    /// Writes the next chunk, or sums up.
+    async fn step(&mut self) -> Result<Step, Problem> {
+        let Some(chunk) = self.chunks.next().await? else {
+            let said = self.summary.to_line();
+            return Ok(Step {
+                said,
+                is_last: true,
+            });
+        };
+        let writing = self.import.write(&chunk, self.part);
+        let written = while_reading(writing, &mut self.chunks).await?;
+        self.import.users.written.raise();
+        self.part += 1;
+        self.done = chunk.last_line().unwrap_or(self.done);
+        self.summary.merge(written.summary);
+        Ok(Step {
+            said: written.results.into(),
+            is_last: false,
+        })
+    }
+}
+
+fn respond(said: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, NDJSON)], said.into()).into_response()
+}
+
+/// Reads ahead of the write, but no further than the next chunk. If that fails, it will fail again
+/// when its turn comes.
+async fn while_reading<T>(writing: impl Future<Output = T>, chunks: &mut Chunks) -> T {
+    let mut writing = pin!(writing.fuse());
+    tokio::select! {
+        written = &mut writing => return written,
+        _ = chunks.fill() => {}
+    }
+    writing.await
+}
+
+impl Import {
+    async fn write(&self, chunk: &Chunk, part: i32) -> Result<Written, OnceError> {
+        let traceparent = self.traceparent.as_deref();
+        let Some(key) = &self.key else {
+            let outcomes = write(&self.users.pool, chunk.parse(traceparent)).await?;
+            return Ok(Written::new(&outcomes));
+        };
+        let mut hasher = Hasher::new(b"POST /users/import");
+        chunk.add_to(&mut hasher);
+        let fingerprint = hasher.finish();
+        let once = Once { key, part };
+        let mut transaction = self.users.pool.begin().await?;
+        if let Some(earlier) = once.begin(&mut transaction).await? {
+            return Ok(earlier.outcome(&fingerprint)?);
+        }
+        let outcomes = write(&mut *transaction, chunk.parse(traceparent)).await?;
+        let written = Written::new(&outcomes);
+        once.finish(&mut transaction, &fingerprint, &written)
+            .await?;
+        transaction.commit().await?;
+        Ok(written)
+    }
+}
+
+/// Creates the users of a chunk; what became of each of its lines, in their order.
+async fn write(db: impl PgExecutor<'_>, parsed: Parsed) -> Result<Vec<Outcome>, StoreError> {
+    let users: Vec<_> = parsed.users.iter().map(|(_, user)| user).collect();
+    let answers = if users.is_empty() {
+        Vec::new()
+    } else {
+        store::create(db, &users).await?
+    };
+    let lines = parsed.users.iter().map(|(line, _)| *line);
+    let answers = answers
+        .into_iter()
+        .map(|answer| answer.map_err(Problem::from));
+    let refused = (parsed.refused.into_iter()).map(|(line, problem)| (line, Err(problem)));
+    let mut outcomes: Vec<_> = lines.zip(answers).chain(refused).collect();
+    outcomes.sort_unstable_by_key(|(line, _)| *line);
+    Ok(outcomes)
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE)
+        .detail(format!("the line must have at most {limit} bytes"))
+}
+
+fn too_many() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+        .detail(format!("{MAX_IMPORTS} imports run already"))
+        .retry_after(5)
+}
+
+pub(crate) fn permits() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_IMPORTS))
+}

@@ -1,0 +1,131 @@
+//! Lines that are written together.
+
+use std::{collections::HashSet, mem};
+
+use bytes::Bytes;
+use service_runtime::problem::Problem;
+
+use super::lines::{Line, Lines, MAX_LINE_BYTES};
+use crate::{
+    idempotency::Hasher,
+    users::{
+        draft::Draft,
+        store::{NewUser, StoreError},
+    },
+};
+
+/// A chunk ends with the line that reaches one of these. Nothing else decides: the same body is
+/// cut the same way each time, which repeats under an idempotency key rely on.
+const MAX_LINES: usize = 1000;
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// Some lines in a row.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    lines: Vec<Line>,
+    bytes: usize,
+}
+
+impl Chunk {
+    fn push(&mut self, line: Line) {
+        self.bytes += line.text.as_ref().map_or(0, Bytes::len);
+        self.lines.push(line);
+    }
+
+    fn is_full(&self) -> bool {
+        self.lines.len() >= MAX_LINES || self.bytes >= MAX_BYTES
+    }
+
+    pub(super) fn last_line(&self) -> Option<u64> {
+        self.lines.last().map(|line| line.number)
+    }
+
+    pub(super) fn add_to(&self, hasher: &mut Hasher) {
+        for line in &self.lines {
+            // No line is an end of line, so one that was too long is told from all others.
+            hasher.add(line.text.as_deref().unwrap_or(b"\n"));
+        }
+    }
+
+    /// What the lines ask for, and what is wrong with the others. Of two lines with one address
+    /// the first has it.
+    pub(super) fn parse(&self, traceparent: Option<&str>) -> Parsed {
+        let mut parsed = Parsed::default();
+        let mut emails = HashSet::with_capacity(self.lines.len());
+        for line in &self.lines {
+            match parse(line) {
+                Ok(draft) if emails.insert(draft.email.as_str().to_lowercase()) => {
+                    let traceparent = traceparent.map(str::to_owned);
+                    let user = NewUser { draft, traceparent };
+                    parsed.users.push((line.number, user));
+                }
+                Ok(_) => parsed
+                    .refused
+                    .push((line.number, StoreError::EmailTaken.into())),
+                Err(problem) => parsed.refused.push((line.number, problem)),
+            }
+        }
+        parsed
+    }
+}
+
+fn parse(line: &Line) -> Result<Draft, Problem> {
+    match &line.text {
+        Some(text) => Draft::parse(text),
+        None => Err(super::too_large(MAX_LINE_BYTES)),
+    }
+}
+
+/// The users of a chunk, each with the number of its line, and the lines that are none.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub(super) users: Vec<(u64, NewUser)>,
+    pub(super) refused: Vec<(u64, Problem)>,
+}
+
+/// Cuts a body into chunks.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    lines: Lines,
+    begun: Chunk,
+    has_ended: bool,
+}
+
+impl Chunks {
+    pub(super) fn new(lines: Lines) -> Self {
+        Self {
+            lines,
+            begun: Chunk::default(),
+            has_ended: false,
+        }
+    }
+
+    /// Reads until the next chunk is whole. Loses nothing when it is dropped.
+    ///
+    /// # Errors
+    /// If the body can't be read on.
+    pub(super) async fn fill(&mut self) -> Result<(), Problem> {
+        while !self.has_ended && !self.begun.is_full() {
+            match self.lines.next().await? {
+                Some(line) => self.begun.push(line),
+                None => self.has_ended = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next chunk, `None` at the end.
+    ///
+    /// # Errors
+    /// If the body can't be read on; what came of the chunk is not used.
+    pub(super) async fn next(&mut self) -> Result<Option<Chunk>, Problem> {
+        self.fill().await?;
+        Ok(Some(mem::take(&mut self.begun)).filter(|chunk| !chunk.lines.is_empty()))
+    }
+
+    /// Reads some more of what a refused client is still sending, lest its connection breaks
+    /// before it has the answer.
+    pub(super) async fn discard(&mut self) {
+        self.lines.discard().await;
+    }
+}
