@@ -6,7 +6,7 @@ use anyhow::ensure;
 use axum::{Router, middleware};
 use service_runtime::{
     health::{self, Check},
-    http,
+    http::{self, HttpSettings, Routes},
     tasks::Tasks,
 };
 use tokio::net::TcpListener;
@@ -31,7 +31,9 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
 /// A service that listens already and waits to be run.
 pub struct App {
     listener: TcpListener,
-    routes: Router,
+    routes: Routes,
+    health: Router,
+    http_settings: HttpSettings,
     projector: Projector,
     live: Live,
     tasks: Tasks,
@@ -93,13 +95,18 @@ impl App {
         tasks.spawn("lag", observe);
         let copy = database.collection(&collection);
         let live = Live::new(copy.clone(), tasks.shutdown());
-        let routes = notifications::router(copy, live.clone())
-            .layer(middleware::map_response_with_state(lag, lag::stamp))
-            .merge(dead_letters::api::router(projector.connection(), topic))
-            .merge(health::router(checks));
+        let stamp = middleware::map_response_with_state(lag, lag::stamp);
+        let notifications = notifications::routes(copy, live.clone());
+        let letters = dead_letters::api::router(projector.connection(), topic);
+        let routes = Routes {
+            bounded: notifications.bounded.layer(stamp.clone()).merge(letters),
+            streaming: notifications.streaming.layer(stamp),
+        };
         Ok(Self {
             listener,
             routes,
+            health: health::router(checks),
+            http_settings: config.http,
             projector,
             live,
             tasks,
@@ -132,7 +139,14 @@ impl App {
         let projector = self.projector.run(shutdown.clone(), grace);
         self.tasks.spawn("projector", projector);
         self.tasks.spawn("live", self.live.run());
-        let serving = http::serve(self.listener, self.routes, shutdown, grace);
+        let serving = http::serve(
+            self.listener,
+            self.routes,
+            self.health,
+            self.http_settings,
+            shutdown,
+            grace,
+        );
         self.tasks.spawn("http", serving);
         self.tasks.run(self.drain_timeout).await
     }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use service_runtime::connection_url::ConnectionUrl;
+use service_runtime::{connection_url::ConnectionUrl, http::HttpSettings};
 use shared_events::Topic;
 
 /// A copy of the users in MongoDB, kept up to date from NATS JetStream, and the API to read it.
@@ -17,7 +17,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Project the user events into MongoDB and serve the notifications API
-    Serve(ServeConfig),
+    Serve(Box<ServeConfig>),
     /// See the events that could not be applied, and decide on them
     DeadLetters(DeadLettersConfig),
     /// Compare the copy with the users while both go on; exit 0 only if they agree
@@ -30,6 +30,8 @@ pub enum Command {
 pub struct ServeConfig {
     #[command(flatten)]
     pub listen: ListenConfig,
+    #[command(flatten)]
+    pub http: HttpSettings,
     #[command(flatten)]
     pub mongo: MongoConfig,
     #[command(flatten)]

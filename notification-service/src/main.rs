@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
         }
     }
     let outcome = match cli.command {
-        Command::Serve(config) => app::serve(config).await,
+        Command::Serve(config) => app::serve(*config).await,
         Command::DeadLetters(config) => admin::dead_letters(config).await,
         Command::Verify(config) => admin::verify(config).await,
         Command::Health(config) => health::probe(config.listen_addr).await,

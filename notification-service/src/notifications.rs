@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, extract::State, response::Response, routing::get};
 use futures::TryStreamExt;
 use mongodb::{Collection, bson::doc};
-use service_runtime::page::Page;
+use service_runtime::{http::Routes, page::Page};
 use tokio::sync::Semaphore;
 
 use self::error::ReadError;
@@ -32,16 +32,20 @@ struct Reader {
     followers: Arc<Semaphore>,
 }
 
-pub(crate) fn router(copy: Collection<Entry>, live: Live) -> Router {
-    Router::new()
+pub(crate) fn routes(copy: Collection<Entry>, live: Live) -> Routes {
+    let reader = Reader {
+        copy,
+        live,
+        followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+    };
+    let bounded = Router::new()
         .route("/notifications", get(list))
-        .route("/notifications/stream", get(stream::follow))
-        .route("/notifications/user/{id}", get(one::get))
-        .with_state(Reader {
-            copy,
-            live,
-            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
-        })
+        .route("/notifications/user/{id}", get(one::get));
+    let streaming = Router::new().route("/notifications/stream", get(stream::follow));
+    Routes {
+        bounded: bounded.with_state(reader.clone()),
+        streaming: streaming.with_state(reader),
+    }
 }
 
 async fn list(

@@ -11,7 +11,6 @@ use anyhow::{Context, ensure};
 use axum::{
     Json, Router,
     extract::State,
-    http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -22,7 +21,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// How long a check may take before it counts as failed.
 const CHECK_DEADLINE: Duration = Duration::from_secs(2);
@@ -84,7 +83,7 @@ async fn readyz(State(checks): State<Arc<Vec<Check>>>) -> Response {
     if checks.values().all(|state| *state == "ok") {
         return Json(json!({"status": "ready", "checks": checks})).into_response();
     }
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+    Problem::new(Kind::NOT_READY)
         .detail("not ready: see checks")
         .checks(json!(checks))
         .retry_after(1)

@@ -1,35 +1,50 @@
 //! Serving HTTP: what every route gets, and how serving ends.
 
+mod access;
+mod headers;
+mod layers;
+mod limits;
+mod settings;
+
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use axum::{
-    Router,
-    body::Body,
-    http::{HeaderName, Request, StatusCode},
-    middleware,
-    response::{IntoResponse, Response},
-    serve::ListenerExt,
-};
+use axum::{Router, body::Body, http::HeaderName, serve::ListenerExt};
 use futures::StreamExt;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time};
 use tokio_util::sync::CancellationToken;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-    timeout::TimeoutLayer,
-    trace::{DefaultOnFailure, DefaultOnResponse, TraceLayer},
-};
 
-use crate::problem::{self, Problem};
+pub use self::settings::HttpSettings;
+use crate::problem::{Kind, Problem};
 
 /// The largest body of a request for one thing: far above what a user needs, far below what hurts.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How much of a body that is too large is read to the end.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
-/// How long a request may take, its body included.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How long a body of at most that size may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(5);
+/// How often those are forgotten whose rate is limited and who have not asked lately.
+const FORGET_CLIENTS: Duration = Duration::from_mins(1);
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a service serves to its clients.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Answered within the request deadline.
+    pub bounded: Router,
+    /// Those whose body or answer may take as long as it likes: they bound themselves.
+    pub streaming: Router,
+}
+
+impl Routes {
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        Self {
+            bounded: self.bounded.merge(other.bounded),
+            streaming: self.streaming.merge(other.streaming),
+        }
+    }
+}
 
 /// Takes hold of the address, so that a taken port is an error before anything else starts.
 ///
@@ -43,30 +58,46 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `routes` until `shutdown`, then finishes the requests in hand, for at most `grace`:
-/// a client that holds its connection open does not hold up the process.
+/// Serves `routes` and `health` until `shutdown`, then finishes the requests in hand, for at most
+/// `grace`: a client that holds its connection open does not hold up the process. Neither limits
+/// nor tokens stand before `health`.
 ///
 /// # Errors
-/// If the listener fails for good.
+/// If the settings are not valid, or the listener fails for good.
 pub async fn serve(
     listener: TcpListener,
-    routes: Router,
+    routes: Routes,
+    health: Router,
+    settings: HttpSettings,
     shutdown: CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
+    settings.announce(listener.local_addr()?);
+    let (routes, forget) = layers::wrap(routes, health, &settings)?;
     // Answers are small and wait for nothing that follows them.
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY refused");
         }
     });
-    let serving = axum::serve(listener, with_layers(routes))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    let serving =
+        axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let grace_over = async {
         shutdown.cancelled().await;
-        tokio::time::sleep(grace).await;
+        time::sleep(grace).await;
+    };
+    let forget_clients = async {
+        let Some(forget) = forget else {
+            return std::future::pending().await;
+        };
+        loop {
+            time::sleep(FORGET_CLIENTS).await;
+            forget();
+        }
     };
     tokio::select! {
+        () = forget_clients => unreachable!("it has no end"),
         served = serving => served.context("serving HTTP"),
         () = grace_over => {
             tracing::warn!(grace_ms = grace.as_millis(), "cut connections that were still open");
@@ -81,14 +112,23 @@ pub async fn serve(
 /// still sending would else see its connection break instead of the answer.
 ///
 /// # Errors
-/// 413 if it is larger, 400 if it ends early.
+/// 413 if it is larger, 400 if it ends early, 408 if it takes longer than five seconds.
 pub async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+    let reading = time::timeout(BODY_DEADLINE, read_to_end(body, limit)).await;
+    reading.unwrap_or_else(|_| {
+        let seconds = BODY_DEADLINE.as_secs();
+        Err(Problem::new(Kind::BODY_TOO_SLOW)
+            .detail(format!("the body did not arrive within {seconds} s")))
+    })
+}
+
+async fn read_to_end(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     let mut kept = Vec::new();
     let mut length = 0;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST).detail("the body could not be read whole")
+            Problem::new(Kind::MALFORMED_BODY).detail("the body could not be read whole")
         })?;
         length += chunk.len();
         if length <= limit {
@@ -98,47 +138,8 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
         }
     }
     if length > limit {
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE)
+        return Err(Problem::new(Kind::BODY_TOO_LARGE)
             .detail(format!("the body must have at most {limit} bytes")));
     }
     Ok(kept)
-}
-
-/// From the inside out: deadline, panics, our error shape, log span, request id.
-fn with_layers(routes: Router) -> Router {
-    let log_requests = TraceLayer::new_for_http()
-        .make_span_with(request_span)
-        .on_response(DefaultOnResponse::new().level(tracing::Level::DEBUG))
-        // Whoever answers with a failure logs its cause.
-        .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
-    let deadline =
-        TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE);
-    routes
-        .layer(deadline)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::map_response(problem::from_plain_error))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(log_requests)
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-}
-
-fn request_span<B>(request: &Request<B>) -> tracing::Span {
-    let id = request.headers().get(REQUEST_ID);
-    tracing::info_span!(
-        "request",
-        method = %request.method(),
-        path = request.uri().path(),
-        id = id.and_then(|id| id.to_str().ok()),
-    )
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the layer hands the panic over"
-)]
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let message = (panic.downcast_ref::<String>().map(String::as_str))
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    tracing::error!(message, "a handler panicked");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR).into_response()
 }

@@ -3,12 +3,12 @@
 use axum::{
     Json,
     extract::{FromRequestParts, Query},
-    http::{StatusCode, Uri, header, request::Parts},
+    http::{Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::problem::{FieldError, Problem};
+use crate::problem::{FieldError, Kind, Problem};
 
 const DEFAULT_LIMIT: u16 = 100;
 const MAX_LIMIT: u16 = 1000;
@@ -34,7 +34,7 @@ impl<S: Sync> FromRequestParts<S> for Page {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Self::parse(&parts.uri).map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST)
+            Problem::new(Kind::INVALID_PARAMETER)
                 .detail("the query is not valid")
                 .errors(vec![error])
         })

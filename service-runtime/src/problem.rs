@@ -1,11 +1,26 @@
 //! Errors as clients see them: RFC 9457 problem details.
 
+mod kind;
+mod page;
+
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    extract::Request,
+    http::{HeaderValue, header},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use problem_details::{JsonProblemDetails, ProblemDetails};
 use serde::{Serialize, Serializer};
+
+pub use self::{
+    kind::Kind,
+    page::{markdown, router},
+};
+
+tokio::task_local! {
+    /// The id of the request that is being answered.
+    static REQUEST_ID: Option<String>;
+}
 
 /// An error response. What it says is meant for the client: nothing of drivers, queries or hosts.
 #[derive(Debug)]
@@ -23,6 +38,9 @@ struct Members {
     /// What a readiness check found, by dependency.
     #[serde(skip_serializing_if = "Option::is_none")]
     checks: Option<serde_json::Value>,
+    /// What to look for in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     /// What is wrong with which lines of a body.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lines: Vec<LineProblem>,
@@ -71,8 +89,12 @@ impl FieldError {
 
 impl Problem {
     #[must_use]
-    pub fn new(status: StatusCode) -> Self {
-        let details = ProblemDetails::from_status_code(status).with_extensions(Members::default());
+    pub fn new(kind: Kind) -> Self {
+        let details = ProblemDetails::new()
+            .with_status(kind.status)
+            .with_title(kind.title)
+            .with_type(kind.uri())
+            .with_extensions(Members::default());
         Self {
             details: Box::new(details),
             retry_after_seconds: None,
@@ -122,7 +144,8 @@ impl Serialize for Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.details.extensions.request_id = REQUEST_ID.try_with(Clone::clone).ok().flatten();
         let mut response = JsonProblemDetails::from(*self.details).into_response();
         if let Some(seconds) = self.retry_after_seconds {
             let headers = response.headers_mut();
@@ -132,16 +155,25 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Gives the errors that axum and its layers answer by themselves (unknown path, wrong method,
-/// body too large, deadline passed) the same shape as ours. Their headers, such as `Allow`, stay.
-pub(crate) async fn from_plain_error(response: Response) -> Response {
+/// Lets every problem tell the id of its request, and gives the errors that axum and its layers
+/// answer by themselves (unknown path, wrong method) the same shape as ours. Their headers, such
+/// as `Allow`, stay.
+pub(crate) async fn explain(request: Request, next: Next) -> Response {
+    let id = request.headers().get(crate::http::REQUEST_ID);
+    let id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let answer = async { from_plain_error(next.run(request).await) };
+    REQUEST_ID.scope(id, answer).await
+}
+
+fn from_plain_error(response: Response) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     let content_type = response.headers().get(header::CONTENT_TYPE);
     if !is_error || content_type.is_some_and(|it| it == "application/problem+json") {
         return response;
     }
-    let mut problem = Problem::new(status).into_response();
+    let mut problem = Problem::new(Kind::of(status)).into_response();
+    *problem.status_mut() = status;
     for (name, value) in response.headers() {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             problem.headers_mut().insert(name, value.clone());

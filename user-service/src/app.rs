@@ -29,6 +29,7 @@ const CREATION_LOCK_TIMEOUT: &str = "250ms";
 pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let ServeConfig {
         listen,
+        http: http_settings,
         relay,
         no_relay,
         database_connections,
@@ -45,21 +46,28 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         CREATION_LOCK_TIMEOUT,
     )?;
     let (creation, creator) = users::creation(creators_pool);
-    let routes = users::router(Users {
+    let routes = users::routes(Users {
         pool: pool.clone(),
         creation,
         written: written.clone(),
         require_if_match,
         imports: users::permits(),
-    })
-    .merge(health::router(vec![postgres_check(pool.clone())]));
+    });
+    let health = health::router(vec![postgres_check(pool.clone())]);
     let listener = http::bind(listen.listen_addr).await?;
 
     let mut tasks = Tasks::new();
     let shutdown = tasks.shutdown();
     tasks.spawn(
         "HTTP server",
-        http::serve(listener, routes, shutdown.clone(), grace),
+        http::serve(
+            listener,
+            routes,
+            health,
+            http_settings,
+            shutdown.clone(),
+            grace,
+        ),
     );
     for _ in 0..CREATORS {
         tasks.spawn("creator", creator.clone().run(shutdown.clone(), grace));

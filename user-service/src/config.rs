@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use service_runtime::{connection_url::ConnectionUrl, stream::StreamSettings};
+use service_runtime::{connection_url::ConnectionUrl, http::HttpSettings, stream::StreamSettings};
 use shared_events::Topic;
 
 use crate::outbox::Retention;
@@ -19,7 +19,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the user API, with the relay in the same process
-    Serve(ServeConfig),
+    Serve(Box<ServeConfig>),
     /// Run the relay alone; any number may run, one is active at a time
     Relay(RelayConfig),
     /// Bring the database schema up to date and exit
@@ -36,6 +36,8 @@ pub enum Command {
 pub struct ServeConfig {
     #[command(flatten)]
     pub listen: ListenConfig,
+    #[command(flatten)]
+    pub http: HttpSettings,
     #[command(flatten)]
     pub relay: RelayConfig,
     /// Leave the outbox to a relay in another process

@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init();
     let outcome = match cli.command {
-        Command::Serve(config) => app::serve(config).await,
+        Command::Serve(config) => app::serve(*config).await,
         Command::Relay(config) => app::relay(config).await,
         Command::Migrate(config) => app::migrate(config).await,
         Command::Outbox(config) => admin::outbox(config).await,

@@ -13,7 +13,7 @@ mod republish;
 mod store;
 
 pub(crate) use self::{
-    api::{Users, router},
+    api::{Users, routes},
     creation::{CREATORS, creation},
     import::permits,
 };

@@ -4,12 +4,14 @@
 use axum::{
     Router,
     extract::State,
-    http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde::Serialize;
-use service_runtime::{page::Page, problem::Problem};
+use service_runtime::{
+    page::Page,
+    problem::{Kind, Problem},
+};
 use shared_events::Topic;
 
 use super::{DeadLetter, DeadLetters};
@@ -59,7 +61,7 @@ async fn list(State(source): State<Source>, page: Page) -> Response {
 }
 
 fn unavailable() -> Response {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+    Problem::new(Kind::UNAVAILABLE)
         .detail("the dead letters can't be read at the moment")
         .retry_after(1)
         .into_response()

@@ -1,11 +1,8 @@
 //! Why a read gives nothing.
 
-use axum::{
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use mongodb::error::ErrorKind;
-use service_runtime::problem::{FieldError, Problem};
+use service_runtime::problem::{FieldError, Kind, Problem};
 
 use crate::mongo::Failure;
 
@@ -40,12 +37,12 @@ impl ReadError {
 impl IntoResponse for ReadError {
     fn into_response(self) -> Response {
         let problem = match self {
-            Self::Invalid(error) => Problem::new(StatusCode::BAD_REQUEST)
+            Self::Invalid(error) => Problem::new(Kind::INVALID_PARAMETER)
                 .detail("the path or the query is not valid")
                 .errors(vec![error]),
-            Self::Unknown => Problem::new(StatusCode::NOT_FOUND).detail("no such user"),
-            Self::Deleted => Problem::new(StatusCode::GONE).detail("the user was deleted"),
-            Self::NotYet(version) => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+            Self::Unknown => Problem::new(Kind::NOT_FOUND).detail("no such user"),
+            Self::Deleted => Problem::new(Kind::DELETED).detail("the user was deleted"),
+            Self::NotYet(version) => Problem::new(Kind::NOT_YET)
                 .detail(format!("version {version} of the user is not here yet"))
                 .retry_after(1),
             Self::Failed(failure) => failed(&failure),
@@ -57,10 +54,10 @@ impl IntoResponse for ReadError {
 fn failed(failure: &Failure) -> Problem {
     if is_foreign_document(failure) {
         tracing::error!(error = %failure, "the copy holds a document of another shape");
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR);
+        return Problem::new(Kind::INTERNAL);
     }
     tracing::warn!(error = %failure, "the copy can't be read");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+    Problem::new(Kind::UNAVAILABLE)
         .detail("the notifications can't be read at the moment")
         .retry_after(1)
 }

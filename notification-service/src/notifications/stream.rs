@@ -4,14 +4,14 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
     },
 };
 use futures::{Stream, StreamExt, stream};
-use service_runtime::problem::Problem;
+use service_runtime::problem::{Kind, Problem};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Reader;
@@ -88,7 +88,7 @@ fn event(item: &Item) -> Event {
 }
 
 fn unavailable(detail: &str) -> Response {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+    Problem::new(Kind::UNAVAILABLE)
         .detail(detail)
         .retry_after(1)
         .into_response()

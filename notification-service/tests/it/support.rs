@@ -15,6 +15,7 @@ use notification_service::{
     app::App,
     config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ServeConfig},
 };
+use service_runtime::http::HttpSettings;
 use shared_events::{Topic, UserEvent};
 use testkit::{eventually, mongodb::Database, nats, unique};
 use tokio::{process::Command, task::JoinHandle, time::timeout};
@@ -52,6 +53,7 @@ impl World {
 
     pub(crate) fn config(&self) -> ServeConfig {
         ServeConfig {
+            http: HttpSettings::default(),
             listen: ListenConfig {
                 listen_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             },

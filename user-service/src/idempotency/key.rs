@@ -1,7 +1,7 @@
 //! The `Idempotency-Key` header.
 
-use axum::http::{HeaderMap, StatusCode};
-use service_runtime::problem::{FieldError, Problem};
+use axum::http::HeaderMap;
+use service_runtime::problem::{FieldError, Kind, Problem};
 
 const HEADER: &str = "idempotency-key";
 const MAX_BYTES: usize = 255;
@@ -24,7 +24,7 @@ impl Key {
         let key = key.filter(|_| values.next().is_none());
         key.map(Some).ok_or_else(|| {
             let rule = "must be one value of 1 to 255 visible ASCII characters";
-            Problem::new(StatusCode::BAD_REQUEST)
+            Problem::new(Kind::INVALID_PARAMETER)
                 .detail("the request's headers are not valid")
                 .errors(vec![FieldError::in_parameter("Idempotency-Key", rule)])
         })

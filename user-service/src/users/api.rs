@@ -12,8 +12,9 @@ use axum::{
 use serde::Deserialize;
 use service_runtime::{
     etag::{self, IfMatch},
+    http::Routes,
     page::Page,
-    problem::{FieldError, Problem},
+    problem::{FieldError, Kind, Problem},
 };
 use shared_events::headers::TRACEPARENT;
 use sqlx::PgPool;
@@ -50,16 +51,19 @@ pub(crate) struct Users {
     pub(crate) imports: Arc<Semaphore>,
 }
 
-pub(crate) fn router(users: Users) -> Router {
-    Router::new()
+pub(crate) fn routes(users: Users) -> Routes {
+    let bounded = Router::new()
         .route("/users", get(list).post(create))
-        .route("/users/import", post(import::import))
         .route("/users/republish", post(republish::republish))
         .route(
             "/users/{id}",
             get(find).put(replace).patch(patch).delete(delete),
-        )
-        .with_state(users)
+        );
+    let streaming = Router::new().route("/users/import", post(import::import));
+    Routes {
+        bounded: bounded.with_state(users.clone()),
+        streaming: streaming.with_state(users),
+    }
 }
 
 async fn create(
@@ -181,10 +185,8 @@ impl Users {
     /// The versions that a change may meet; `None` if any.
     fn expected_versions(&self, headers: &HeaderMap) -> Result<Option<Vec<i64>>, Problem> {
         match IfMatch::from_headers(headers) {
-            IfMatch::Absent if self.require_if_match => {
-                Err(Problem::new(StatusCode::PRECONDITION_REQUIRED)
-                    .detail("say with If-Match which version is to be changed"))
-            }
+            IfMatch::Absent if self.require_if_match => Err(Problem::new(Kind::VERSION_REQUIRED)
+                .detail("say with If-Match which version is to be changed")),
             IfMatch::Absent | IfMatch::Any => Ok(None),
             IfMatch::OneOf(versions) => Ok(Some(versions)),
         }
@@ -213,7 +215,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserId {
 }
 
 pub(super) fn bad_parameter(name: &'static str, fault: &'static str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST)
+    Problem::new(Kind::INVALID_PARAMETER)
         .detail("the request's path or query is not valid")
         .errors(vec![FieldError::in_parameter(name, fault)])
 }
@@ -234,30 +236,30 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::EmailTaken => {
                 let taken = FieldError::in_body("/email", "belongs to another user");
-                Problem::new(StatusCode::CONFLICT)
+                Problem::new(Kind::EMAIL_TAKEN)
                     .detail("the e-mail address is taken")
                     .errors(vec![taken])
             }
             StoreError::NoSuchUser(id) => {
-                Problem::new(StatusCode::NOT_FOUND).detail(format!("there is no user {id}"))
+                Problem::new(Kind::NOT_FOUND).detail(format!("there is no user {id}"))
             }
-            StoreError::OtherVersion(current) => Problem::new(StatusCode::PRECONDITION_FAILED)
+            StoreError::OtherVersion(current) => Problem::new(Kind::VERSION_MISMATCH)
                 .detail(format!("the user has version {current} by now")),
             StoreError::Unavailable(source) => {
                 tracing::warn!(error = %source, "no answer from Postgres");
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+                Problem::new(Kind::UNAVAILABLE)
                     .detail("the users can't be reached now")
                     .retry_after(1)
             }
-            StoreError::Locked => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+            StoreError::Locked => Problem::new(Kind::UNAVAILABLE)
                 .detail("another change of the same is under way")
                 .retry_after(1),
-            StoreError::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+            StoreError::Stopping => Problem::new(Kind::UNAVAILABLE)
                 .detail("this instance is stopping")
                 .retry_after(1),
             StoreError::Refused(source) => {
                 tracing::error!(error = %source, "Postgres refused a statement");
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
+                Problem::new(Kind::INTERNAL)
             }
         }
     }
@@ -268,13 +270,11 @@ impl From<OnceError> for Problem {
         match error {
             OnceError::Store(error) => error.into(),
             OnceError::Key(KeyError::Database(error)) => StoreError::from(error).into(),
-            OnceError::Key(KeyError::InProgress) => Problem::new(StatusCode::CONFLICT)
+            OnceError::Key(KeyError::InProgress) => Problem::new(Kind::REQUEST_IN_PROGRESS)
                 .detail("a request under this Idempotency-Key is in progress")
                 .retry_after(1),
-            OnceError::Key(KeyError::UsedForOther) => {
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
-                    .detail("this Idempotency-Key was used for another request")
-            }
+            OnceError::Key(KeyError::UsedForOther) => Problem::new(Kind::KEY_REUSED)
+                .detail("this Idempotency-Key was used for another request"),
         }
     }
 }

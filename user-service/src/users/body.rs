@@ -2,13 +2,13 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use service_runtime::{
     http::{self, MAX_BODY_BYTES},
-    problem::{FieldError, Problem},
+    problem::{FieldError, Kind, Problem},
 };
 
 pub(super) const JSON: &str = "application/json";
@@ -31,7 +31,7 @@ pub(super) fn require(headers: &HeaderMap, media_type: &str) -> Result<(), Probl
     if essence.eq_ignore_ascii_case(media_type) {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    Err(Problem::new(Kind::UNSUPPORTED_MEDIA_TYPE)
         .detail(format!("send the body as content-type: {media_type}")))
 }
 
@@ -52,7 +52,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         if error.is_data() {
             invalid(vec![FieldError::in_body("", error.to_string())])
         } else {
-            Problem::new(StatusCode::BAD_REQUEST).detail(format!("the body is not JSON: {error}"))
+            Problem::new(Kind::MALFORMED_BODY).detail(format!("the body is not JSON: {error}"))
         }
     })
 }
@@ -72,7 +72,7 @@ pub(super) fn required<T>(
 }
 
 pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+    Problem::new(Kind::INVALID_BODY)
         .detail("the body is not valid")
         .errors(errors)
 }

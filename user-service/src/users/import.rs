@@ -15,13 +15,13 @@ use std::{convert::Infallible, pin::pin, sync::Arc};
 use axum::{
     body::Body,
     extract::{Query, Request, State},
-    http::{StatusCode, header},
+    http::header,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
 use serde::Deserialize;
-use service_runtime::problem::Problem;
+use service_runtime::problem::{Kind, Problem};
 use sqlx::PgExecutor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -222,12 +222,11 @@ async fn write(db: impl PgExecutor<'_>, parsed: Parsed) -> Result<Vec<Outcome>, 
 }
 
 fn too_large(limit: usize) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE)
-        .detail(format!("the line must have at most {limit} bytes"))
+    Problem::new(Kind::BODY_TOO_LARGE).detail(format!("the line must have at most {limit} bytes"))
 }
 
 fn too_many() -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+    Problem::new(Kind::OVERLOADED)
         .detail(format!("{MAX_IMPORTS} imports run already"))
         .retry_after(5)
 }

@@ -1,7 +1,7 @@
 //! An import in one transaction: all lines, or none.
 
-use axum::{http::StatusCode, response::Response};
-use service_runtime::problem::Problem;
+use axum::response::Response;
+use service_runtime::problem::{Kind, Problem};
 use sqlx::PgConnection;
 
 use super::{Import, chunk::Chunks, respond, results::Summary, write};
@@ -58,7 +58,7 @@ async fn write_all(
             .filter_map(|(line, outcome)| Some((line, outcome.err()?)))
             .collect();
         if !faults.is_empty() {
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+            return Err(Problem::new(Kind::IMPORT_REFUSED)
                 .detail("nothing was imported: see lines")
                 .lines(faults));
         }

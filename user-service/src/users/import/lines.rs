@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use axum::{
-    body::{Body, BodyDataStream},
-    http::StatusCode,
-};
+use axum::body::{Body, BodyDataStream};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
-use service_runtime::problem::Problem;
+use service_runtime::problem::{Kind, Problem};
 use tokio::time;
 
 /// The longest line: as much as a request for one user may have.
@@ -37,10 +34,11 @@ enum End {
 impl End {
     fn problem(self) -> Problem {
         match self {
-            Self::Silent => Problem::new(StatusCode::REQUEST_TIMEOUT)
+            Self::Silent => Problem::new(Kind::BODY_TOO_SLOW)
                 .detail(format!("nothing came for {} s", MAX_SILENCE.as_secs())),
-            Self::Whole | Self::Broken => Problem::new(StatusCode::BAD_REQUEST)
-                .detail("the body could not be read to its end"),
+            Self::Whole | Self::Broken => {
+                Problem::new(Kind::MALFORMED_BODY).detail("the body could not be read to its end")
+            }
         }
     }
 }

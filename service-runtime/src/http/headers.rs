@@ -1,0 +1,119 @@
+//! Headers that are the same for every answer.
+
+use anyhow::Context;
+use axum::{
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, header},
+    response::Response,
+};
+use tower_http::{
+    compression::{
+        CompressionLayer, CompressionLevel, Predicate,
+        predicate::{NotForContentType, SizeAbove},
+    },
+    cors::{AllowOrigin, CorsLayer},
+};
+
+use super::{HttpSettings, REQUEST_ID};
+
+const MAX_REQUEST_ID_BYTES: usize = 128;
+/// What is smaller fits into a packet or few, and is sent as it is.
+const COMPRESSED_ABOVE_BYTES: u64 = 8 * 1024;
+
+/// An id is written into logs and answers: one that is too long or unprintable is replaced.
+pub(super) async fn drop_odd_request_id(mut request: Request) -> Request {
+    let is_odd = |id: &HeaderValue| {
+        let bytes = id.as_bytes();
+        !(1..=MAX_REQUEST_ID_BYTES).contains(&bytes.len())
+            || !bytes.iter().all(u8::is_ascii_graphic)
+    };
+    if request.headers().get(REQUEST_ID).is_some_and(is_odd) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+/// The answers are data about people: for one client, asked for anew each time, never a page.
+pub(super) async fn secure(mut response: Response) -> Response {
+    const ALWAYS: [(HeaderName, HeaderValue); 2] = [
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
+    ];
+    const UNLESS_SAID: [(HeaderName, HeaderValue); 2] = [
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        ),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        ),
+    ];
+    let headers = response.headers_mut();
+    headers.extend(ALWAYS);
+    for (name, value) in UNLESS_SAID {
+        headers.entry(name).or_insert(value);
+    }
+    response
+}
+
+/// For large lists. What comes bit by bit would be held back by it.
+pub(super) fn compression() -> CompressionLayer<impl Predicate> {
+    let predicate = SizeAbove::new(COMPRESSED_ABOVE_BYTES)
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::const_new("application/x-ndjson"));
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(predicate)
+}
+
+/// `None` unless web pages may call.
+pub(super) fn cors(settings: &HttpSettings) -> anyhow::Result<Option<CorsLayer>> {
+    if settings.cors_origins.is_empty() {
+        return Ok(None);
+    }
+    let origins = settings.cors_origins.iter().map(|origin| {
+        let value = HeaderValue::from_str(origin.trim());
+        value.with_context(|| format!("{origin:?} is not an origin"))
+    });
+    let origins = AllowOrigin::list(origins.collect::<Result<Vec<_>, _>>()?);
+    let methods = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ];
+    let requested = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("traceparent"),
+        REQUEST_ID,
+    ];
+    let exposed = [
+        header::ETAG,
+        header::LINK,
+        header::LOCATION,
+        header::RETRY_AFTER,
+        HeaderName::from_static("idempotency-replayed"),
+        HeaderName::from_static("x-projection-lag-ms"),
+        REQUEST_ID,
+    ];
+    Ok(Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods(methods)
+            .allow_headers(requested)
+            .expose_headers(exposed),
+    ))
+}

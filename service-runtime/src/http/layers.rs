@@ -1,0 +1,84 @@
+//! What every request goes through.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    http::{Request, StatusCode},
+    middleware,
+    response::{IntoResponse, Response},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    timeout::TimeoutLayer,
+    trace::{DefaultOnFailure, DefaultOnResponse, TraceLayer},
+};
+
+use super::{
+    HttpSettings, REQUEST_ID, Routes,
+    access::{self, Access},
+    headers,
+    limits::{self, Forget},
+};
+use crate::problem::{self, Kind, Problem};
+
+/// How long a request may take, its body included.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+pub(super) fn wrap(
+    routes: Routes,
+    health: Router,
+    settings: &HttpSettings,
+) -> anyhow::Result<(Router, Option<Forget>)> {
+    let deadline =
+        TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE);
+    let bounded = routes.bounded.merge(problem::router()).layer(deadline);
+    let (limited, forget) = limits::limit(bounded.merge(routes.streaming), settings);
+    let access = Access::from_settings(settings)?;
+    let log_requests = TraceLayer::new_for_http()
+        .make_span_with(request_span)
+        .on_response(DefaultOnResponse::new().level(tracing::Level::DEBUG))
+        // Whoever answers with a failure logs its cause.
+        .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
+    // From the inside out.
+    let mut routes = limited.merge(health);
+    if let Some(access) = access {
+        routes = routes.layer(middleware::from_fn_with_state(access, access::check));
+    }
+    routes = routes
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(problem::explain));
+    if let Some(cors) = headers::cors(settings)? {
+        routes = routes.layer(cors);
+    }
+    let routes = routes
+        .layer(headers::compression())
+        .layer(middleware::map_response(headers::secure))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(log_requests)
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(middleware::map_request(headers::drop_odd_request_id));
+    Ok((routes, forget))
+}
+
+fn request_span<B>(request: &Request<B>) -> tracing::Span {
+    let id = request.headers().get(REQUEST_ID);
+    tracing::info_span!(
+        "request",
+        method = %request.method(),
+        path = request.uri().path(),
+        id = id.and_then(|id| id.to_str().ok()),
+    )
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands the panic over"
+)]
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let message = (panic.downcast_ref::<String>().map(String::as_str))
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(message, "a handler panicked");
+    Problem::new(Kind::INTERNAL).into_response()
+}
