@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use service_runtime::{connection_url::ConnectionUrl, http::HttpSettings};
+use service_runtime::{connection_url::ConnectionUrl, http::HttpSettings, nats::NatsSettings};
 use shared_events::Topic;
 
 /// A copy of the users in MongoDB, kept up to date from NATS JetStream, and the API to read it.
@@ -75,19 +75,13 @@ pub struct MongoConfig {
 
 #[derive(Debug, Clone, Args)]
 pub struct NatsConfig {
-    /// NATS servers, separated by commas
-    #[arg(
-        long,
-        env = "NATS_URL",
-        hide_env_values = true,
-        default_value = "nats://localhost:4222"
-    )]
-    pub nats_url: ConnectionUrl,
+    #[command(flatten)]
+    pub connection: NatsSettings,
     /// Stream that keeps the events
-    #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM, value_parser = nats_name)]
+    #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM, value_parser = Topic::parse_stream)]
     pub stream: String,
     /// Subject that the events are published on
-    #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT)]
+    #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT, value_parser = Topic::parse_subject)]
     pub subject: String,
 }
 
@@ -105,8 +99,8 @@ impl NatsConfig {
 pub struct ProjectorConfig {
     #[command(flatten)]
     pub nats: NatsConfig,
-    /// Durable consumer; services that share it share the work
-    #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = nats_name)]
+    /// Durable consumer; services that share it share the work. Named as a stream is
+    #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = Topic::parse_stream)]
     pub consumer: String,
     /// When an event is delivered again that a service took and did not acknowledge
     #[arg(long, env = "ACK_WAIT", default_value = "30s", value_parser = ack_wait)]
@@ -181,14 +175,6 @@ fn collection_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn nats_name(text: &str) -> Result<String, String> {
-    let forbidden = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
-    if text.is_empty() || text.len() > 200 || text.contains(forbidden) {
-        return Err("must be 1 to 200 bytes without spaces and any of .*>/\\".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 fn http_url(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
@@ -251,6 +237,7 @@ mod tests {
             "--mongodb-collection=system.users",
             "--stream=a b",
             "--consumer=a.b",
+            "--subject=user.*",
             "--drain-timeout=0s",
             "--tombstone-ttl=1s",
             "--max-lag=0s",

@@ -23,7 +23,10 @@ use async_nats::{
     jetstream::{self, stream},
 };
 use backon::BackoffBuilder;
-use service_runtime::{backoff, connection_url::ConnectionUrl, nats};
+use service_runtime::{
+    backoff,
+    nats::{self, NatsSettings},
+};
 use shared_events::Topic;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +40,7 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) use connection::Connection;
 
 pub(crate) struct Projector {
-    nats_url: ConnectionUrl,
+    nats: NatsSettings,
     connection: Connection,
     topic: Topic,
     consumer: String,
@@ -54,7 +57,7 @@ impl Projector {
         tombstone_ttl: Duration,
     ) -> Self {
         Self {
-            nats_url: config.nats.nats_url.clone(),
+            nats: config.nats.connection.clone(),
             connection: Connection::default(),
             topic: config.nats.topic(),
             consumer: config.consumer.clone(),
@@ -123,7 +126,7 @@ impl Projector {
 
     /// `None` if told to stop first.
     async fn connect(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<Client>> {
-        let connect = nats::connect(&self.nats_url, CONNECTION_NAME);
+        let connect = nats::connect(&self.nats, CONNECTION_NAME);
         let connected = shutdown.run_until_cancelled(connect).await.transpose()?;
         self.connection.set(connected.clone());
         Ok(connected)

@@ -2,6 +2,7 @@
 
 use async_nats::Client;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::{Process, eventually, free_port, required};
 
@@ -136,7 +137,11 @@ impl Server {
         arguments.extend(self.arguments.iter().map(String::as_str));
         let program = required("NATS_SERVER_BIN");
         self.process = Some(Process::spawn(&program, &arguments, &[]));
-        self.client().await;
+        // Not by a client: it may not be let in.
+        eventually("NATS to listen", async || {
+            TcpStream::connect(("127.0.0.1", self.port)).await.ok()
+        })
+        .await;
     }
 
     /// Connects, waiting for the server.

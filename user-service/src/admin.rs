@@ -1,12 +1,10 @@
 //! What an operator does from the command line.
 
-use std::{
-    io::{self, BufRead, IsTerminal, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use service_runtime::confirm::confirm;
 use sqlx::PgPool;
 use tokio::time::Instant;
 
@@ -93,11 +91,8 @@ async fn retry(pool: &PgPool, id: i64) -> anyhow::Result<()> {
 }
 
 async fn discard(pool: &PgPool, id: i64, yes: bool) -> anyhow::Result<()> {
-    if !yes
-        && !confirm(&format!(
-            "Forget parked event {id}? Readers will never see it. [y/N] "
-        ))?
-    {
+    let question = format!("Forget parked event {id}? Readers will never see it.");
+    if !yes && !confirm(&question)? {
         bail!("nothing was discarded");
     }
     if !outbox::discard(pool, id).await? {
@@ -105,17 +100,6 @@ async fn discard(pool: &PgPool, id: i64, yes: bool) -> anyhow::Result<()> {
     }
     println!("event {id} is discarded");
     Ok(())
-}
-
-fn confirm(question: &str) -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        bail!("this asks first; without a terminal, say --yes");
-    }
-    print!("{question}");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Puts the present state of every user into the outbox again, at a bounded rate and no faster

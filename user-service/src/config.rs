@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use service_runtime::{connection_url::ConnectionUrl, http::HttpSettings, stream::StreamSettings};
+use service_runtime::{
+    connection_url::ConnectionUrl, http::HttpSettings, nats::NatsSettings, stream::StreamSettings,
+};
 use shared_events::Topic;
 
 use crate::outbox::Retention;
@@ -21,7 +23,7 @@ pub enum Command {
     /// Serve the user API, with the relay in the same process
     Serve(Box<ServeConfig>),
     /// Run the relay alone; any number may run, one is active at a time
-    Relay(RelayConfig),
+    Relay(Box<RelayConfig>),
     /// Bring the database schema up to date and exit
     Migrate(DatabaseConfig),
     /// See what waits in the outbox, and decide on parked events
@@ -129,14 +131,8 @@ pub struct RepublishFrom {
 pub struct RelayConfig {
     #[command(flatten)]
     pub database: DatabaseConfig,
-    /// NATS servers, separated by commas
-    #[arg(
-        long,
-        env = "NATS_URL",
-        hide_env_values = true,
-        default_value = "nats://localhost:4222"
-    )]
-    pub nats_url: ConnectionUrl,
+    #[command(flatten)]
+    pub nats: NatsSettings,
     /// Stream that keeps the events
     #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM, value_parser = Topic::parse_stream)]
     pub stream: String,

@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
     telemetry::init();
     let outcome = match cli.command {
         Command::Serve(config) => app::serve(*config).await,
-        Command::Relay(config) => app::relay(config).await,
+        Command::Relay(config) => app::relay(*config).await,
         Command::Migrate(config) => app::migrate(config).await,
         Command::Outbox(config) => admin::outbox(config).await,
         Command::Republish(config) => admin::republish(config).await,

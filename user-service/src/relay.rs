@@ -74,7 +74,7 @@ pub(crate) async fn run(
     written: Written,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let connecting = nats::connect(&config.nats_url, "user-service relay");
+    let connecting = nats::connect(&config.nats, "user-service relay");
     let Ok(client) = unless_stopped(&shutdown, connecting).await else {
         return Ok(());
     };

@@ -28,7 +28,7 @@ pub(crate) async fn run(config: DeadLettersConfig) -> anyhow::Result<()> {
 }
 
 async fn connect(config: &NatsConfig) -> anyhow::Result<DeadLetters> {
-    let client = nats::connect(&config.nats_url, CONNECTION_NAME);
+    let client = nats::connect(&config.connection, CONNECTION_NAME);
     let client = time::timeout(CONNECT_DEADLINE, client)
         .await
         .context("NATS can't be reached")??;

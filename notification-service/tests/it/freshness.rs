@@ -61,7 +61,7 @@ async fn a_copy_ages_while_nobody_can_say_what_it_misses() {
     let proxy = Proxy::start(host.to_owned()).await;
     let mut config = world.config();
     let url = format!("nats://{}", proxy.address());
-    config.projector.nats.nats_url = url.parse().expect("a URL");
+    config.projector.nats.connection.url = url.parse().expect("a URL");
     let service = world.serve_with(config).await;
     fresh(&service).await;
 

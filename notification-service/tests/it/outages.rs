@@ -83,7 +83,7 @@ async fn events_wait_for_nats() {
     let proxy = Proxy::start(host.to_owned()).await;
     let mut config = world.config();
     let url = format!("nats://{}", proxy.address());
-    config.projector.nats.nats_url = url.parse().expect("a URL");
+    config.projector.nats.connection.url = url.parse().expect("a URL");
     // What the server sends into a connection that is already cut comes again after that.
     config.projector.ack_wait = Duration::from_secs(1);
     let service = world.serve_with(config).await;
@@ -133,7 +133,7 @@ async fn without_nats_it_serves_what_it_has_and_stops_when_told() {
     let world = World::new().await;
     let mut config = world.config();
     let url = format!("nats://{}", nobody());
-    config.projector.nats.nats_url = url.parse().expect("a URL");
+    config.projector.nats.connection.url = url.parse().expect("a URL");
     let service = Service::start(config).await;
 
     let ready = service.get("/readyz").await;

@@ -15,7 +15,7 @@ use notification_service::{
     app::App,
     config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ServeConfig},
 };
-use service_runtime::http::HttpSettings;
+use service_runtime::{http::HttpSettings, nats::NatsSettings};
 use shared_events::{Topic, UserEvent};
 use testkit::{eventually, mongodb::Database, nats, unique};
 use tokio::{process::Command, task::JoinHandle, time::timeout};
@@ -65,7 +65,7 @@ impl World {
             },
             projector: ProjectorConfig {
                 nats: NatsConfig {
-                    nats_url: self.nats_url.parse().expect("a URL"),
+                    connection: NatsSettings::open(self.nats_url.parse().expect("a URL")),
                     stream: self.topic.stream.clone(),
                     subject: self.topic.subject.clone(),
                 },

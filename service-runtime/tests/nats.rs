@@ -1,0 +1,144 @@
+//! Being let in by a NATS server that is particular, over TLS, with certificates of this test's own.
+
+use std::{fs, path::Path, time::Duration};
+
+use nkeys::KeyPair;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair as TlsKey};
+use service_runtime::nats::{self, NatsSettings};
+use tempfile::TempDir;
+use testkit::nats::Server;
+
+/// Files of an authority, of a server and a client that it vouches for, and of an nkey.
+struct Files {
+    directory: TempDir,
+    nkey: KeyPair,
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = TlsKey::generate().expect("a key");
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = authority.self_signed(&key).expect("a certificate");
+        let issuer = Issuer::new(authority, key);
+        let write = |name: &str, text: String| {
+            fs::write(directory.path().join(name), text).expect("a file");
+        };
+        write("ca.pem", certificate.pem());
+        for name in ["server", "client"] {
+            let key = TlsKey::generate().expect("a key");
+            let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+            let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+            write(&format!("{name}.pem"), certificate.pem());
+            write(&format!("{name}.key"), key.serialize_pem());
+        }
+        let nkey = KeyPair::new_user();
+        write("nkey", nkey.seed().expect("a seed") + "\n");
+        Self { directory, nkey }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Takes only clients with a certificate of the authority and with the nkey.
+    async fn server(&self) -> Server {
+        let configuration = format!(
+            r#"
+            tls {{
+                cert_file: "{}", key_file: "{}", ca_file: "{}", verify: true
+            }}
+            authorization {{ users: [ {{ nkey: {} }} ] }}
+            "#,
+            self.path("server.pem").display(),
+            self.path("server.key").display(),
+            self.path("ca.pem").display(),
+            self.nkey.public_key(),
+        );
+        fs::write(self.path("nats.conf"), configuration).expect("a file");
+        let file = self.path("nats.conf");
+        Server::start_with(&["-c", path(&file)]).await
+    }
+}
+
+fn path(file: &Path) -> &str {
+    file.to_str().expect("a path in UTF-8")
+}
+
+#[tokio::test]
+async fn with_certificate_and_nkey_we_are_let_in_and_without_we_are_not() {
+    let files = Files::new();
+    let server = files.server().await;
+    let url = format!("tls://127.0.0.1:{}", server.port());
+    let settings = NatsSettings {
+        ca_file: Some(files.path("ca.pem")),
+        certificate_file: Some(files.path("client.pem")),
+        key_file: Some(files.path("client.key")),
+        nkey_file: Some(files.path("nkey")),
+        ..NatsSettings::open(url.parse().expect("a URL"))
+    };
+    let client = nats::connect(&settings, "test")
+        .await
+        .expect("valid settings");
+    client.flush().await.expect("an answer");
+
+    let cases = [
+        (
+            "the authority",
+            NatsSettings {
+                ca_file: None,
+                ..settings.clone()
+            },
+        ),
+        (
+            "the certificate",
+            NatsSettings {
+                certificate_file: None,
+                key_file: None,
+                ..settings.clone()
+            },
+        ),
+        (
+            "the nkey",
+            NatsSettings {
+                nkey_file: None,
+                ..settings.clone()
+            },
+        ),
+    ];
+    let without = cases.map(async |(what, settings)| {
+        // It goes on trying, so there is nothing else to wait for than some tries.
+        let connecting = nats::connect(&settings, "test");
+        let connected = tokio::time::timeout(Duration::from_secs(2), connecting).await;
+        assert!(connected.is_err(), "let in without {what}");
+    });
+    futures::future::join_all(without).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_what_it_should_be_is_a_fault_and_never_shown() {
+    let files = Files::new();
+    let open = NatsSettings::open("nats://127.0.0.1:1".parse().expect("a URL"));
+    let bad = [
+        NatsSettings {
+            credentials_file: Some(files.path("nkey")),
+            ..open.clone()
+        },
+        NatsSettings {
+            credentials_file: Some(files.path("none")),
+            ..open.clone()
+        },
+        NatsSettings {
+            nkey_file: Some(files.path("none")),
+            ..open
+        },
+    ];
+    let seed = files.nkey.seed().expect("a seed");
+    for settings in bad {
+        let error = nats::connect(&settings, "test").await.expect_err("a fault");
+        let error = format!("{error:#}");
+        assert!(!error.contains(&seed), "{error}");
+        assert!(error.contains(path(files.directory.path())), "{error}");
+    }
+}
