@@ -3,7 +3,8 @@
 use std::{future::ready, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use anyhow::ensure;
-use axum::{Router, middleware};
+use axum::middleware;
+use serde_json::Value;
 use service_runtime::{
     health::{self, Check},
     http::{self, HttpSettings, Routes},
@@ -14,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::ServeConfig,
-    dead_letters,
+    dead_letters::{self, api::Source},
     lag::{self, Lag},
     live::Live,
-    mongo, notifications,
+    mongo,
+    notifications::{self, Reader},
     projection::Projection,
     projector::Projector,
 };
@@ -28,11 +30,22 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     App::build(config).await?.run().await
 }
 
+/// The description of the API, as `/openapi.json` has it.
+#[must_use]
+pub fn openapi() -> Value {
+    let mut routes = Routes {
+        health: health::router(vec![]),
+        ..notifications::routes()
+    };
+    let letters = dead_letters::api::router().into_openapi();
+    routes.bounded.get_openapi_mut().merge(letters);
+    routes.document("Notification service", include_str!("app/about.md"))
+}
+
 /// A service that listens already and waits to be run.
 pub struct App {
     listener: TcpListener,
     routes: Routes,
-    health: Router,
     http_settings: HttpSettings,
     projector: Projector,
     live: Live,
@@ -96,16 +109,21 @@ impl App {
         let copy = database.collection(&collection);
         let live = Live::new(copy.clone(), tasks.shutdown());
         let stamp = middleware::map_response_with_state(lag, lag::stamp);
-        let notifications = notifications::routes(copy, live.clone());
-        let letters = dead_letters::api::router(projector.connection(), topic);
+        let reader = Reader::new(copy, live.clone());
+        let letters = Source {
+            connection: projector.connection(),
+            topic,
+        };
+        let notifications = notifications::routes().with_state(reader);
+        let letters = dead_letters::api::router().with_state(letters);
         let routes = Routes {
             bounded: notifications.bounded.layer(stamp.clone()).merge(letters),
             streaming: notifications.streaming.layer(stamp),
+            health: health::router(checks),
         };
         Ok(Self {
             listener,
             routes,
-            health: health::router(checks),
             http_settings: config.http,
             projector,
             live,
@@ -142,7 +160,7 @@ impl App {
         let serving = http::serve(
             self.listener,
             self.routes,
-            self.health,
+            openapi(),
             self.http_settings,
             shutdown,
             grace,

@@ -6,11 +6,15 @@ mod stream;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, response::Response, routing::get};
+use axum::{extract::State, response::Response};
 use futures::TryStreamExt;
 use mongodb::{Collection, bson::doc};
-use service_runtime::{http::Routes, page::Page};
+use service_runtime::{
+    http::Routes,
+    page::{Page, PageParameters},
+};
 use tokio::sync::Semaphore;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::ReadError;
 use crate::{
@@ -25,29 +29,41 @@ const MAX_TIME: Duration = Duration::from_secs(4);
 /// Clients that follow the changes at once.
 const MAX_FOLLOWERS: usize = 256;
 
+/// What the handlers work with.
 #[derive(Debug, Clone)]
-struct Reader {
+pub(crate) struct Reader {
     copy: Collection<Entry>,
     live: Live,
     followers: Arc<Semaphore>,
 }
 
-pub(crate) fn routes(copy: Collection<Entry>, live: Live) -> Routes {
-    let reader = Reader {
-        copy,
-        live,
-        followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
-    };
-    let bounded = Router::new()
-        .route("/notifications", get(list))
-        .route("/notifications/user/{id}", get(one::get));
-    let streaming = Router::new().route("/notifications/stream", get(stream::follow));
-    Routes {
-        bounded: bounded.with_state(reader.clone()),
-        streaming: streaming.with_state(reader),
+impl Reader {
+    pub(crate) fn new(copy: Collection<Entry>, live: Live) -> Self {
+        Self {
+            copy,
+            live,
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+        }
     }
 }
 
+pub(crate) fn routes() -> Routes<Reader> {
+    Routes {
+        bounded: OpenApiRouter::new()
+            .routes(routes!(list))
+            .routes(routes!(one::get)),
+        streaming: OpenApiRouter::new().routes(routes!(stream::follow)),
+        ..Routes::default()
+    }
+}
+
+/// List the users of the copy in the order of their ids, page by page
+#[utoipa::path(
+    get, path = "/notifications", tag = "notifications",
+    params(PageParameters),
+    responses((status = 200, description = "A page", body = Vec<Notification>,
+               headers(("Link"), ("X-Projection-Lag-Ms"))))
+)]
 async fn list(
     State(Reader { copy, .. }): State<Reader>,
     page: Page,

@@ -9,10 +9,9 @@ use std::{
 
 use anyhow::{Context, ensure};
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::json;
@@ -20,6 +19,8 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
+
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::problem::{Kind, Problem};
 
@@ -63,17 +64,34 @@ impl Check {
     }
 }
 
-pub fn router(checks: Vec<Check>) -> Router {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
+/// `/livez` and `/readyz`.
+#[must_use]
+pub fn router<S: Clone + Send + Sync + 'static>(checks: Vec<Check>) -> OpenApiRouter<S> {
+    OpenApiRouter::new()
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
         .with_state(Arc::new(checks))
 }
 
+/// Whether the process runs
+#[utoipa::path(
+    get, path = "/livez", tag = "health",
+    responses((status = 200, description = "It does", body = HashMap<String, String>,
+               example = json!({"status": "alive"})))
+)]
 async fn livez() -> Response {
     Json(json!({"status": "alive"})).into_response()
 }
 
+/// Whether the service can do its work now
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses(
+        (status = 200, description = "It can", body = Object,
+         example = json!({"status": "ready", "checks": {"postgres": "ok"}})),
+        (status = 503),
+    )
+)]
 async fn readyz(State(checks): State<Arc<Vec<Check>>>) -> Response {
     let results = futures::future::join_all(checks.iter().map(async |check| {
         let state = if check.passes().await { "ok" } else { "failed" };

@@ -1,5 +1,6 @@
 //! Serving HTTP: what every route gets, and how serving ends.
 
+mod accept;
 mod access;
 mod headers;
 mod layers;
@@ -9,13 +10,19 @@ mod settings;
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use axum::{Router, body::Body, http::HeaderName, serve::ListenerExt};
+use axum::{body::Body, http::HeaderName, serve::ListenerExt};
 use futures::StreamExt;
+use serde_json::Value;
 use tokio::{net::TcpListener, time};
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 pub use self::settings::HttpSettings;
-use crate::problem::{Kind, Problem};
+use crate::{
+    openapi,
+    problem::{Kind, Problem},
+};
 
 /// The largest body of a request for one thing: far above what a user needs, far below what hurts.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -27,22 +34,55 @@ const BODY_DEADLINE: Duration = Duration::from_secs(5);
 const FORGET_CLIENTS: Duration = Duration::from_mins(1);
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What a service serves to its clients.
-#[derive(Debug, Default)]
-pub struct Routes {
+/// What a service serves to its clients, and how it describes it.
+pub struct Routes<S = ()> {
     /// Answered within the request deadline.
-    pub bounded: Router,
+    pub bounded: OpenApiRouter<S>,
     /// Those whose body or answer may take as long as it likes: they bound themselves.
-    pub streaming: Router,
+    pub streaming: OpenApiRouter<S>,
+    /// Asked by whoever runs the service: neither limits nor tokens stand before them.
+    pub health: OpenApiRouter<S>,
 }
 
-impl Routes {
-    #[must_use]
-    pub fn merge(self, other: Self) -> Self {
+impl<S> std::fmt::Debug for Routes<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Routes").finish_non_exhaustive()
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
+    fn default() -> Self {
         Self {
-            bounded: self.bounded.merge(other.bounded),
-            streaming: self.streaming.merge(other.streaming),
+            bounded: OpenApiRouter::default(),
+            streaming: OpenApiRouter::default(),
+            health: OpenApiRouter::default(),
         }
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    #[must_use]
+    pub fn with_state<S2>(self, state: S) -> Routes<S2> {
+        Routes {
+            bounded: self.bounded.with_state(state.clone()),
+            streaming: self.streaming.with_state(state.clone()),
+            health: self.health.with_state(state),
+        }
+    }
+
+    /// What the handlers say of themselves.
+    fn openapi(&self) -> OpenApi {
+        let parts = [&self.bounded, &self.streaming, &self.health];
+        let documents = parts.map(|router| router.get_openapi().clone());
+        documents
+            .into_iter()
+            .fold(OpenApi::default(), OpenApi::merge_from)
+    }
+
+    /// The description of the API ([`openapi::complete`]).
+    #[must_use]
+    pub fn document(&self, title: &str, about: &str) -> Value {
+        openapi::complete(title, about, &self.openapi())
     }
 }
 
@@ -58,22 +98,21 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `routes` and `health` until `shutdown`, then finishes the requests in hand, for at most
-/// `grace`: a client that holds its connection open does not hold up the process. Neither limits
-/// nor tokens stand before `health`.
+/// Serves `routes` and their `document` until `shutdown`, then finishes the requests in hand, for
+/// at most `grace`: a client that holds its connection open does not hold up the process.
 ///
 /// # Errors
 /// If the settings are not valid, or the listener fails for good.
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
-    health: Router,
+    document: Value,
     settings: HttpSettings,
     shutdown: CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
     settings.announce(listener.local_addr()?);
-    let (routes, forget) = layers::wrap(routes, health, &settings)?;
+    let (routes, forget) = layers::wrap(routes, document, &settings)?;
     // Answers are small and wait for nothing that follows them.
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {

@@ -8,6 +8,7 @@ pub mod etag;
 pub mod health;
 pub mod http;
 pub mod nats;
+pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod stream;

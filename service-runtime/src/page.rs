@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use crate::problem::{FieldError, Kind, Problem};
 
@@ -26,6 +27,22 @@ pub struct Page {
 #[derive(Deserialize)]
 struct Parameters {
     limit: Option<String>,
+    cursor: Option<String>,
+}
+
+/// Which page of a list: the description of what [`Page`] reads.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "nothing is read of a description")]
+pub struct PageParameters {
+    /// Most items.
+    #[param(minimum = 1, maximum = 1000, default = 100, nullable = false)]
+    limit: Option<u16>,
+    /// From the `Link` of an earlier page.
+    #[param(
+        pattern = "^a(0|[1-9a-f][0-9a-f]{0,14}|[1-7][0-9a-f]{15})$",
+        nullable = false
+    )]
     cursor: Option<String>,
 }
 

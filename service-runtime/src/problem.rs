@@ -11,6 +11,7 @@ use axum::{
 };
 use problem_details::{JsonProblemDetails, ProblemDetails};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 pub use self::{
     kind::Kind,
@@ -52,15 +53,44 @@ struct LineProblem {
     problem: Problem,
 }
 
+/// Problem details (RFC 9457).
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "nothing is read of a description")]
+pub(crate) struct ProblemBody {
+    /// Tells the kinds of problems apart, and leads to the explanation of this one.
+    #[schema(format = "uri-reference", example = "/problems/email-taken")]
+    r#type: String,
+    title: String,
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong with this very request.
+    #[schema(nullable = false)]
+    detail: Option<String>,
+    /// What to look for in the log.
+    #[schema(nullable = false)]
+    request_id: Option<String>,
+    /// Each fault: at a JSON pointer of the body, or in a parameter.
+    #[schema(inline, nullable = false)]
+    errors: Option<Vec<FieldError>>,
+    /// What a readiness check found, by dependency.
+    #[schema(value_type = Option<HashMap<String, String>>, nullable = false)]
+    checks: Option<()>,
+    /// What is wrong with which lines of the body.
+    #[schema(value_type = Option<Vec<Object>>, nullable = false)]
+    lines: Option<()>,
+}
+
 /// One fault in a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     #[serde(flatten)]
+    #[schema(inline)]
     place: Place,
     detail: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Place {
     Pointer(String),

@@ -83,8 +83,12 @@ impl Server {
         let shutdown = CancellationToken::new();
         let serving = http::serve(
             listener,
-            Routes { bounded, streaming },
-            health::router(vec![]),
+            Routes {
+                bounded: bounded.into(),
+                streaming: streaming.into(),
+                health: health::router(vec![]),
+            },
+            Value::Null,
             settings,
             shutdown.clone(),
             Duration::from_secs(1),
@@ -155,6 +159,32 @@ async fn what_axum_answers_by_itself_is_a_problem_too() {
       "type": "/problems/method-not-allowed"
     }
     "#);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_json_is_told_so() {
+    let server = Server::start(HttpSettings::default()).await;
+    let ask = |path, accept| {
+        send(
+            server
+                .request(Method::GET, path)
+                .header(header::ACCEPT, accept),
+        )
+    };
+    insta::assert_json_snapshot!(problem(ask("/fine", "text/html").await).await, @r#"
+    {
+      "detail": "the answer is application/json",
+      "request_id": "the-request",
+      "status": 406,
+      "title": "Not acceptable",
+      "type": "/problems/not-acceptable"
+    }
+    "#);
+    assert_eq!(ask("/problems", "text/html").await.status(), StatusCode::OK);
+    assert_eq!(
+        ask("/stream", "text/event-stream").await.status(),
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
@@ -365,7 +395,7 @@ async fn tokens_come_from_a_file_and_none_at_all_is_a_fault() {
     let serving = http::serve(
         listener,
         Routes::default(),
-        Router::new(),
+        Value::Null,
         settings,
         CancellationToken::new(),
         Duration::ZERO,

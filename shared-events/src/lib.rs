@@ -3,9 +3,11 @@
 //!
 //! Nothing here belongs to one side alone.
 
+mod asyncapi;
 mod event;
 pub mod headers;
 mod topic;
 
+pub use asyncapi::asyncapi;
 pub use event::{UnreadableEvent, UserEvent, UserState};
 pub use topic::Topic;

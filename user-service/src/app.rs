@@ -1,16 +1,17 @@
 //! The roles of the binary: each is a set of tasks that start, stop and drain together.
 
 use anyhow::Context;
+use serde_json::Value;
 use service_runtime::{
     health::{self, Check},
-    http,
+    http::{self, Routes},
     tasks::{Tasks, unless_stopped},
 };
 use sqlx::PgPool;
 
 use crate::{
     config::{DatabaseConfig, RelayConfig, ServeConfig},
-    database, idempotency, relay,
+    contract, database, idempotency, relay,
     users::{self, CREATORS, Users},
     wake::{self, Written},
 };
@@ -46,14 +47,18 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         CREATION_LOCK_TIMEOUT,
     )?;
     let (creation, creator) = users::creation(creators_pool);
-    let routes = users::routes(Users {
+    let users = Users {
         pool: pool.clone(),
         creation,
         written: written.clone(),
         require_if_match,
         imports: users::permits(),
-    });
-    let health = health::router(vec![postgres_check(pool.clone())]);
+    };
+    let mut routes = Routes {
+        health: health::router(vec![postgres_check(pool.clone())]),
+        ..users::routes().with_state(users)
+    };
+    routes.bounded = routes.bounded.merge(contract::router(&relay.topic()));
     let listener = http::bind(listen.listen_addr).await?;
 
     let mut tasks = Tasks::new();
@@ -63,7 +68,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         http::serve(
             listener,
             routes,
-            health,
+            openapi(),
             http_settings,
             shutdown.clone(),
             grace,
@@ -94,6 +99,16 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         spawn_relay(&mut tasks, relay, written)?;
     }
     tasks.run(drain_timeout).await
+}
+
+/// The description of the API, as `/openapi.json` has it.
+#[must_use]
+pub fn openapi() -> Value {
+    let routes = Routes {
+        health: health::router(vec![]),
+        ..users::routes()
+    };
+    routes.document("User service", include_str!("app/about.md"))
 }
 
 /// Runs the relay alone.

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod app;
 pub mod config;
+mod contract;
 mod database;
 mod idempotency;
 mod outbox;

@@ -5,6 +5,7 @@ mod body;
 mod creation;
 mod draft;
 mod email;
+mod error;
 mod import;
 mod name;
 mod once;

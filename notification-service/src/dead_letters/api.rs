@@ -2,29 +2,33 @@
 //! line, since they may be personal.
 
 use axum::{
-    Router,
     extract::State,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde::Serialize;
 use service_runtime::{
-    page::Page,
+    page::{Page, PageParameters},
     problem::{Kind, Problem},
 };
 use shared_events::Topic;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{DeadLetter, DeadLetters};
 use crate::projector::Connection;
 
+/// Where dead letters are, and the topic of the events that they were.
 #[derive(Debug, Clone)]
-struct Source {
-    connection: Connection,
-    topic: Topic,
+pub(crate) struct Source {
+    pub(crate) connection: Connection,
+    pub(crate) topic: Topic,
 }
 
-#[derive(Serialize)]
+/// A dead letter, without its bytes.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 struct Summary {
+    /// Its place among the dead letters.
     sequence: u64,
     reason: String,
     set_aside_at: String,
@@ -33,13 +37,16 @@ struct Summary {
     bytes: usize,
 }
 
-/// `topic` is that of the events.
-pub(crate) fn router(connection: Connection, topic: Topic) -> Router {
-    Router::new()
-        .route("/dead-letters", get(list))
-        .with_state(Source { connection, topic })
+pub(crate) fn router() -> OpenApiRouter<Source> {
+    OpenApiRouter::new().routes(routes!(list))
 }
 
+/// List the events that could not be applied, the oldest first, page by page
+#[utoipa::path(
+    get, path = "/dead-letters", tag = "dead letters",
+    params(PageParameters),
+    responses((status = 200, description = "A page", body = Vec<Summary>, headers(("Link"))))
+)]
 async fn list(State(source): State<Source>, page: Page) -> Response {
     let Some(jetstream) = source.connection.jetstream() else {
         return unavailable();

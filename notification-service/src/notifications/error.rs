@@ -1,8 +1,14 @@
 //! Why a read gives nothing.
 
-use axum::response::{IntoResponse, Response};
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
 use mongodb::error::ErrorKind;
-use service_runtime::problem::{FieldError, Kind, Problem};
+use service_runtime::{
+    etag,
+    problem::{FieldError, Kind, Problem},
+};
 
 use crate::mongo::Failure;
 
@@ -10,7 +16,8 @@ use crate::mongo::Failure;
 pub(super) enum ReadError {
     Invalid(FieldError),
     Unknown,
-    Deleted,
+    /// With the version of the deletion.
+    Deleted(i64),
     /// The copy does not have this version yet.
     NotYet(i64),
     Failed(Failure),
@@ -41,7 +48,11 @@ impl IntoResponse for ReadError {
                 .detail("the path or the query is not valid")
                 .errors(vec![error]),
             Self::Unknown => Problem::new(Kind::NOT_FOUND).detail("no such user"),
-            Self::Deleted => Problem::new(Kind::DELETED).detail("the user was deleted"),
+            Self::Deleted(version) => {
+                let tag = [(header::ETAG, etag::tag(version))];
+                let problem = Problem::new(Kind::DELETED).detail("the user was deleted");
+                return (tag, problem).into_response();
+            }
             Self::NotYet(version) => Problem::new(Kind::NOT_YET)
                 .detail(format!("version {version} of the user is not here yet"))
                 .retry_after(1),

@@ -12,6 +12,7 @@ use mongodb::{Collection, bson::doc};
 use serde::Deserialize;
 use service_runtime::{etag, problem::FieldError};
 use tokio::time::{self, Instant};
+use utoipa::IntoParams;
 
 use super::{MAX_TIME, READ_DEADLINE, Reader, error::ReadError};
 use crate::{
@@ -29,6 +30,35 @@ struct Wanted {
     wait: Duration,
 }
 
+/// The description of what [`Wanted`] reads from the query.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "nothing is read of a description")]
+struct WaitParameters {
+    /// Answer only with this version or a later one; 503 if the copy does not have it in time.
+    #[param(minimum = 1, nullable = false)]
+    min_version: Option<i64>,
+    /// How long to wait for it, up to `5s`, such as `500ms`; not at all if left out.
+    #[param(
+        pattern = "^(0s|[1-5]s|[1-4]?[0-9]{1,3}ms)$",
+        example = "2s",
+        nullable = false
+    )]
+    wait: Option<String>,
+}
+
+/// Read one user of the copy
+#[utoipa::path(
+    get, path = "/notifications/user/{id}", tag = "notifications",
+    params(("id" = i64, Path, minimum = 1), WaitParameters, ("If-None-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "The user", body = Notification,
+         headers(("ETag"), ("X-Projection-Lag-Ms"))),
+        (status = 304, description = "The client has this version", headers(("ETag"))),
+        (status = 404),
+        (status = 410, headers(("ETag"))),
+    )
+)]
 pub(super) async fn get(
     State(reader): State<Reader>,
     Path(id): Path<String>,
@@ -42,7 +72,7 @@ pub(super) async fn get(
     };
     match entry {
         None => Err(ReadError::Unknown),
-        Some(Entry::Deleted(_)) => Err(ReadError::Deleted),
+        Some(Entry::Deleted(tombstone)) => Err(ReadError::Deleted(tombstone.version)),
         Some(Entry::Living(notification)) => Ok(respond(notification, &headers)),
     }
 }

@@ -20,6 +20,16 @@ use crate::live::{Item, Live, Subscription, Token};
 /// Shorter than what proxies take for a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Follow every change of the copy (server-sent events)
+///
+/// Events are `changed` and `deleted` with the user as data, `ready` at the beginning, and `reset`
+/// if changes were missed: then read the list again. After a break go on with `Last-Event-ID`.
+#[utoipa::path(
+    get, path = "/notifications/stream", tag = "notifications",
+    params(("Last-Event-ID" = Option<String>, Header)),
+    responses((status = 200, description = "Changes as they are applied", body = String,
+               content_type = "text/event-stream", headers(("X-Projection-Lag-Ms"))))
+)]
 pub(super) async fn follow(State(reader): State<Reader>, headers: HeaderMap) -> Response {
     let Ok(permit) = reader.followers.try_acquire_owned() else {
         return unavailable("too many clients follow the changes");

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use mongodb::bson;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What the copy has of a user.
 #[derive(Debug, Clone, Deserialize)]
@@ -13,12 +14,18 @@ pub(crate) enum Entry {
 }
 
 /// A user as readers see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Notification {
+    #[schema(minimum = 1, example = 1)]
     pub(crate) user_id: i64,
+    #[schema(example = "Ada Lovelace")]
     pub(crate) name: String,
+    #[schema(example = "ada@example.com")]
     pub(crate) email: String,
+    /// When this version was written, in whole milliseconds.
     pub(crate) updated_at: DateTime<Utc>,
+    /// The user's own count of changes.
+    #[schema(minimum = 1, example = 1)]
     pub(crate) version: i64,
 }
 

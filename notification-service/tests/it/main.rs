@@ -4,6 +4,7 @@ mod dead_letters;
 mod events;
 mod freshness;
 mod live;
+mod openapi;
 mod operator;
 mod outages;
 mod projection;

@@ -8,6 +8,7 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
 };
+use serde_json::Value;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
@@ -16,24 +17,31 @@ use tower_http::{
 };
 
 use super::{
-    HttpSettings, REQUEST_ID, Routes,
+    HttpSettings, REQUEST_ID, Routes, accept,
     access::{self, Access},
     headers,
     limits::{self, Forget},
 };
-use crate::problem::{self, Kind, Problem};
+use crate::{
+    openapi,
+    problem::{self, Kind, Problem},
+};
 
 /// How long a request may take, its body included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn wrap(
     routes: Routes,
-    health: Router,
+    document: Value,
     settings: &HttpSettings,
 ) -> anyhow::Result<(Router, Option<Forget>)> {
     let deadline =
         TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE);
-    let bounded = routes.bounded.merge(problem::router()).layer(deadline);
+    let bounded = Router::from(routes.bounded)
+        .layer(middleware::from_fn(accept::json))
+        .merge(openapi::router(document))
+        .merge(problem::router())
+        .layer(deadline);
     let (limited, forget) = limits::limit(bounded.merge(routes.streaming), settings);
     let access = Access::from_settings(settings)?;
     let log_requests = TraceLayer::new_for_http()
@@ -42,7 +50,7 @@ pub(super) fn wrap(
         // Whoever answers with a failure logs its cause.
         .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
     // From the inside out.
-    let mut routes = limited.merge(health);
+    let mut routes = limited.merge(routes.health);
     if let Some(access) = access {
         routes = routes.layer(middleware::from_fn_with_state(access, access::check));
     }

@@ -1,6 +1,7 @@
 //! Every kind of problem that the services answer with.
 
 use axum::http::{StatusCode, Uri};
+use serde_json::{Value, json};
 
 /// What went wrong, as a client's program tells it apart: the `type` of its problem is
 /// `/problems/` and the slug, and never changes its meaning.
@@ -85,6 +86,15 @@ impl Kind {
     pub(super) fn uri(self) -> Uri {
         let uri = Uri::try_from(format!("/problems/{}", self.slug));
         uri.expect("slugs are letters and hyphens")
+    }
+
+    /// What it looks like.
+    pub(crate) fn example(self) -> Value {
+        json!({
+            "type": self.uri().path(),
+            "title": self.title,
+            "status": self.status.as_u16(),
+        })
     }
 
     /// The kind of an error that was answered with a status only.

@@ -3,37 +3,35 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{FromRequestParts, Path, Query, State},
     http::{HeaderMap, HeaderName, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use serde::Deserialize;
 use service_runtime::{
     etag::{self, IfMatch},
     http::Routes,
-    page::Page,
+    page::{Page, PageParameters},
     problem::{FieldError, Kind, Problem},
 };
 use shared_events::headers::TRACEPARENT;
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     creation::Creation,
-    draft::Draft,
+    draft::{self, Draft},
     email::Email,
     import,
-    once::{self, OnceError, Outcome},
-    patch::Patch,
+    once::{self, Outcome},
+    patch::{self, Patch},
     republish,
     store::{self, Change, NewUser, StoreError, User},
 };
-use crate::{
-    idempotency::{Key, KeyError},
-    wake::Written,
-};
+use crate::{idempotency::Key, wake::Written};
 
 /// Says that the answer is that to an earlier request under the same key.
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -51,21 +49,28 @@ pub(crate) struct Users {
     pub(crate) imports: Arc<Semaphore>,
 }
 
-pub(crate) fn routes(users: Users) -> Routes {
-    let bounded = Router::new()
-        .route("/users", get(list).post(create))
-        .route("/users/republish", post(republish::republish))
-        .route(
-            "/users/{id}",
-            get(find).put(replace).patch(patch).delete(delete),
-        );
-    let streaming = Router::new().route("/users/import", post(import::import));
+pub(crate) fn routes() -> Routes<Users> {
     Routes {
-        bounded: bounded.with_state(users.clone()),
-        streaming: streaming.with_state(users),
+        bounded: OpenApiRouter::new()
+            .routes(routes!(list, create))
+            .routes(routes!(republish::republish))
+            .routes(routes!(find, replace, patch, delete)),
+        streaming: OpenApiRouter::new().routes(routes!(import::import)),
+        ..Routes::default()
     }
 }
 
+/// Create a user
+#[utoipa::path(
+    post, path = "/users", tag = "users",
+    params(("Idempotency-Key" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
+    request_body = draft::Fields,
+    responses(
+        (status = 201, description = "Created", body = User,
+         headers(("ETag"), ("Location"), ("Idempotency-Replayed"))),
+        (status = 409),
+    )
+)]
 async fn create(
     State(users): State<Users>,
     headers: HeaderMap,
@@ -99,11 +104,20 @@ fn created(user: User) -> Response {
     (StatusCode::CREATED, location, respond(user)).into_response()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Filter {
+    /// Only the user who has this address, in whatever case.
+    #[param(format = "email", max_length = 254, nullable = false)]
     email: Option<String>,
 }
 
+/// List users in the order of their ids, page by page
+#[utoipa::path(
+    get, path = "/users", tag = "users",
+    params(PageParameters, Filter),
+    responses((status = 200, description = "A page", body = Vec<User>, headers(("Link"))))
+)]
 async fn list(State(users): State<Users>, page: Page, uri: Uri) -> Result<Response, Problem> {
     let filter = Query::<Filter>::try_from_uri(&uri)
         .map_err(|_| bad_parameter("query", "not a query string"))?;
@@ -116,6 +130,16 @@ async fn list(State(users): State<Users>, page: Page, uri: Uri) -> Result<Respon
     Ok(Json(Vec::from_iter(found)).into_response())
 }
 
+/// Read one user
+#[utoipa::path(
+    get, path = "/users/{id}", tag = "users",
+    params(UserId, ("If-None-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "The user", body = User, headers(("ETag"))),
+        (status = 304, description = "The client has this version", headers(("ETag"))),
+        (status = 404),
+    )
+)]
 async fn find(
     State(users): State<Users>,
     UserId(id): UserId,
@@ -129,7 +153,18 @@ async fn find(
     Ok(respond(user))
 }
 
-/// Replaces the whole user. One that is so already keeps its version, and no event is written.
+/// Replace a user
+///
+/// One that is so already keeps its version, and no event is written.
+#[utoipa::path(
+    put, path = "/users/{id}", tag = "users",
+    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
+    request_body = draft::Fields,
+    responses(
+        (status = 200, description = "The user as it is now", body = User, headers(("ETag"))),
+        (status = 404), (status = 409), (status = 412), (status = 428),
+    )
+)]
 async fn replace(
     State(users): State<Users>,
     UserId(id): UserId,
@@ -143,6 +178,19 @@ async fn replace(
     change(&users, id, &headers, &whole).await
 }
 
+/// Change a part of a user
+///
+/// A JSON merge patch (RFC 7396): what is left out stays.
+#[utoipa::path(
+    patch, path = "/users/{id}", tag = "users",
+    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
+    request_body(content = patch::Fields, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "The user as it is now", body = User, headers(("ETag"))),
+        (status = 404), (status = 409), (status = 412),
+        (status = 415, headers(("Accept-Patch"))), (status = 428),
+    )
+)]
 async fn patch(
     State(users): State<Users>,
     UserId(id): UserId,
@@ -167,7 +215,17 @@ async fn change(
     Ok(respond(changed.user))
 }
 
-/// The tag is the deletion's version: what to wait for in the copy.
+/// Delete a user
+///
+/// The `ETag` is the deletion's version, which is what to wait for in the copy.
+#[utoipa::path(
+    delete, path = "/users/{id}", tag = "users",
+    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
+    responses(
+        (status = 204, description = "Deleted", headers(("ETag"))),
+        (status = 404), (status = 412), (status = 428),
+    )
+)]
 async fn delete(
     State(users): State<Users>,
     UserId(id): UserId,
@@ -198,7 +256,9 @@ fn respond(user: User) -> Response {
 }
 
 /// An id from the path: a positive number of 64 bits.
-struct UserId(i64);
+#[derive(IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
+struct UserId(#[param(minimum = 1)] i64);
 
 impl<S: Send + Sync> FromRequestParts<S> for UserId {
     type Rejection = Problem;
@@ -229,54 +289,6 @@ pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
             _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
         });
     shaped.then_some(value)
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::EmailTaken => {
-                let taken = FieldError::in_body("/email", "belongs to another user");
-                Problem::new(Kind::EMAIL_TAKEN)
-                    .detail("the e-mail address is taken")
-                    .errors(vec![taken])
-            }
-            StoreError::NoSuchUser(id) => {
-                Problem::new(Kind::NOT_FOUND).detail(format!("there is no user {id}"))
-            }
-            StoreError::OtherVersion(current) => Problem::new(Kind::VERSION_MISMATCH)
-                .detail(format!("the user has version {current} by now")),
-            StoreError::Unavailable(source) => {
-                tracing::warn!(error = %source, "no answer from Postgres");
-                Problem::new(Kind::UNAVAILABLE)
-                    .detail("the users can't be reached now")
-                    .retry_after(1)
-            }
-            StoreError::Locked => Problem::new(Kind::UNAVAILABLE)
-                .detail("another change of the same is under way")
-                .retry_after(1),
-            StoreError::Stopping => Problem::new(Kind::UNAVAILABLE)
-                .detail("this instance is stopping")
-                .retry_after(1),
-            StoreError::Refused(source) => {
-                tracing::error!(error = %source, "Postgres refused a statement");
-                Problem::new(Kind::INTERNAL)
-            }
-        }
-    }
-}
-
-impl From<OnceError> for Problem {
-    fn from(error: OnceError) -> Self {
-        match error {
-            OnceError::Store(error) => error.into(),
-            OnceError::Key(KeyError::Database(error)) => StoreError::from(error).into(),
-            OnceError::Key(KeyError::InProgress) => Problem::new(Kind::REQUEST_IN_PROGRESS)
-                .detail("a request under this Idempotency-Key is in progress")
-                .retry_after(1),
-            OnceError::Key(KeyError::UsedForOther) => Problem::new(Kind::KEY_REUSED)
-                .detail("this Idempotency-Key was used for another request"),
-        }
-    }
 }
 
 #[cfg(test)]

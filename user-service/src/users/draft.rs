@@ -5,6 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use service_runtime::problem::Problem;
 
+use utoipa::ToSchema;
+
 use super::{body, email::Email, name::Name};
 
 /// What a client wants a user to be: checked, whole.
@@ -15,9 +17,12 @@ pub(crate) struct Draft {
 }
 
 /// Fields that a user does not have are ignored, as the readers of events do.
-#[derive(Deserialize)]
-struct Fields {
+#[derive(Deserialize, ToSchema)]
+#[schema(as = UserDraft)]
+pub(super) struct Fields {
+    #[schema(value_type = Name, inline, required)]
     name: Option<Value>,
+    #[schema(value_type = Email, inline, required)]
     email: Option<Value>,
 }
 

@@ -1,10 +1,12 @@
 //! A user's e-mail address.
 
 use email_address::{EmailAddress, Options};
+use utoipa::ToSchema;
 
 /// A valid address of at most 254 bytes, kept as it was given and compared without regard to
 /// case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, ToSchema)]
+#[schema(format = "email", max_length = 254, example = "ada@example.com")]
 pub(crate) struct Email(String);
 
 /// What fits between `<` and `>` of an SMTP path (RFC 5321, 4.5.3.1.3).

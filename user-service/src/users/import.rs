@@ -24,6 +24,7 @@ use serde::Deserialize;
 use service_runtime::problem::{Kind, Problem};
 use sqlx::PgExecutor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::{IntoParams, ToSchema};
 
 use self::{
     chunk::{Chunk, Chunks, Parsed},
@@ -42,7 +43,7 @@ const NDJSON: &str = "application/x-ndjson";
 /// Imports that run at once; each may hold a connection to Postgres.
 pub(crate) const MAX_IMPORTS: usize = 4;
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Mode {
     /// Bad lines cost only themselves.
@@ -52,12 +53,37 @@ enum Mode {
     AllOrNothing,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Parameters {
     #[serde(default)]
+    #[param(inline)]
     mode: Mode,
 }
 
+/// Create users by the line, as many as there are
+///
+/// Each line of the body is a user (newline-delimited JSON, lines of at most 64 KiB). Each line of
+/// the answer tells of one of them, in their order and while the body is still being sent:
+/// `{"line":1,"id":7,"version":1}` or `{"line":2,"problem":{…}}`. The last is
+/// `{"done":{"created":1,"refused":1}}`, or `{"broken_off":{"line":3,"problem":{…}}}` if nothing
+/// from that line on was written. A client must read while it sends. With `mode=all-or-nothing`
+/// all are written in one transaction, or none, and only the last line is answered.
+///
+/// Under an `Idempotency-Key` an import that broke off is sent again from its beginning, and goes
+/// on where it was.
+#[utoipa::path(
+    post, path = "/users/import", tag = "users",
+    params(Parameters, ("Idempotency-Key" = Option<String>, Header),
+           ("traceparent" = Option<String>, Header)),
+    request_body(content = String, content_type = "application/x-ndjson",
+                 example = "{\"name\":\"Ada\",\"email\":\"ada@example.com\"}\n"),
+    responses(
+        (status = 200, description = "What became of each line", body = String,
+         content_type = "application/x-ndjson"),
+        (status = 409),
+    )
+)]
 pub(super) async fn import(
     State(users): State<Users>,
     request: Request,

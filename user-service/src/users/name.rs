@@ -1,7 +1,15 @@
 //! A user's name.
 
+use utoipa::ToSchema;
+
 /// 1 to 255 characters of any script, without white space around them or control characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 255,
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$",
+    example = "Ada Lovelace"
+)]
 pub(crate) struct Name(String);
 
 const MAX_CHARACTERS: usize = 255;

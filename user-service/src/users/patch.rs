@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use service_runtime::problem::{FieldError, Problem};
 
+use utoipa::ToSchema;
+
 use super::{body, email::Email, name::Name, store::Change};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -18,11 +20,15 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Patch(pub(super) Change);
 
-#[derive(Deserialize)]
-struct Fields {
+/// The same fields as a whole user has.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = UserPatch)]
+pub(super) struct Fields {
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Name, inline, required = false)]
     name: Option<Value>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Email, inline, required = false)]
     email: Option<Value>,
 }
 

@@ -9,6 +9,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use service_runtime::problem::{FieldError, Problem};
+use utoipa::ToSchema;
 
 use super::{api::Users, body, store::StoreError};
 use crate::outbox::{self, Wanted};
@@ -17,13 +18,22 @@ const MAX_USERS: usize = 1000;
 /// Leaves a user room for more changes than it will ever see.
 const MAX_VERSION: i64 = i64::MAX / 2;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Republished)]
 pub(super) struct Answer {
+    /// How many events were written. Ids that were never given out get none.
     republished: usize,
 }
 
+/// Publish the present state of some users again, to mend a copy
+///
 /// Writes an event for each: the user's state, or its deletion if there is none, at a version
 /// above that of the copy.
+#[utoipa::path(
+    post, path = "/users/republish", tag = "users",
+    request_body = Fields,
+    responses((status = 200, description = "The events are in the outbox", body = Answer))
+)]
 pub(super) async fn republish(
     State(users): State<Users>,
     Differing(wanted): Differing,
@@ -46,9 +56,28 @@ impl<S: Send + Sync> FromRequest<S> for Differing {
     }
 }
 
-#[derive(Deserialize)]
-struct Fields {
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Differing)]
+pub(super) struct Fields {
+    /// Each user once.
+    #[schema(value_type = Vec<UserFields>, required, min_items = 1, max_items = 1000)]
     users: Option<Vec<Map<String, Value>>>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = DifferingUser)]
+#[expect(dead_code, reason = "nothing is read of a description")]
+struct UserFields {
+    #[schema(minimum = 1, example = 1)]
+    id: i64,
+    /// The version that the copy has; 0 if it has none.
+    #[schema(
+        minimum = 0,
+        maximum = 4_611_686_018_427_387_903_i64,
+        default = 0,
+        nullable = false
+    )]
+    above: Option<i64>,
 }
 
 impl Differing {

@@ -7,16 +7,24 @@ use std::{collections::HashMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor, Row};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{draft::Draft, email::Email, name::Name};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow, ToSchema)]
 pub(crate) struct User {
+    /// Never given to another user.
+    #[schema(minimum = 1, example = 1)]
     pub(crate) id: i64,
+    #[schema(example = "Ada Lovelace")]
     pub(crate) name: String,
+    #[schema(example = "ada@example.com")]
     pub(crate) email: String,
+    /// When this version was written, in whole milliseconds.
     pub(crate) updated_at: DateTime<Utc>,
+    /// The user's own count of changes: 1 at creation, one more for each change.
+    #[schema(minimum = 1, example = 1)]
     pub(crate) version: i64,
 }
 

@@ -5,6 +5,7 @@ mod cluster;
 mod conditional;
 mod idempotency;
 mod import;
+mod openapi;
 mod operator;
 mod outage;
 mod relay;
