@@ -55,6 +55,8 @@ clean_up() {
     local status=$?
     trap '' INT TERM HUP
     end_interruptible
+    stop_process user-service KILL 5
+    stop_process notification-service KILL 5
     stop_process nats KILL 5
     stop_process mongodb KILL 5
     stop_process postgres QUIT 10

@@ -72,9 +72,13 @@ fn complete_operation(method: &str, operation: &mut Value) {
     } else {
         common_kinds(method, operation)
     };
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
-        complete_parameter(parameter);
-    }
+    let parameters = operation
+        .get_mut("parameters")
+        .and_then(Value::as_array_mut);
+    parameters
+        .into_iter()
+        .flatten()
+        .for_each(complete_parameter);
     let responses = &mut operation["responses"];
     for kind in kinds {
         let status = kind.status.as_str();

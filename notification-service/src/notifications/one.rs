@@ -40,7 +40,7 @@ struct WaitParameters {
     min_version: Option<i64>,
     /// How long to wait for it, up to `5s`, such as `500ms`; not at all if left out.
     #[param(
-        pattern = "^(0s|[1-5]s|[1-4]?[0-9]{1,3}ms)$",
+        pattern = "^([0-5]s|([0-4]?[0-9]{1,3}|5000)ms)$",
         example = "2s",
         nullable = false
     )]
@@ -148,8 +148,18 @@ fn parse_version(text: &str) -> Result<i64, FieldError> {
     positive(text).ok_or_else(fault)
 }
 
+/// Whole seconds or milliseconds, as the description of the API has it.
 fn parse_wait(text: &str) -> Result<Duration, FieldError> {
-    let wait = humantime::parse_duration(text).ok();
+    let digits = |text: &str, most| {
+        let is_number = text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| is_number)
+    };
+    let wait = match text.strip_suffix("ms") {
+        Some(text) => digits(text, 4).map(Duration::from_millis),
+        None => (text.strip_suffix('s'))
+            .and_then(|text| digits(text, 1))
+            .map(Duration::from_secs),
+    };
     let bounded = wait.filter(|wait| *wait <= MAX_WAIT);
     bounded.ok_or_else(|| FieldError::in_parameter("wait", "must be from 0s to 5s, such as 500ms"))
 }
@@ -185,10 +195,15 @@ mod tests {
         assert_eq!(parse("?min_version=3"), Some(Some((3, ms(0)))));
         assert_eq!(parse("?wait=500ms"), Some(Some((1, ms(500)))));
         assert_eq!(parse("?min_version=2&wait=5s"), Some(Some((2, ms(5000)))));
+        assert_eq!(parse("?wait=5000ms"), Some(Some((1, ms(5000)))));
         for bad in [
             "min_version=0",
             "min_version=x",
             "wait=2",
+            "wait=0",
+            "wait=%2B5s",
+            "wait=5001ms",
+            "wait=1s500ms",
             "wait=6s",
             "wait=-1s",
             "wait=",

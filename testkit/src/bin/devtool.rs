@@ -1,4 +1,4 @@
-//! What the scripts need from NATS and MongoDB and cannot ask of `curl`.
+//! What the scripts need from the servers and cannot ask of `curl`.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use mongodb::options::ClientOptions;
 use tokio::time::{Instant, sleep};
 
 #[derive(Debug, Parser)]
-#[command(about = "Helps the scripts with NATS and MongoDB")]
+#[command(about = "Helps the scripts with the servers")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +25,8 @@ enum Command {
         #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
         mongodb_uri: String,
     },
+    /// Make a new database on the Postgres of `TEST_DATABASE_URL` and print its URL
+    CreateDatabase,
     /// Print each message of a subject as it passes: local time, event id, body
     Watch {
         #[arg(
@@ -46,6 +48,10 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::InitReplicaSet { mongodb_uri } => init_replica_set(&mongodb_uri).await,
+        Command::CreateDatabase => {
+            println!("{}", testkit::postgres::Database::create().await.url);
+            Ok(())
+        }
         Command::Watch {
             nats_url,
             subject,

@@ -1,6 +1,6 @@
 //! `POST /users/republish`: the present state of some users on the stream again, to mend a copy.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use axum::{
     Json,
@@ -45,7 +45,7 @@ pub(super) async fn republish(
     Ok(Json(Answer { republished }))
 }
 
-/// 1 to 1,000 users, each named once.
+/// 1 to 1,000 users. Of one who is named twice the higher version counts.
 pub(super) struct Differing(Vec<Wanted>);
 
 impl<S: Send + Sync> FromRequest<S> for Differing {
@@ -59,7 +59,6 @@ impl<S: Send + Sync> FromRequest<S> for Differing {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Differing)]
 pub(super) struct Fields {
-    /// Each user once.
     #[schema(value_type = Vec<UserFields>, required, min_items = 1, max_items = 1000)]
     users: Option<Vec<Map<String, Value>>>,
 }
@@ -89,32 +88,48 @@ impl Differing {
             return Err(body::invalid(vec![FieldError::in_body("/users", range)]));
         }
         let mut errors = Vec::new();
-        let mut wanted = Vec::with_capacity(users.len());
-        let mut seen = HashSet::with_capacity(users.len());
+        let mut wanted: HashMap<i64, i64> = HashMap::with_capacity(users.len());
         for (at, fields) in users.iter().enumerate() {
             match parse_user(fields) {
-                Ok(user) if seen.insert(user.user_id) => wanted.push(user),
-                Ok(_) => errors.push(("id", "is named twice", at)),
-                Err((field, fault)) => errors.push((field, fault, at)),
+                Ok(Wanted { user_id, above }) => {
+                    let highest = wanted.entry(user_id).or_default();
+                    *highest = above.max(*highest);
+                }
+                Err((field, fault)) => {
+                    errors.push(FieldError::in_body(format!("/users/{at}/{field}"), fault));
+                }
             }
         }
-        if errors.is_empty() {
-            return Ok(Self(wanted));
+        if !errors.is_empty() {
+            return Err(body::invalid(errors));
         }
-        let errors = (errors.into_iter())
-            .map(|(field, fault, at)| FieldError::in_body(format!("/users/{at}/{field}"), fault));
-        Err(body::invalid(errors.collect()))
+        let wanted = wanted.into_iter();
+        let wanted = wanted.map(|(user_id, above)| Wanted { user_id, above });
+        Ok(Self(wanted.collect()))
     }
 }
 
 /// The faulty field, and its fault.
 fn parse_user(fields: &Map<String, Value>) -> Result<Wanted, (&'static str, &'static str)> {
-    let user_id = fields.get("id").and_then(Value::as_i64);
-    let above = fields.get("above").map_or(Some(0), Value::as_i64);
+    let user_id = fields.get("id").and_then(integer);
+    let above = fields.get("above").map_or(Some(0), integer);
     Ok(Wanted {
         user_id: (user_id.filter(|id| *id > 0))
             .ok_or(("id", "must be a positive number of at most 64 bits"))?,
         above: (above.filter(|version| (0..=MAX_VERSION).contains(version)))
             .ok_or(("above", "must be a version, or 0"))?,
     })
+}
+
+/// JSON does not tell 1 from 1.0.
+fn integer(value: &Value) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole, and exact in 53 bits"
+    )]
+    let from_fraction = |number: f64| number as i64;
+    let exact = value.as_i64();
+    exact.or_else(|| value.as_f64().filter(whole).map(from_fraction))
 }
