@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
 use service_runtime::{connection_url::ConnectionUrl, http::HttpSettings, nats::NatsSettings};
 use shared_events::Topic;
 
@@ -154,6 +155,15 @@ pub struct VerifyConfig {
     /// How long a difference must last to be one
     #[arg(long, default_value = "10s", value_parser = settle)]
     pub settle: Duration,
+    /// Token for the user service, if it needs one: of scope write to repair
+    #[arg(long, env = "USERS_TOKEN", hide_env_values = true)]
+    pub users_token: Option<SecretString>,
+    /// Token for the notification service, if it needs one
+    #[arg(long, env = "NOTIFICATIONS_TOKEN", hide_env_values = true)]
+    pub notifications_token: Option<SecretString>,
+    /// Have the differing users published again, and look whether that mended it
+    #[arg(long)]
+    pub repair: bool,
     /// One JSON object a line: each difference, then the counts
     #[arg(long)]
     pub json: bool,

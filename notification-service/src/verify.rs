@@ -1,9 +1,11 @@
 //! `notification-service verify`: whether the two sides agree, by their public APIs.
 //!
 //! Both lists are walked page by page, in the order of ids and side by side. What differs may only
-//! be late: it is looked at again until it agrees, or the time to settle is over.
+//! be late: it is looked at again until it agrees, or the time to settle is over. What differs then
+//! can be repaired by publishing just those users again.
 
 mod compare;
+mod repair;
 mod report;
 mod side;
 
@@ -26,14 +28,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Prints each difference when it is sure, and the counts at the end.
 ///
 /// # Errors
-/// If the two sides differ, or one of them does not answer.
+/// If the two sides differ (after the repair), or one of them does not answer.
 pub(crate) async fn run(config: VerifyConfig) -> anyhow::Result<()> {
     let verifier = Verifier {
-        users: Side::users(&config.users)?,
-        copies: Side::notifications(&config.notifications)?,
+        users: Side::users(&config.users, config.users_token)?,
+        copies: Side::notifications(&config.notifications, config.notifications_token)?,
     };
     let mut report = Report::new(config.json);
-    walk(&verifier, config.settle, &mut report).await?;
+    let mut walk = Walk {
+        verifier: &verifier,
+        settle: config.settle,
+        repairs: config.repair,
+        report: &mut report,
+    };
+    walk.run().await?;
     report.finish()?;
     match report.differences() {
         0 => Ok(()),
@@ -41,31 +49,49 @@ pub(crate) async fn run(config: VerifyConfig) -> anyhow::Result<()> {
     }
 }
 
-async fn walk(verifier: &Verifier, settle: Duration, report: &mut Report) -> anyhow::Result<()> {
-    let mut users = Pages::new(&verifier.users);
-    let mut copies = Pages::new(&verifier.copies);
-    let mut suspects = Vec::new();
-    loop {
-        let user = users.peek().await?;
-        let copy = copies.peek().await?;
-        let Some(id) = [user, copy].into_iter().flatten().map(|it| it.id).min() else {
-            break;
-        };
-        let user = user.filter(|it| it.id == id).cloned();
-        let copy = copy.filter(|it| it.id == id).cloned();
-        report.seen(user.is_some(), copy.is_some());
-        if user != copy {
-            suspects.push(Suspect::new(id, user.as_ref()));
-        }
-        users.pass(id);
-        copies.pass(id);
-        if suspects.len() >= MAX_SUSPECTS {
-            let sure = settled(verifier, std::mem::take(&mut suspects), settle).await?;
-            report.differ(&sure)?;
+struct Walk<'a> {
+    verifier: &'a Verifier,
+    settle: Duration,
+    repairs: bool,
+    report: &'a mut Report,
+}
+
+impl Walk<'_> {
+    async fn run(&mut self) -> anyhow::Result<()> {
+        let mut users = Pages::new(&self.verifier.users);
+        let mut copies = Pages::new(&self.verifier.copies);
+        let mut suspects = Vec::new();
+        loop {
+            let user = users.peek().await?;
+            let copy = copies.peek().await?;
+            let Some(id) = [user, copy].into_iter().flatten().map(|it| it.id).min() else {
+                return self.judge(suspects).await;
+            };
+            let user = user.filter(|it| it.id == id).cloned();
+            let copy = copy.filter(|it| it.id == id).cloned();
+            self.report.seen(user.is_some(), copy.is_some());
+            if user != copy {
+                suspects.push(Suspect::new(id, user.as_ref()));
+            }
+            users.pass(id);
+            copies.pass(id);
+            if suspects.len() >= MAX_SUSPECTS {
+                self.judge(std::mem::take(&mut suspects)).await?;
+            }
         }
     }
-    let sure = settled(verifier, suspects, settle).await?;
-    report.differ(&sure)
+
+    /// Reports those who differ for good, after a repair if there is to be one.
+    async fn judge(&mut self, suspects: Vec<Suspect>) -> anyhow::Result<()> {
+        let mut sure = settled(self.verifier, suspects, self.settle).await?;
+        if self.repairs && !sure.is_empty() {
+            let republished = repair::republish(&self.verifier.users, &sure).await?;
+            let differed = sure.len();
+            sure = settled(self.verifier, republished, self.settle).await?;
+            self.report.repaired(differed - sure.len());
+        }
+        self.report.differ(&sure)
+    }
 }
 
 /// Looks at the suspects until they agree; what still differs after `settle`.

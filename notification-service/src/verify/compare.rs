@@ -25,6 +25,9 @@ pub(super) struct Difference {
     pub(super) user_id: i64,
     pub(super) user_version: Option<i64>,
     pub(super) copy_version: Option<i64>,
+    /// The version that a repair has to exceed, a tombstone's included.
+    #[serde(skip)]
+    pub(super) above: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -56,17 +59,23 @@ impl Verifier {
     pub(super) async fn look(&self, suspect: Suspect) -> anyhow::Result<Option<Difference>> {
         let mut user = self.users.find(suspect.id).await?;
         let copy = self.copies.find(suspect.id).await?;
-        let version = |record: &Option<Record>| record.as_ref().map(|record| record.version);
-        if version(&copy) > version(&user) {
+        if copy.version() > user.version() {
             // The user may have been written between the two looks.
             user = self.users.find(suspect.id).await?;
         }
-        let kind = judge(user.as_ref(), copy.as_ref(), suspect.version);
+        let kind = judge(user.living(), copy.living(), suspect.version);
         Ok(kind.map(|difference| Difference {
             difference,
             user_id: suspect.id,
-            user_version: version(&user),
-            copy_version: version(&copy),
+            user_version: user.version(),
+            copy_version: copy.version(),
+            // An older copy takes the present version as it is.
+            above: match difference {
+                Kind::Stale => 0,
+                Kind::Missing | Kind::Extra | Kind::Ahead | Kind::Conflict => {
+                    copy.last_version().unwrap_or(0)
+                }
+            },
         }))
     }
 }

@@ -12,6 +12,7 @@ pub(super) struct Report {
     users: u64,
     copies: u64,
     counts: BTreeMap<String, u64>,
+    repaired: u64,
 }
 
 impl Report {
@@ -22,6 +23,7 @@ impl Report {
             users: 0,
             copies: 0,
             counts: kinds.map(|kind| (kind.to_owned(), 0)).into(),
+            repaired: 0,
         }
     }
 
@@ -49,6 +51,10 @@ impl Report {
         Ok(())
     }
 
+    pub(super) fn repaired(&mut self, count: usize) {
+        self.repaired += count as u64;
+    }
+
     pub(super) fn differences(&self) -> u64 {
         self.counts.values().sum()
     }
@@ -58,8 +64,8 @@ impl Report {
         if self.json {
             let agree = self.differences() == 0;
             let counts = &self.counts;
-            let summary =
-                json!({ "agree": agree, "users": users, "copies": copies, "counts": counts });
+            let summary = json!({ "agree": agree, "users": users, "copies": copies, "counts": counts,
+                        "repaired": self.repaired });
             println!("{summary}");
             return Ok(());
         }
@@ -69,6 +75,9 @@ impl Report {
             .map(|(kind, count)| format!("{count} {kind}"))
             .collect();
         println!("{users} users, {copies} copies: {}", counts.join(", "));
+        if self.repaired > 0 {
+            println!("{} repaired", self.repaired);
+        }
         Ok(())
     }
 }

@@ -4,8 +4,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
-use reqwest::{Client, Response, StatusCode, header};
-use serde::Deserialize;
+use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE: u16 = 1_000;
@@ -21,25 +22,63 @@ pub(super) struct Record {
     pub(super) version: i64,
 }
 
+/// What a side has of one user.
+#[derive(Debug)]
+pub(super) enum Found {
+    Living(Record),
+    /// With the version of the deletion, where the side tells it.
+    Deleted(Option<i64>),
+    Nothing,
+}
+
+impl Found {
+    pub(super) fn living(&self) -> Option<&Record> {
+        match self {
+            Self::Living(record) => Some(record),
+            Self::Deleted(_) | Self::Nothing => None,
+        }
+    }
+
+    pub(super) fn version(&self) -> Option<i64> {
+        self.living().map(|record| record.version)
+    }
+
+    /// The version of the last thing that is known of the user, its deletion included.
+    pub(super) fn last_version(&self) -> Option<i64> {
+        match self {
+            Self::Living(record) => Some(record.version),
+            Self::Deleted(version) => *version,
+            Self::Nothing => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Side {
     client: Client,
+    token: Option<SecretString>,
     base: String,
     list: &'static str,
     one: &'static str,
 }
 
 impl Side {
-    pub(super) fn users(base: &str) -> anyhow::Result<Self> {
-        Self::new(base, "/users", "/users")
+    pub(super) fn users(base: &str, token: Option<SecretString>) -> anyhow::Result<Self> {
+        Self::new(base, token, "/users", "/users")
     }
 
-    pub(super) fn notifications(base: &str) -> anyhow::Result<Self> {
-        Self::new(base, "/notifications", "/notifications/user")
+    pub(super) fn notifications(base: &str, token: Option<SecretString>) -> anyhow::Result<Self> {
+        Self::new(base, token, "/notifications", "/notifications/user")
     }
 
-    fn new(base: &str, list: &'static str, one: &'static str) -> anyhow::Result<Self> {
+    fn new(
+        base: &str,
+        token: Option<SecretString>,
+        list: &'static str,
+        one: &'static str,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
+            token,
             client: Client::builder().timeout(TIMEOUT).build()?,
             base: base.trim_end_matches('/').to_owned(),
             list,
@@ -47,17 +86,32 @@ impl Side {
         })
     }
 
-    /// `None` if there is none, or no longer.
-    pub(super) async fn find(&self, id: i64) -> anyhow::Result<Option<Record>> {
+    pub(super) async fn find(&self, id: i64) -> anyhow::Result<Found> {
         let response = self.get(&format!("{}/{id}", self.one)).await?;
-        if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
-            return Ok(None);
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(Found::Nothing),
+            StatusCode::GONE => Ok(Found::Deleted(tagged_version(&response))),
+            _ => self.read(response).await.map(Found::Living),
         }
-        self.read(response).await.map(Some)
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
+        let request = self.client.post(format!("{}{path}", self.base)).json(body);
+        let (status, base) = (self.send(request).await?.status(), &self.base);
+        ensure!(status.is_success(), "{base}{path} answered {status}");
+        Ok(())
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Response> {
-        let request = self.client.get(format!("{}{path}", self.base));
+        self.send(self.client.get(format!("{}{path}", self.base)))
+            .await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        };
         let response = request.send().await;
         response.with_context(|| format!("asking {}", self.base))
     }
@@ -104,6 +158,11 @@ impl<'a> Pages<'a> {
     pub(super) fn pass(&mut self, id: i64) {
         self.at_hand.pop_front_if(|record| record.id == id);
     }
+}
+
+fn tagged_version(response: &Response) -> Option<i64> {
+    let tag = response.headers().get(header::ETAG)?.to_str().ok()?;
+    tag.trim_matches('"').parse().ok()
 }
 
 fn next_page(response: &Response) -> Option<String> {

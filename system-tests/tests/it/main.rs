@@ -10,5 +10,6 @@ mod ordering;
 mod outages;
 mod poison;
 mod rebuild;
+mod repair;
 mod start_and_stop;
 mod support;

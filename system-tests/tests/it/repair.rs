@@ -1,0 +1,76 @@
+use mongodb::bson::{DateTime, Document, doc};
+
+use crate::support::{Api, Stack};
+
+/// Whether the two sides agree in the end, and what was printed.
+async fn verify(stack: &Stack, users: &Api, notifications: &Api, more: &[&str]) -> (bool, String) {
+    let sides = ["--users", &users.url, "--notifications", &notifications.url];
+    let arguments = [&["verify"], &sides[..], more].concat();
+    let mut verify = stack.start("notification-service", &arguments);
+    let agree = verify.process.ended().await.success();
+    (agree, verify.process.output().join("\n"))
+}
+
+#[tokio::test]
+async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
+    let stack = Stack::new().await;
+    let (users, notifications) = (stack.users(&[]).await, stack.notifications().await);
+    let mut ids = Vec::new();
+    for number in 0..7 {
+        let user = users.create(&format!("Ada {number}")).await;
+        ids.push(users.rename(&user, &format!("Ada L. {number}")).await);
+    }
+    let gone = ids.pop().expect("a user");
+    users.delete(&gone).await;
+    stack.converged().await;
+    let (agree, output) = verify(&stack, &users, &notifications, &["--settle", "0s"]).await;
+    assert!(agree, "{output}");
+
+    let copy = stack.mongo.collection("user_notifications");
+    let replace = async |id: i64, with: Document| {
+        let replaced = copy.replace_one(doc! { "_id": id }, with).await;
+        assert_eq!(replaced.expect("a write").matched_count, 1);
+    };
+    let living = |id: i64, version: i64| {
+        doc! {
+            "user_id": id, "name": "Eve", "email": "eve@example.com",
+            "updated_at": DateTime::now(), "version": version,
+        }
+    };
+    let [missing, stale, ahead, conflict, buried, untouched] = &ids[..] else {
+        panic!("six users are left");
+    };
+    copy.delete_one(doc! { "_id": missing.id })
+        .await
+        .expect("a write");
+    replace(stale.id, living(stale.id, 1)).await;
+    replace(ahead.id, living(ahead.id, 9)).await;
+    replace(conflict.id, living(conflict.id, 2)).await;
+    let tombstone = doc! { "user_id": buried.id, "version": 7_i64, "deleted_at": DateTime::now() };
+    replace(buried.id, tombstone).await;
+    replace(gone.id, living(gone.id, 5)).await;
+
+    let (agree, output) = verify(&stack, &users, &notifications, &["--settle", "0s"]).await;
+    assert!(!agree, "{output}");
+    assert!(
+        output.contains("2 missing") && output.contains("1 conflict"),
+        "{output}"
+    );
+
+    let (agree, output) = verify(
+        &stack,
+        &users,
+        &notifications,
+        &["--settle", "1s", "--repair"],
+    )
+    .await;
+    assert!(agree && output.contains("6 repaired"), "{output}");
+    let rows = stack.converged().await;
+    let versions: Vec<_> = rows.iter().map(|user| user.version).collect();
+    assert_eq!(
+        versions,
+        [2, 2, 10, 3, 8, 2],
+        "raised only where the copy demanded it"
+    );
+    assert_eq!(rows[5].name, untouched.name);
+}
