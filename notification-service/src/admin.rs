@@ -1,8 +1,8 @@
 //! What an operator does from the command line.
 
 use crate::{
-    config::{DeadLettersConfig, VerifyConfig},
-    dead_letters, verify,
+    config::{DeadLettersConfig, RebuildConfig, VerifyConfig},
+    dead_letters, rebuild, verify,
 };
 
 /// Lists, shows, replays and discards dead letters.
@@ -11,6 +11,14 @@ use crate::{
 /// If NATS can't be reached, or there is no such letter.
 pub async fn dead_letters(config: DeadLettersConfig) -> anyhow::Result<()> {
     dead_letters::command::run(config).await
+}
+
+/// Makes the copy anew.
+///
+/// # Errors
+/// If a server can't be reached, or the stream does not hold all that is needed.
+pub async fn rebuild(config: RebuildConfig) -> anyhow::Result<()> {
+    rebuild::run(config).await
 }
 
 /// Compares the copy with the users.

@@ -21,6 +21,8 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// See the events that could not be applied, and decide on them
     DeadLetters(DeadLettersConfig),
+    /// Make the copy anew from the stream, and put it in the place of the old one in one step
+    Rebuild(Box<RebuildConfig>),
     /// Compare the copy with the users while both go on; exit 0 only if they agree
     Verify(VerifyConfig),
     /// Exit 0 if the service on this host is ready
@@ -106,6 +108,23 @@ pub struct ProjectorConfig {
     /// When an event is delivered again that a service took and did not acknowledge
     #[arg(long, env = "ACK_WAIT", default_value = "30s", value_parser = ack_wait)]
     pub ack_wait: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct RebuildConfig {
+    #[command(flatten)]
+    pub mongo: MongoConfig,
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// The services' consumer, which is held still for a moment at the end
+    #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = Topic::parse_stream)]
+    pub consumer: String,
+    /// Every user was republished since the stream lost its beginning
+    #[arg(long)]
+    pub after_republish: bool,
+    /// Throw away what an earlier rebuild left behind that was killed
+    #[arg(long)]
+    pub anew: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,4 +10,5 @@ mod mongo;
 mod notifications;
 mod projection;
 mod projector;
+mod rebuild;
 mod verify;

@@ -12,13 +12,14 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Serve(_) => telemetry::init(),
-        Command::DeadLetters(_) | Command::Verify(_) | Command::Health(_) => {
+        Command::DeadLetters(_) | Command::Rebuild(_) | Command::Verify(_) | Command::Health(_) => {
             telemetry::init_for_command();
         }
     }
     let outcome = match cli.command {
         Command::Serve(config) => app::serve(*config).await,
         Command::DeadLetters(config) => admin::dead_letters(config).await,
+        Command::Rebuild(config) => admin::rebuild(*config).await,
         Command::Verify(config) => admin::verify(config).await,
         Command::Health(config) => health::probe(config.listen_addr).await,
     };

@@ -2,6 +2,7 @@
 
 mod command;
 mod entry;
+mod fold;
 mod outcome;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use shared_events::UserEvent;
 use crate::mongo::{self, Failure};
 
 pub(crate) use entry::{Entry, Notification};
+pub(crate) use fold::{Delivered, Fold};
 pub(crate) use outcome::{Outcome, Refusal};
 
 /// How long one `update` command may take; MongoDB ends it itself shortly before.
@@ -55,7 +57,7 @@ impl Projection {
             }],
         };
         match self.run(create).await {
-            Err(failure) if is_index_conflict(&failure) => {}
+            Err(failure) if has_code(&failure, INDEX_OPTIONS_CONFLICT) => {}
             outcome => return outcome.map(drop),
         }
         let change = doc! {
@@ -79,6 +81,44 @@ impl Projection {
         Ok(outcomes)
     }
 
+    /// Makes the collection.
+    ///
+    /// # Errors
+    /// [`CreateError::Exists`] if it is there already.
+    pub(crate) async fn create(&self) -> Result<(), CreateError> {
+        match self.run(doc! { "create": &self.collection }).await {
+            Err(failure) if has_code(&failure, NAMESPACE_EXISTS) => Err(CreateError::Exists),
+            outcome => Ok(outcome.map(drop)?),
+        }
+    }
+
+    /// Removes the collection with all that is in it.
+    pub(crate) async fn discard(&self) -> Result<(), Failure> {
+        match self.run(doc! { "drop": &self.collection }).await {
+            Err(failure) if has_code(&failure, NAMESPACE_NOT_FOUND) => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// Puts this collection in the place of `other`, which is gone from then on: readers see the
+    /// one or the other, and nothing between.
+    pub(crate) async fn replace(&self, other: &Self) -> Result<(), Failure> {
+        let name =
+            |projection: &Self| format!("{}.{}", projection.database.name(), projection.collection);
+        let rename = doc! {
+            "renameCollection": name(self),
+            "to": name(other),
+            "dropTarget": true,
+            "writeConcern": { "w": "majority" },
+        };
+        let admin = self.database.client().database("admin");
+        let renamed = mongo::call(
+            WRITE_DEADLINE,
+            async move { admin.run_command(rename).await },
+        );
+        renamed.await.map(drop)
+    }
+
     async fn run(&self, command: Document) -> Result<Document, Failure> {
         let database = self.database.clone();
         mongo::call(WRITE_DEADLINE, async move {
@@ -88,11 +128,23 @@ impl Projection {
     }
 }
 
+/// Why a collection was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateError {
+    #[error("the collection is there already")]
+    Exists,
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+const NAMESPACE_NOT_FOUND: i32 = 26;
+const NAMESPACE_EXISTS: i32 = 48;
 /// The index is there with another age.
-fn is_index_conflict(failure: &Failure) -> bool {
-    const INDEX_OPTIONS_CONFLICT: i32 = 85;
+const INDEX_OPTIONS_CONFLICT: i32 = 85;
+
+fn has_code(failure: &Failure, code: i32) -> bool {
     let Failure::Driver(error) = failure else {
         return false;
     };
-    matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == INDEX_OPTIONS_CONFLICT)
+    matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == code)
 }

@@ -4,7 +4,6 @@ mod connection;
 mod consumer;
 mod dead_letter;
 mod deliveries;
-mod fold;
 mod quarantine;
 mod session;
 mod settler;

@@ -9,9 +9,8 @@ use shared_events::{UnreadableEvent, UserEvent};
 use super::{
     dead_letter::{DeadLetters, Reason},
     deliveries::answer,
-    fold::{Delivered, Fold},
 };
-use crate::projection::{Outcome, Projection};
+use crate::projection::{Delivered, Fold, Outcome, Projection};
 
 /// How often an event is run again at once when other writers interfere.
 const MAX_ROUNDS: usize = 5;

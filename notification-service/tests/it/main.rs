@@ -9,6 +9,7 @@ mod operator;
 mod outages;
 mod projection;
 mod reading;
+mod rebuild;
 mod recovery;
 mod support;
 mod verify;

@@ -2,31 +2,31 @@
 
 use shared_events::UserEvent;
 
-use crate::projection::{Outcome, Refusal};
+use super::{Outcome, Refusal};
 
 /// Events that are yet to be applied, each with the message that brought it.
 #[derive(Debug)]
-pub(super) struct Fold<M> {
+pub(crate) struct Fold<M> {
     /// Sorted by user, then version: the last of each user is the one to write.
     open: Vec<Delivered<M>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Delivered<M> {
-    pub(super) event: UserEvent,
-    pub(super) message: M,
+pub(crate) struct Delivered<M> {
+    pub(crate) event: UserEvent,
+    pub(crate) message: M,
 }
 
 /// What is decided once the outcomes are known; the rest stays open.
 #[derive(Debug)]
-pub(super) struct Decided<M> {
-    pub(super) applied: Vec<M>,
-    pub(super) refused: Vec<(M, Refusal)>,
-    pub(super) deferred: Vec<M>,
+pub(crate) struct Decided<M> {
+    pub(crate) applied: Vec<M>,
+    pub(crate) refused: Vec<(M, Refusal)>,
+    pub(crate) deferred: Vec<M>,
 }
 
 impl<M> Fold<M> {
-    pub(super) fn new(mut open: Vec<Delivered<M>>) -> Self {
+    pub(crate) fn new(mut open: Vec<Delivered<M>>) -> Self {
         open.sort_by_key(|delivered| {
             let state = delivered.event.state();
             (state.id, state.version)
@@ -34,12 +34,12 @@ impl<M> Fold<M> {
         Self { open }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
     /// The highest version of each user: the older ones need not be written.
-    pub(super) fn newest(&self) -> Vec<&UserEvent> {
+    pub(crate) fn newest(&self) -> Vec<&UserEvent> {
         let users = self.open.chunk_by(same_user);
         users
             .filter_map(|events| Some(&events.last()?.event))
@@ -48,7 +48,7 @@ impl<M> Fold<M> {
 
     /// Takes the outcome of each of the [`newest`](Self::newest). One that is applied settles the
     /// user's older ones too; one that is refused leaves them open, the next highest on top.
-    pub(super) fn decide(&mut self, outcomes: Vec<Outcome>) -> Decided<M> {
+    pub(crate) fn decide(&mut self, outcomes: Vec<Outcome>) -> Decided<M> {
         let mut decided = Decided {
             applied: Vec::with_capacity(self.open.len()),
             refused: Vec::new(),
@@ -76,7 +76,7 @@ impl<M> Fold<M> {
     }
 
     /// Every message whose event is still open.
-    pub(super) fn into_messages(self) -> Vec<M> {
+    pub(crate) fn into_messages(self) -> Vec<M> {
         let messages = self.open.into_iter().map(|delivered| delivered.message);
         messages.collect()
     }
