@@ -4,6 +4,8 @@
 mod cpu;
 mod end_to_end;
 mod http;
+mod import;
+mod read_side;
 mod relay;
 mod report;
 mod stack;
@@ -32,6 +34,10 @@ enum Bench {
     Relay,
     /// POST /users, beside pgbench with the same statement
     Write,
+    /// POST /users/import, beside COPY into the same tables
+    Import,
+    /// The projector draining a full stream and reads of the copy, beside MongoDB and JetStream alone
+    ReadSide,
     /// From the answer of a write to its visible copy
     EndToEnd,
 }
@@ -47,6 +53,8 @@ async fn main() -> anyhow::Result<()> {
     match bench {
         Bench::Relay => relay::run(quick, &mut report).await?,
         Bench::Write => write::run(quick, &mut report).await?,
+        Bench::Import => import::run(quick, &mut report).await?,
+        Bench::ReadSide => read_side::run(quick, &mut report).await?,
         Bench::EndToEnd => end_to_end::run(quick, &mut report).await?,
     }
     report.print();

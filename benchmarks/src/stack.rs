@@ -13,7 +13,7 @@ pub(crate) struct Stack {
     pub(crate) postgres: Database,
     pub(crate) stream: String,
     pub(crate) subject: String,
-    mongo: mongodb::Database,
+    pub(crate) mongo: mongodb::Database,
 }
 
 impl Stack {
@@ -73,6 +73,15 @@ impl Stack {
     pub(crate) async fn stream(&self) -> anyhow::Result<Stream> {
         let jetstream = self.jetstream().await?;
         Ok(jetstream.get_stream(&self.stream).await?)
+    }
+
+    /// Has the relay bring as many events to the stream as [`Stack::fill_outbox`] writes.
+    pub(crate) async fn fill_stream(&self, users: i64, changes: i64) -> anyhow::Result<()> {
+        self.fill_outbox(users, changes).await?;
+        let mut relay = self.start("user-service", &["relay"]);
+        self.drained().await;
+        relay.process.stop().await;
+        Ok(())
     }
 
     /// Fills the outbox as `users` new users would, each with `changes` events one after the other.
