@@ -11,5 +11,6 @@ mod outages;
 mod poison;
 mod rebuild;
 mod repair;
+mod shared_consumer;
 mod start_and_stop;
 mod support;

@@ -8,6 +8,7 @@ mod import;
 mod openapi;
 mod operator;
 mod outage;
+mod problems;
 mod relay;
 mod repair;
 mod retention;
