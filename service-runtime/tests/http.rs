@@ -317,6 +317,29 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_its_own_rate() {
+    let settings = HttpSettings {
+        rate_limit: NonZeroU32::new(1),
+        trust_forwarded_for: true,
+        ..HttpSettings::default()
+    };
+    let server = Server::start(settings).await;
+    let ask = |client: String| {
+        let request = server.request(Method::GET, "/fine");
+        send(request.header("x-forwarded-for", client))
+    };
+    for number in 1..20 {
+        let answer = ask(format!("192.0.2.{number}")).await;
+        assert_eq!(answer.status(), StatusCode::OK, "client {number}");
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(ask("192.0.2.99".to_owned()).await.status());
+    }
+    assert!(statuses.contains(&StatusCode::TOO_MANY_REQUESTS));
+}
+
+#[tokio::test]
 async fn with_tokens_each_request_needs_one_that_may_do_what_it_asks() {
     let settings = HttpSettings {
         tokens: Some("read reader-reader-reader,write writer-writer-writer".into()),
