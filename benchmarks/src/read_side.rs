@@ -68,6 +68,17 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
         &fresh,
         limit,
     );
+    // On processors that either server alone keeps busy, the work of both is done in turn.
+    let both: Vec<f64> = (mongodb.iter().zip(&jetstream))
+        .map(|(mongodb, jetstream)| 1.0 / (1.0 / mongodb + 1.0 / jetstream))
+        .collect();
+    let in_turn = ("both servers' work in turn", &both[..]);
+    report.add_beside(
+        "the same, on processors that are all busy",
+        "/s",
+        &fresh,
+        in_turn,
+    );
     report.add_beside("projector, every event a repeat", "/s", &repeated, limit);
     report.add_beside("projector, 100 events of each user", "/s", &hot, limit);
     reads.report(report);

@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::{IntoParams, ToSchema};
 
 use self::{
-    chunk::{Chunk, Chunks, Parsed},
+    chunk::{Chunk, Chunks},
     lines::Lines,
     results::{Outcome, Summary, Written},
 };
@@ -35,7 +35,7 @@ use super::{
     api::{Users, bad_parameter, traceparent},
     body,
     once::OnceError,
-    store::{self, StoreError},
+    store::{self, NewUser, StoreError},
 };
 use crate::idempotency::{Hasher, Key, Once};
 
@@ -177,11 +177,12 @@ impl EachLine {
                 is_last: true,
             });
         };
-        let writing = self.import.write(&chunk, self.part);
+        let last_line = chunk.last_line();
+        let writing = self.import.write(chunk, self.part);
         let written = while_reading(writing, &mut self.chunks).await?;
         self.import.users.written.raise();
         self.part += 1;
-        self.done = chunk.last_line().unwrap_or(self.done);
+        self.done = last_line.unwrap_or(self.done);
         self.summary.merge(written.summary);
         Ok(Step {
             said: written.results.into(),
@@ -206,10 +207,10 @@ async fn while_reading<T>(writing: impl Future<Output = T>, chunks: &mut Chunks)
 }
 
 impl Import {
-    async fn write(&self, chunk: &Chunk, part: i32) -> Result<Written, OnceError> {
-        let traceparent = self.traceparent.as_deref();
+    /// The error comes with nothing written.
+    async fn write(&self, chunk: Chunk, part: i32) -> Result<Written, OnceError> {
         let Some(key) = &self.key else {
-            let outcomes = write(&self.users.pool, chunk.parse(traceparent)).await?;
+            let outcomes = self.create(&self.users.pool, chunk).await?;
             return Ok(Written::new(&outcomes));
         };
         let mut hasher = Hasher::new(b"POST /users/import");
@@ -220,31 +221,37 @@ impl Import {
         if let Some(earlier) = once.begin(&mut transaction).await? {
             return Ok(earlier.outcome(&fingerprint)?);
         }
-        let outcomes = write(&mut *transaction, chunk.parse(traceparent)).await?;
+        let outcomes = self.create(&mut *transaction, chunk).await?;
         let written = Written::new(&outcomes);
-        once.finish(&mut transaction, &fingerprint, &written)
-            .await?;
+        let noted = once.finish(&mut transaction, &fingerprint, &written);
+        noted.await?;
         transaction.commit().await?;
         Ok(written)
     }
-}
 
-/// Creates the users of a chunk; what became of each of its lines, in their order.
-async fn write(db: impl PgExecutor<'_>, parsed: Parsed) -> Result<Vec<Outcome>, StoreError> {
-    let users: Vec<_> = parsed.users.iter().map(|(_, user)| user).collect();
-    let answers = if users.is_empty() {
-        Vec::new()
-    } else {
-        store::create(db, &users).await?
-    };
-    let lines = parsed.users.iter().map(|(line, _)| *line);
-    let answers = answers
-        .into_iter()
-        .map(|answer| answer.map_err(Problem::from));
-    let refused = (parsed.refused.into_iter()).map(|(line, problem)| (line, Err(problem)));
-    let mut outcomes: Vec<_> = lines.zip(answers).chain(refused).collect();
-    outcomes.sort_unstable_by_key(|(line, _)| *line);
-    Ok(outcomes)
+    /// Creates the users of a chunk; what became of each of its lines, in their order.
+    async fn create(
+        &self,
+        db: impl PgExecutor<'_>,
+        chunk: Chunk,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let (lines, users): (Vec<_>, Vec<_>) = (chunk.drafts.into_iter())
+            .map(|(line, draft)| {
+                let traceparent = self.traceparent.clone();
+                (line, NewUser { draft, traceparent })
+            })
+            .unzip();
+        let answers = if users.is_empty() {
+            Vec::new()
+        } else {
+            store::create(db, &users.iter().collect::<Vec<_>>()).await?
+        };
+        let answers = (answers.into_iter()).map(|answer| answer.map_err(Problem::from));
+        let refused = (chunk.refused.into_iter()).map(|(line, problem)| (line, Err(problem)));
+        let mut outcomes: Vec<_> = lines.into_iter().zip(answers).chain(refused).collect();
+        outcomes.sort_unstable_by_key(|(line, _)| *line);
+        Ok(outcomes)
+    }
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -4,7 +4,7 @@ use axum::response::Response;
 use service_runtime::problem::{Kind, Problem};
 use sqlx::PgConnection;
 
-use super::{Import, chunk::Chunks, respond, results::Summary, write};
+use super::{Import, chunk::Chunks, respond, results::Summary};
 use crate::{
     idempotency::{Hasher, Once},
     users::once::OnceError,
@@ -51,8 +51,7 @@ async fn write_all(
     let mut summary = Summary::default();
     while let Some(chunk) = chunks.next().await? {
         chunk.add_to(hasher);
-        let parsed = chunk.parse(import.traceparent.as_deref());
-        let outcomes = write(&mut *transaction, parsed).await?;
+        let outcomes = import.create(&mut *transaction, chunk).await?;
         summary.add(&outcomes);
         let faults: Vec<_> = (outcomes.into_iter())
             .filter_map(|(line, outcome)| Some((line, outcome.err()?)))

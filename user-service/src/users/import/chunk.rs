@@ -8,10 +8,7 @@ use service_runtime::problem::Problem;
 use super::lines::{Line, Lines, MAX_LINE_BYTES};
 use crate::{
     idempotency::Hasher,
-    users::{
-        draft::Draft,
-        store::{NewUser, StoreError},
-    },
+    users::{draft::Draft, store::StoreError},
 };
 
 /// A chunk ends with the line that reaches one of these. Nothing else decides: the same body is
@@ -19,16 +16,28 @@ use crate::{
 const MAX_LINES: usize = 1000;
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Some lines in a row.
+/// Some lines in a row: what they ask for, and what is wrong with the others. Of two lines with one
+/// address the first has it.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     lines: Vec<Line>,
     bytes: usize,
+    emails: HashSet<String>,
+    pub(super) drafts: Vec<(u64, Draft)>,
+    pub(super) refused: Vec<(u64, Problem)>,
 }
 
 impl Chunk {
+    /// Parses the line at once: here it costs no time, because a write is under way.
     fn push(&mut self, line: Line) {
         self.bytes += line.text.as_ref().map_or(0, Bytes::len);
+        match parse(&line) {
+            Ok(draft) if self.emails.insert(draft.email.as_str().to_lowercase()) => {
+                self.drafts.push((line.number, draft));
+            }
+            Ok(_) => (self.refused).push((line.number, StoreError::EmailTaken.into())),
+            Err(problem) => self.refused.push((line.number, problem)),
+        }
         self.lines.push(line);
     }
 
@@ -46,27 +55,6 @@ impl Chunk {
             hasher.add(line.text.as_deref().unwrap_or(b"\n"));
         }
     }
-
-    /// What the lines ask for, and what is wrong with the others. Of two lines with one address
-    /// the first has it.
-    pub(super) fn parse(&self, traceparent: Option<&str>) -> Parsed {
-        let mut parsed = Parsed::default();
-        let mut emails = HashSet::with_capacity(self.lines.len());
-        for line in &self.lines {
-            match parse(line) {
-                Ok(draft) if emails.insert(draft.email.as_str().to_lowercase()) => {
-                    let traceparent = traceparent.map(str::to_owned);
-                    let user = NewUser { draft, traceparent };
-                    parsed.users.push((line.number, user));
-                }
-                Ok(_) => parsed
-                    .refused
-                    .push((line.number, StoreError::EmailTaken.into())),
-                Err(problem) => parsed.refused.push((line.number, problem)),
-            }
-        }
-        parsed
-    }
 }
 
 fn parse(line: &Line) -> Result<Draft, Problem> {
@@ -74,13 +62,6 @@ fn parse(line: &Line) -> Result<Draft, Problem> {
         Some(text) => Draft::parse(text),
         None => Err(super::too_large(MAX_LINE_BYTES)),
     }
-}
-
-/// The users of a chunk, each with the number of its line, and the lines that are none.
-#[derive(Debug, Default)]
-pub(super) struct Parsed {
-    pub(super) users: Vec<(u64, NewUser)>,
-    pub(super) refused: Vec<(u64, Problem)>,
 }
 
 /// Cuts a body into chunks.
