@@ -1,5 +1,7 @@
 //! The roles of the binary: each is a set of tasks that start, stop and drain together.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use serde_json::Value;
 use service_runtime::{
@@ -52,7 +54,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         creation,
         written: written.clone(),
         require_if_match,
-        imports: users::permits(),
+        imports: Arc::default(),
     };
     let mut routes = Routes {
         health: health::router(vec![postgres_check(pool.clone())]),

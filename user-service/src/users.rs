@@ -16,5 +16,4 @@ mod store;
 pub(crate) use self::{
     api::{Users, routes},
     creation::{CREATORS, creation},
-    import::permits,
 };

@@ -315,3 +315,43 @@ async fn followers_do_not_hold_up_the_end() {
     assert!(started.elapsed() < Duration::from_secs(4));
     assert!(follower.next_if_any().await.is_none());
 }
+
+/// A proxy would take a silent connection for dead.
+#[tokio::test]
+async fn a_follower_hears_something_even_if_nothing_changes() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let mut follower = Follower::open(&service).await;
+    follower.buffer.clear();
+    let heard = tokio::time::timeout(Duration::from_secs(60), follower.response.chunk()).await;
+    let heard = heard.expect("a sign of life").expect("a whole body");
+    assert_eq!(heard.as_deref(), Some(&b":\n\n"[..]));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn followers_are_bounded_and_one_that_leaves_makes_room() {
+    const MAX_FOLLOWERS: usize = 256;
+    let world = World::new().await;
+    let service = world.serve().await;
+    let mut followers = Vec::new();
+    for _ in 0..MAX_FOLLOWERS {
+        followers.push(Follower::open(&service).await);
+    }
+    let refused = service.get(STREAM).await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(service.get("/notifications").await.status(), 200);
+
+    followers.pop();
+    eventually("room for another", async || {
+        let response = service.get(STREAM).await;
+        (response.status() == 200).then_some(())
+    })
+    .await;
+    world.publish(&created(1)).await;
+    for follower in &mut followers {
+        assert_eq!(follower.next().await.event, "changed");
+    }
+    service.stop().await;
+}

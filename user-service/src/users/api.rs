@@ -17,7 +17,6 @@ use service_runtime::{
 };
 use shared_events::headers::TRACEPARENT;
 use sqlx::PgPool;
-use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -25,7 +24,7 @@ use super::{
     creation::Creation,
     draft::{self, Draft},
     email::Email,
-    import,
+    import::{self, Imports},
     once::{self, Outcome},
     patch::{self, Patch},
     republish,
@@ -45,8 +44,7 @@ pub(crate) struct Users {
     pub(crate) written: Written,
     /// Whether a change has to say which version it is meant for.
     pub(crate) require_if_match: bool,
-    /// One for each import that may run.
-    pub(crate) imports: Arc<Semaphore>,
+    pub(crate) imports: Arc<Imports>,
 }
 
 pub(crate) fn routes() -> Routes<Users> {

@@ -10,7 +10,7 @@ mod chunk;
 mod lines;
 mod results;
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, pin::pin};
 
 use axum::{
     body::Body,
@@ -23,7 +23,7 @@ use futures::{FutureExt, StreamExt, stream};
 use serde::Deserialize;
 use service_runtime::problem::{Kind, Problem};
 use sqlx::PgExecutor;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use self::{
@@ -40,8 +40,25 @@ use super::{
 use crate::idempotency::{Hasher, Key, Once};
 
 const NDJSON: &str = "application/x-ndjson";
-/// Imports that run at once; each may hold a connection to Postgres.
-pub(crate) const MAX_IMPORTS: usize = 4;
+/// Chunks that are written at once, and imports that are one transaction: each of them holds a
+/// connection to Postgres.
+const MAX_AT_ONCE: usize = 4;
+
+/// Keeps imports from taking all connections.
+#[derive(Debug)]
+pub(crate) struct Imports {
+    chunks: Semaphore,
+    whole: Semaphore,
+}
+
+impl Default for Imports {
+    fn default() -> Self {
+        Self {
+            chunks: Semaphore::new(MAX_AT_ONCE),
+            whole: Semaphore::new(MAX_AT_ONCE),
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -91,18 +108,17 @@ pub(super) async fn import(
     body::require(request.headers(), NDJSON)?;
     let parameters = Query::<Parameters>::try_from_uri(request.uri())
         .map_err(|_| bad_parameter("mode", "must be each-line or all-or-nothing"))?;
-    let permit = Arc::clone(&users.imports).try_acquire_owned();
-    let permit = permit.map_err(|_| too_many())?;
     let import = Import {
         key: Key::from_headers(request.headers())?,
         traceparent: traceparent(request.headers()).map(str::to_owned),
         users,
-        _permit: permit,
     };
     let mut chunks = Chunks::new(Lines::new(request.into_body()));
     match parameters.mode {
         Mode::EachLine => EachLine::new(import, chunks).respond().await,
         Mode::AllOrNothing => {
+            let permit = import.users.imports.whole.try_acquire();
+            let _permit = permit.map_err(|_| too_many())?;
             let answer = all_or_nothing::run(&import, &mut chunks).await;
             if answer.is_err() {
                 chunks.discard().await;
@@ -116,7 +132,6 @@ struct Import {
     users: Users,
     key: Option<Key>,
     traceparent: Option<String>,
-    _permit: OwnedSemaphorePermit,
 }
 
 struct EachLine {
@@ -209,6 +224,9 @@ async fn while_reading<T>(writing: impl Future<Output = T>, chunks: &mut Chunks)
 impl Import {
     /// The error comes with nothing written.
     async fn write(&self, chunk: Chunk, part: i32) -> Result<Written, OnceError> {
+        // For the write alone: a client that reads no results holds up no other.
+        let permit = self.users.imports.chunks.acquire().await;
+        let _permit = permit.expect("nobody closes the semaphore");
         let Some(key) = &self.key else {
             let outcomes = self.create(&self.users.pool, chunk).await?;
             return Ok(Written::new(&outcomes));
@@ -260,10 +278,6 @@ fn too_large(limit: usize) -> Problem {
 
 fn too_many() -> Problem {
     Problem::new(Kind::OVERLOADED)
-        .detail(format!("{MAX_IMPORTS} imports run already"))
+        .detail(format!("{MAX_AT_ONCE} such imports run already"))
         .retry_after(5)
-}
-
-pub(crate) fn permits() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_IMPORTS))
 }

@@ -208,25 +208,58 @@ async fn what_is_no_import_is_refused() {
 }
 
 #[tokio::test]
-async fn imports_at_once_are_bounded() {
+async fn imports_in_one_transaction_are_bounded_and_hold_up_no_others() {
+    const AT_ONCE: usize = 4;
     let world = World::new().await;
     let api = world.serve(&["--no-relay"]).await;
-    let mut running = Vec::new();
-    for number in 0..4 {
+    let mode = "?mode=all-or-nothing";
+    let (senders, bodies): (Vec<_>, Vec<_>) = (0..AT_ONCE)
+        .map(|_| mpsc::unbounded::<Result<Bytes, io::Error>>())
+        .unzip();
+    let running = bodies.into_iter().enumerate().map(async |(number, body)| {
+        let answer = import(&api, mode, None, Body::wrap_stream(body)).await;
+        (number, answer.status())
+    });
+    let refused = async {
+        for (number, sender) in senders.iter().enumerate() {
+            let lines = users(number * 1000..(number + 1) * 1000);
+            sender.unbounded_send(Ok(lines.into())).expect("a listener");
+        }
+        eventually("all of them to be under way", async || {
+            let open: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where state = 'idle in transaction' and datname = current_database()",
+            )
+            .fetch_one(&world.database.pool)
+            .await
+            .expect("a count");
+            (usize::try_from(open) == Ok(AT_ONCE)).then_some(())
+        })
+        .await;
+        let refused = import(&api, mode, None, "").await;
+        assert!(refused.headers().contains_key(header::RETRY_AFTER));
+        assert_problem(refused, StatusCode::SERVICE_UNAVAILABLE, "").await;
+        let other = results(import(&api, "", None, users(9000..9001)).await).await;
+        assert_eq!(other[1]["done"]["created"], 1);
+        drop(senders);
+    };
+    let (statuses, ()) = tokio::join!(futures::future::join_all(running), refused);
+    assert!(statuses.iter().all(|(_, status)| *status == StatusCode::OK));
+    assert_eq!(count(&world).await, 4001);
+}
+
+#[tokio::test]
+async fn imports_that_wait_for_their_clients_hold_up_no_others() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let mut waiting = Vec::new();
+    for number in 0..6 {
         let (sender, receiver) = mpsc::unbounded::<Result<Bytes, io::Error>>();
         let lines = users(number * 1000..(number + 1) * 1000);
         sender.unbounded_send(Ok(lines.into())).expect("a listener");
-        // It answers once the first chunk is written, and goes on.
         let response = import(&api, "", None, Body::wrap_stream(receiver)).await;
-        running.push((sender, response));
+        waiting.push((sender, response));
     }
-    let refused = import(&api, "", None, "").await;
-    assert!(refused.headers().contains_key(header::RETRY_AFTER));
-    assert_problem(refused, StatusCode::SERVICE_UNAVAILABLE, "").await;
-    running.pop();
-    eventually("room for another", async || {
-        let status = import(&api, "", None, "").await.status();
-        (status == StatusCode::OK).then_some(())
-    })
-    .await;
+    let other = results(import(&api, "", None, users(9000..9001)).await).await;
+    assert_eq!(other[1]["done"]["created"], 1);
 }
