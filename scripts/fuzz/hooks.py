@@ -32,3 +32,10 @@ def shorten_wait(query):
     """A run would wait for hours for versions that never come."""
     if LONG_WAIT.match(str(query.get("wait"))):
         query["wait"] = "10ms"
+
+
+@schemathesis.check
+def only_a_wait_ends_with_503(ctx, response, case):
+    """What the notifications API may answer so is told apart here from what it may not."""
+    if response.status_code == 503 and response.json().get("type") != "/problems/not-yet":
+        raise AssertionError("503 for another reason than a wait that is over")
