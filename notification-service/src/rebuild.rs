@@ -31,14 +31,14 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// If a server can't be reached, the stream lacks its beginning, another rebuild is under way, or
-/// it was interrupted. Then the copy is as it was.
+/// it was interrupted. Then the copy is as it was, or, after the swap, is best rebuilt again.
 pub(crate) async fn run(config: RebuildConfig) -> anyhow::Result<()> {
     let rebuild = Rebuild::open(config).await?;
     let outcome = tokio::select! {
         outcome = rebuild.fill_and_swap() => outcome,
         interrupted = signal::ctrl_c() => {
             interrupted.context("listening for Ctrl-C")?;
-            Err(anyhow::anyhow!("interrupted; the copy is as it was"))
+            Err(anyhow::anyhow!("interrupted"))
         }
     };
     if outcome.is_err() {

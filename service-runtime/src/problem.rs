@@ -5,7 +5,7 @@ mod page;
 
 use axum::{
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -202,7 +202,11 @@ fn from_plain_error(response: Response) -> Response {
     if !is_error || content_type.is_some_and(|it| it == "application/problem+json") {
         return response;
     }
-    let mut problem = Problem::new(Kind::of(status)).into_response();
+    let mut problem = Problem::new(Kind::of(status));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        problem = problem.retry_after(1);
+    }
+    let mut problem = problem.into_response();
     *problem.status_mut() = status;
     for (name, value) in response.headers() {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {

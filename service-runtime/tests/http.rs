@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -239,7 +238,9 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 #[tokio::test]
 async fn a_request_has_a_deadline() {
     let server = Server::start(HttpSettings::default()).await;
-    insta::assert_json_snapshot!(problem(server.get("/never").await).await, @r#"
+    let late = server.get("/never").await;
+    assert_eq!(late.headers()[header::RETRY_AFTER], "1");
+    insta::assert_json_snapshot!(problem(late).await, @r#"
     {
       "request_id": "the-request",
       "status": 503,
@@ -294,7 +295,7 @@ async fn what_is_too_much_is_refused_at_once_but_for_health() {
 #[tokio::test]
 async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
     let settings = HttpSettings {
-        rate_limit: NonZeroU32::new(2),
+        rate_limit: Some(2),
         ..HttpSettings::default()
     };
     let server = Server::start(settings).await;
@@ -319,7 +320,7 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
 #[tokio::test]
 async fn behind_a_trusted_proxy_each_client_has_its_own_rate() {
     let settings = HttpSettings {
-        rate_limit: NonZeroU32::new(1),
+        rate_limit: Some(1),
         trust_forwarded_for: true,
         ..HttpSettings::default()
     };

@@ -1,6 +1,6 @@
 //! How much, and how often.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     BoxError, Router,
@@ -41,17 +41,17 @@ pub(super) fn limit(routes: Router, settings: &HttpSettings) -> (Router, Option<
     (routes, Some(forget))
 }
 
-fn limit_rate<K>(routes: Router, rate: NonZeroU32, client: K) -> (Router, Forget)
+fn limit_rate<K>(routes: Router, rate: u32, client: K) -> (Router, Forget)
 where
     K: KeyExtractor + Send + Sync + 'static,
     K::Key: Send + Sync + 'static,
 {
     let config = GovernorConfigBuilder::default()
-        .period(Duration::from_secs(1) / rate.get())
-        .burst_size(rate.get())
+        .period(Duration::from_secs(1) / rate)
+        .burst_size(rate)
         .key_extractor(client)
         .finish()
-        .expect("neither the period nor the burst is 0");
+        .expect("from one to a million requests a second");
     let limiter = Arc::clone(config.limiter());
     let layer = GovernorLayer::new(config).error_handler(refuse);
     (

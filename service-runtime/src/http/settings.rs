@@ -1,6 +1,6 @@
 //! How an API is served: the same for both services.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 use secrecy::SecretString;
@@ -25,8 +25,8 @@ pub struct HttpSettings {
     pub max_concurrent_requests: u32,
     /// Requests a second that each client address may send, in bursts of at most as many; no limit
     /// unless set
-    #[arg(long, env = "RATE_LIMIT", value_name = "REQUESTS")]
-    pub rate_limit: Option<NonZeroU32>,
+    #[arg(long, env = "RATE_LIMIT", value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_limit: Option<u32>,
     /// Take the client's address from X-Forwarded-For and its like: only behind a proxy that
     /// writes it
     #[arg(long, env = "TRUST_FORWARDED_FOR")]
