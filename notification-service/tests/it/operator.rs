@@ -97,6 +97,39 @@ async fn a_replayed_dead_letter_is_applied_and_gone() {
     service.stop().await;
 }
 
+/// What a crash between the two steps of a replay leaves, and a second try after it.
+#[tokio::test]
+async fn a_replay_that_breaks_off_before_the_letter_is_gone_neither_loses_nor_undoes_anything() {
+    let world = World::new().await;
+    let validator = doc! { "name": { "$ne": "refused" } };
+    let database = &world.database.database;
+    let create = database.create_collection("user_notifications");
+    create.validator(validator).await.expect("created");
+    let service = world.serve().await;
+    world.publish(&named(1, 1, "refused")).await;
+    world.settled().await;
+    let lift = doc! { "collMod": "user_notifications", "validator": {} };
+    database.run_command(lift).await.expect("no validator");
+
+    let mut config = world.dead_letters().await.cached_info().config.clone();
+    config.deny_delete = true;
+    world
+        .jetstream
+        .update_stream(config)
+        .await
+        .expect("updated");
+    for _ in 0..2 {
+        let (replayed, output) = world.run(&["dead-letters", "replay", "1"]).await;
+        assert!(!replayed, "{output}");
+        assert!(output.contains("still among the dead letters"), "{output}");
+        world.settled().await;
+        assert_eq!(world.dead_letter_count().await, 1);
+        assert_eq!(world.version(1).await, Some(1));
+    }
+    assert_eq!(world.count(doc! {}).await, 1);
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn dead_letters_are_served_by_the_page_and_without_their_bytes() {
     let world = World::new().await;
