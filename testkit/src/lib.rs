@@ -10,6 +10,7 @@ pub mod nats;
 pub mod postgres;
 mod process;
 mod proxy;
+mod published;
 
 use std::{
     env,
@@ -19,6 +20,7 @@ use std::{
 
 pub use process::{Process, Service};
 pub use proxy::Proxy;
+pub use published::assert_published;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Far above what anything takes, so that only what never comes fails.

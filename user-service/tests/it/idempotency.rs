@@ -79,17 +79,7 @@ async fn while_a_request_is_in_progress_its_repeat_is_told_so() {
         .expect("a user");
     let body = json!({"name": "Ada", "email": "held@example.com"});
     let repeat = async {
-        eventually("the first request to wait for the address", async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where wait_event_type = 'Lock' and datname = current_database()",
-            )
-            .fetch_one(pool)
-            .await
-            .expect("a count");
-            (waiting > 0).then_some(())
-        })
-        .await;
+        world.lock_is_waited_for().await;
         let answer = post(&api, "k", &body).await;
         assert!(answer.headers().contains_key(header::RETRY_AFTER));
         assert_problem(answer, StatusCode::CONFLICT, "").await;

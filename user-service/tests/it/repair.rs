@@ -3,7 +3,6 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_events::UserEvent;
-use testkit::eventually;
 
 use crate::{
     api::assert_problem,
@@ -85,17 +84,7 @@ async fn a_user_who_is_being_created_is_not_taken_for_deleted() {
     .expect("a user");
     let wanted = json!([{"id": id, "above": 3}]);
     let commit_once_waited_for = async {
-        eventually("the repair to wait for the creation", async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where wait_event_type = 'Lock' and datname = current_database()",
-            )
-            .fetch_one(pool)
-            .await
-            .expect("a count");
-            (waiting > 0).then_some(())
-        })
-        .await;
+        world.lock_is_waited_for().await;
         open.commit().await.expect("a commit");
     };
     let (answer, ()) = tokio::join!(republish(&api, &wanted), commit_once_waited_for);

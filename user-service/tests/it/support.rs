@@ -105,6 +105,21 @@ impl World {
         .await
     }
 
+    /// Waits until a statement waits for a lock.
+    pub(crate) async fn lock_is_waited_for(&self) {
+        eventually("a statement that waits for a lock", async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where wait_event_type = 'Lock' and datname = current_database()",
+            )
+            .fetch_one(&self.database.pool)
+            .await
+            .ok()?;
+            (waiting > 0).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until nothing is left to publish.
     pub(crate) async fn drained(&self) {
         eventually("an outbox with nothing pending", async || {
