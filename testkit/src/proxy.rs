@@ -1,4 +1,5 @@
-//! A TCP proxy that can be told to cut connections, or to hold back what the client says.
+//! A TCP proxy that can be told to cut connections, to hold back what the client says, or to fall
+//! silent.
 
 use std::{io, net::SocketAddr};
 
@@ -12,7 +13,14 @@ use tokio::{
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    mode: watch::Sender<Mode>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    mode: Mode,
+    /// Data on connections that were accepted in an earlier generation is swallowed.
+    generation: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +40,20 @@ impl Proxy {
     pub async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let (mode, watched) = watch::channel(Mode::Pass);
+        let (state, watched) = watch::channel(State {
+            mode: Mode::Pass,
+            generation: 0,
+        });
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(connect(client, server.clone(), watched.clone()));
+                let link = Link {
+                    generation: watched.borrow().generation,
+                    state: watched.clone(),
+                };
+                tokio::spawn(link.connect(client, server.clone()));
             }
         });
-        Self { address, mode }
+        Self { address, state }
     }
 
     /// `host:port`
@@ -48,48 +63,86 @@ impl Proxy {
     }
 
     pub fn pass(&self) {
-        self.mode.send_replace(Mode::Pass);
+        self.set(Mode::Pass);
     }
 
     pub fn hold_client(&self) {
-        self.mode.send_replace(Mode::HoldClient);
+        self.set(Mode::HoldClient);
     }
 
     pub fn cut(&self) {
-        self.mode.send_replace(Mode::Cut);
+        self.set(Mode::Cut);
+    }
+
+    /// From now on swallows everything on the connections that exist, in both directions and
+    /// without closing them, as when a host is lost or a firewall forgets them. New connections
+    /// work.
+    pub fn black_hole(&self) {
+        self.state.send_modify(|state| state.generation += 1);
+    }
+
+    fn set(&self, mode: Mode) {
+        self.state.send_modify(|state| state.mode = mode);
     }
 }
 
-async fn connect(client: TcpStream, server: String, mut mode: watch::Receiver<Mode>) {
-    let Ok(server) = TcpStream::connect(server).await else {
-        return;
-    };
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let may_pass = |mode: &Mode| *mode == Mode::Pass;
-    // Whichever ends first closes both directions.
-    tokio::select! {
-        _ = copy(from_client, to_server, mode.clone(), may_pass) => {}
-        _ = copy(from_server, to_client, mode.clone(), |_| true) => {}
-        _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
-    }
+/// One connection through the proxy.
+#[derive(Debug, Clone)]
+struct Link {
+    generation: u64,
+    state: watch::Receiver<State>,
 }
 
-async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut mode: watch::Receiver<Mode>,
-    may_pass: impl Fn(&Mode) -> bool,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return Ok(());
+impl Link {
+    async fn connect(mut self, client: TcpStream, server: String) {
+        let Ok(server) = TcpStream::connect(server).await else {
+            return;
+        };
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let may_pass = |mode| mode == Mode::Pass;
+        // Whichever ends first closes both directions.
+        tokio::select! {
+            _ = self.clone().copy(from_client, to_server, may_pass) => {}
+            _ = self.clone().copy(from_server, to_client, |_| true) => {}
+            _ = self.state.wait_for(|state| state.mode == Mode::Cut) => {}
         }
-        if mode.wait_for(&may_pass).await.is_err() {
-            return Ok(());
+    }
+
+    async fn copy(
+        mut self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+        may_pass: impl Fn(Mode) -> bool,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = from.read(&mut buffer).await;
+            if self.is_swallowed() {
+                match read {
+                    Ok(1..) => continue,
+                    // The other end does not learn that this one is closed.
+                    Ok(0) | Err(_) => std::future::pending().await,
+                }
+            }
+            let length = read?;
+            if length == 0 {
+                return Ok(());
+            }
+            let generation = self.generation;
+            let decided = self
+                .state
+                .wait_for(|state| state.generation != generation || may_pass(state.mode));
+            if decided.await.is_err() {
+                return Ok(());
+            }
+            if !self.is_swallowed() {
+                to.write_all(&buffer[..length]).await?;
+            }
         }
-        to.write_all(&buffer[..length]).await?;
+    }
+
+    fn is_swallowed(&self) -> bool {
+        self.state.borrow().generation != self.generation
     }
 }
