@@ -2,6 +2,7 @@
 
 mod accept;
 mod access;
+mod client;
 mod headers;
 mod layers;
 mod limits;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::settings::HttpSettings;
+pub use self::{client::ClientAddress, settings::HttpSettings};
 use crate::{
     openapi,
     problem::{Kind, Problem},

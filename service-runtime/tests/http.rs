@@ -318,26 +318,59 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_each_client_has_its_own_rate() {
+async fn behind_trusted_proxies_each_client_has_its_own_rate_whatever_it_forges() {
     let settings = HttpSettings {
         rate_limit: Some(1),
-        trust_forwarded_for: true,
+        trusted_hops: 1,
         ..HttpSettings::default()
     };
     let server = Server::start(settings).await;
-    let ask = |client: String| {
+    let ask = |forged: String, client: String| {
         let request = server.request(Method::GET, "/fine");
+        let request = request.header("x-forwarded-for", forged);
         send(request.header("x-forwarded-for", client))
     };
     for number in 1..20 {
-        let answer = ask(format!("192.0.2.{number}")).await;
+        let client = format!("192.0.2.{number}");
+        let answer = ask("198.51.100.1".to_owned(), client).await;
         assert_eq!(answer.status(), StatusCode::OK, "client {number}");
     }
-    let mut statuses = Vec::new();
-    for _ in 0..20 {
-        statuses.push(ask("192.0.2.99".to_owned()).await.status());
+    for client in [
+        |_| "192.0.2.99".to_owned(),
+        |number| format!("2001:db8::{number:x}"),
+    ] {
+        let mut statuses = Vec::new();
+        for number in 1..20 {
+            let forged = format!("198.51.100.{number}");
+            statuses.push(ask(forged, client(number)).await.status());
+        }
+        assert!(statuses.contains(&StatusCode::TOO_MANY_REQUESTS));
     }
-    assert!(statuses.contains(&StatusCode::TOO_MANY_REQUESTS));
+}
+
+#[tokio::test]
+async fn rejected_tokens_and_unknown_paths_count_against_the_rate() {
+    let settings = HttpSettings {
+        rate_limit: Some(2),
+        tokens: Some("read reader-reader-reader".into()),
+        ..HttpSettings::default()
+    };
+    let server = Server::start(settings).await;
+    for (path, token) in [
+        ("/fine", "a-guess-a-guess-a-guess"),
+        ("/nowhere", "reader-reader-reader"),
+    ] {
+        let mut statuses = Vec::new();
+        for _ in 0..20 {
+            let request = server.request(Method::GET, path).bearer_auth(token);
+            statuses.push(send(request).await.status());
+        }
+        assert!(
+            statuses.contains(&StatusCode::TOO_MANY_REQUESTS),
+            "{path}: {statuses:?}"
+        );
+    }
+    assert_eq!(server.get("/readyz").await.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tower_http::{
 use super::{
     HttpSettings, REQUEST_ID, Routes, accept,
     access::{self, Access},
-    headers,
+    client, headers,
     limits::{self, Forget},
 };
 use crate::{
@@ -42,7 +42,6 @@ pub(super) fn wrap(
         .merge(openapi::router(document))
         .merge(problem::router())
         .layer(deadline);
-    let (limited, forget) = limits::limit(bounded.merge(routes.streaming), settings);
     let access = Access::from_settings(settings)?;
     let log_requests = TraceLayer::new_for_http()
         .make_span_with(request_span)
@@ -50,11 +49,19 @@ pub(super) fn wrap(
         // Whoever answers with a failure logs its cause.
         .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
     // From the inside out.
-    let mut routes = limited.merge(routes.health);
+    let mut api = limits::limit_concurrency(bounded.merge(routes.streaming), settings)
+        // Ours, so that unknown paths count and need a token as well.
+        .fallback(async || StatusCode::NOT_FOUND);
     if let Some(access) = access {
-        routes = routes.layer(middleware::from_fn_with_state(access, access::check));
+        api = api.layer(middleware::from_fn_with_state(access, access::check));
     }
-    routes = routes
+    // Before the tokens: guessing them is limited too.
+    let mut forget = None;
+    if let Some(rate) = settings.rate_limit {
+        let (limited, forget_clients) = limits::limit_rate(api, rate);
+        (api, forget) = (limited, Some(forget_clients));
+    }
+    let mut routes = (api.merge(routes.health))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(problem::explain));
     if let Some(cors) = headers::cors(settings)? {
@@ -66,7 +73,11 @@ pub(super) fn wrap(
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(log_requests)
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .layer(middleware::map_request(headers::drop_odd_request_id));
+        .layer(middleware::map_request(headers::drop_odd_request_id))
+        .layer(middleware::from_fn_with_state(
+            settings.trusted_hops,
+            client::identify,
+        ));
     Ok((routes, forget))
 }
 

@@ -13,43 +13,30 @@ use tower::{
     limit::GlobalConcurrencyLimitLayer,
     load_shed::{LoadShedLayer, error::Overloaded},
 };
-use tower_governor::{
-    GovernorError, GovernorLayer,
-    governor::GovernorConfigBuilder,
-    key_extractor::{KeyExtractor, PeerIpKeyExtractor, SmartIpKeyExtractor},
-};
+use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder};
 
-use super::HttpSettings;
+use super::{HttpSettings, client::ByClientAddress};
 use crate::problem::{Kind, Problem};
 
 /// Forgets clients; to be called now and then.
 pub(super) type Forget = Box<dyn Fn() + Send + Sync>;
 
 /// Refuses at once what is above the limits. A request counts until its answer begins.
-pub(super) fn limit(routes: Router, settings: &HttpSettings) -> (Router, Option<Forget>) {
+pub(super) fn limit_concurrency(routes: Router, settings: &HttpSettings) -> Router {
     let limit = usize::try_from(settings.max_concurrent_requests).unwrap_or(usize::MAX);
     let concurrency = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(shed))
         .layer(LoadShedLayer::new())
         .layer(GlobalConcurrencyLimitLayer::new(limit));
-    let routes = routes.layer(concurrency);
-    let (routes, forget) = match (settings.rate_limit, settings.trust_forwarded_for) {
-        (None, _) => return (routes, None),
-        (Some(rate), false) => limit_rate(routes, rate, PeerIpKeyExtractor),
-        (Some(rate), true) => limit_rate(routes, rate, SmartIpKeyExtractor),
-    };
-    (routes, Some(forget))
+    routes.layer(concurrency)
 }
 
-fn limit_rate<K>(routes: Router, rate: u32, client: K) -> (Router, Forget)
-where
-    K: KeyExtractor + Send + Sync + 'static,
-    K::Key: Send + Sync + 'static,
-{
+/// Refuses the requests of a client that sends more than its rate.
+pub(super) fn limit_rate(routes: Router, rate: u32) -> (Router, Forget) {
     let config = GovernorConfigBuilder::default()
         .period(Duration::from_secs(1) / rate)
         .burst_size(rate)
-        .key_extractor(client)
+        .key_extractor(ByClientAddress)
         .finish()
         .expect("from one to a million requests a second");
     let limiter = Arc::clone(config.limiter());

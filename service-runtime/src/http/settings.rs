@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use secrecy::SecretString;
+
+use super::client;
 
 /// Who may ask, how often, and from where.
 #[derive(Debug, Clone, Args)]
@@ -27,9 +29,13 @@ pub struct HttpSettings {
     /// unless set
     #[arg(long, env = "RATE_LIMIT", value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate_limit: Option<u32>,
-    /// Take the client's address from X-Forwarded-For and its like: only behind a proxy that
-    /// writes it
-    #[arg(long, env = "TRUST_FORWARDED_FOR")]
+    /// Trusted proxies in front of the service, each of which appends the address of its peer to
+    /// X-Forwarded-For. Limits per client go by that entry, counted from the right; by the peer's
+    /// address if 0. IPv6 clients count by their /64 network
+    #[arg(long, env = "TRUSTED_HOPS", default_value_t = 0, value_name = "PROXIES", value_parser = clap::value_parser!(u8).range(..=16))]
+    pub trusted_hops: u8,
+    /// Replaced by `trusted_hops`
+    #[arg(long, env = "TRUST_FORWARDED_FOR", hide = true, action = ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = client::replaced_by_trusted_hops)]
     pub trust_forwarded_for: bool,
     /// Origins of web pages that may call, separated by commas; none unless set
     #[arg(
@@ -50,6 +56,7 @@ impl Default for HttpSettings {
             tokens: None,
             max_concurrent_requests: MAX_CONCURRENT_REQUESTS,
             rate_limit: None,
+            trusted_hops: 0,
             trust_forwarded_for: false,
             cors_origins: Vec::new(),
         }
@@ -70,5 +77,29 @@ impl HttpSettings {
         } else {
             tracing::warn!(%address, "no tokens are set: whoever reaches this address can read and write");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::HttpSettings;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        http: HttpSettings,
+    }
+
+    #[test]
+    fn the_former_setting_for_proxies_names_the_present_one() {
+        let parse = |argument| CommandLine::try_parse_from(["serve", argument]);
+        let error = parse("--trust-forwarded-for").expect_err("it was replaced");
+        assert!(error.to_string().contains("TRUSTED_HOPS"), "{error}");
+        let settings = parse("--trust-forwarded-for=false")
+            .expect("no proxies")
+            .http;
+        assert_eq!(settings.trusted_hops, 0);
     }
 }
