@@ -3,6 +3,8 @@
 mod accept;
 mod access;
 mod client;
+mod client_limit;
+mod concurrency;
 mod headers;
 mod layers;
 mod limits;
@@ -19,7 +21,12 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::{client::ClientAddress, settings::HttpSettings};
+pub use self::{
+    client::ClientAddress,
+    client_limit::{ClientPermit, LimitReached, PerClientLimit},
+    concurrency::RequestSlot,
+    settings::HttpSettings,
+};
 use crate::{
     openapi,
     problem::{Kind, Problem},
@@ -39,7 +46,8 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub struct Routes<S = ()> {
     /// Answered within the request deadline.
     pub bounded: OpenApiRouter<S>,
-    /// Those whose body or answer may take as long as it likes: they bound themselves.
+    /// Those whose body or answer may take as long as it likes. They do not count as concurrent
+    /// requests, so each must have limits of its own, such as a [`PerClientLimit`].
     pub streaming: OpenApiRouter<S>,
     /// Asked by whoever runs the service: neither limits nor tokens stand before them.
     pub health: OpenApiRouter<S>,

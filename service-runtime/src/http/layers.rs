@@ -19,7 +19,7 @@ use tower_http::{
 use super::{
     HttpSettings, REQUEST_ID, Routes, accept,
     access::{self, Access},
-    client, headers,
+    client, concurrency, headers,
     limits::{self, Forget},
 };
 use crate::{
@@ -42,6 +42,7 @@ pub(super) fn wrap(
         .merge(openapi::router(document))
         .merge(problem::router())
         .layer(deadline);
+    let bounded = concurrency::limit(bounded, settings);
     let access = Access::from_settings(settings)?;
     let log_requests = TraceLayer::new_for_http()
         .make_span_with(request_span)
@@ -49,7 +50,7 @@ pub(super) fn wrap(
         // Whoever answers with a failure logs its cause.
         .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
     // From the inside out.
-    let mut api = limits::limit_concurrency(bounded.merge(routes.streaming), settings)
+    let mut api = (bounded.merge(routes.streaming))
         // Ours, so that unknown paths count and need a token as well.
         .fallback(async || StatusCode::NOT_FOUND);
     if let Some(access) = access {

@@ -1,35 +1,19 @@
-//! How much, and how often.
+//! How often each client may send requests.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    BoxError, Router,
+    Router,
     body::Body,
-    error_handling::HandleErrorLayer,
     response::{IntoResponse, Response},
-};
-use tower::{
-    ServiceBuilder,
-    limit::GlobalConcurrencyLimitLayer,
-    load_shed::{LoadShedLayer, error::Overloaded},
 };
 use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder};
 
-use super::{HttpSettings, client::ByClientAddress};
+use super::client::ByClientAddress;
 use crate::problem::{Kind, Problem};
 
 /// Forgets clients; to be called now and then.
 pub(super) type Forget = Box<dyn Fn() + Send + Sync>;
-
-/// Refuses at once what is above the limits. A request counts until its answer begins.
-pub(super) fn limit_concurrency(routes: Router, settings: &HttpSettings) -> Router {
-    let limit = usize::try_from(settings.max_concurrent_requests).unwrap_or(usize::MAX);
-    let concurrency = ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(shed))
-        .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::new(limit));
-    routes.layer(concurrency)
-}
 
 /// Refuses the requests of a client that sends more than its rate.
 pub(super) fn limit_rate(routes: Router, rate: u32) -> (Router, Forget) {
@@ -62,12 +46,4 @@ fn refuse(error: GovernorError) -> Response<Body> {
         }
     }
     .into_response()
-}
-
-async fn shed(error: BoxError) -> Problem {
-    if error.is::<Overloaded>() {
-        return Problem::new(Kind::OVERLOADED).retry_after(1);
-    }
-    tracing::error!(%error, "a layer failed");
-    Problem::new(Kind::INTERNAL)
 }
