@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -111,9 +111,9 @@ async fn readyz(State(checks): State<Arc<Vec<Check>>>) -> Response {
 /// Asks `/readyz` of a service on this host: the health check of an image without `curl`.
 ///
 /// # Errors
-/// If nobody answers at the port of `listen_address` within two seconds, or the answer is not 200.
+/// If nobody answers at `listen_address` within two seconds, or the answer is not 200.
 pub async fn probe(listen_address: SocketAddr) -> anyhow::Result<()> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listen_address.port()));
+    let address = reachable(listen_address);
     let status_line = tokio::time::timeout(CHECK_DEADLINE, async {
         let mut connection = TcpStream::connect(address).await?;
         connection
@@ -128,4 +128,14 @@ pub async fn probe(listen_address: SocketAddr) -> anyhow::Result<()> {
         .unwrap_or_default();
     ensure!(status_line.contains(" 200 "), "not ready: {status_line}");
     Ok(())
+}
+
+/// Who listens on all addresses is asked at the loopback address of the same family.
+fn reachable(listen_address: SocketAddr) -> SocketAddr {
+    let ip = match listen_address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen_address.port())
 }
