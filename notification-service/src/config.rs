@@ -174,7 +174,7 @@ pub struct VerifyConfig {
     /// How long a difference must last to be one
     #[arg(long, default_value = "10s", value_parser = settle)]
     pub settle: Duration,
-    /// Token for the user service, if it needs one: of scope write to repair
+    /// Token for the user service, if it needs one: of scope repair with `--repair`
     #[arg(long, env = "USERS_TOKEN", hide_env_values = true)]
     pub users_token: Option<SecretString>,
     /// Token for the notification service, if it needs one

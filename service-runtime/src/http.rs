@@ -5,7 +5,9 @@ mod access;
 mod client;
 mod client_limit;
 mod concurrency;
+mod cors;
 mod headers;
+mod host;
 mod layers;
 mod limits;
 mod settings;
@@ -38,8 +40,6 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// How long a body of at most that size may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(5);
-/// How often those are forgotten whose rate is limited and who have not asked lately.
-const FORGET_CLIENTS: Duration = Duration::from_mins(1);
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a service serves to its clients, and how it describes it.
@@ -120,8 +120,9 @@ pub async fn serve(
     shutdown: CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
-    settings.announce(listener.local_addr()?);
-    let (routes, forget) = layers::wrap(routes, document, &settings)?;
+    let address = listener.local_addr()?;
+    settings.announce(address);
+    let (routes, maintenance) = layers::wrap(routes, document, &settings, address)?;
     // Answers are small and wait for nothing that follows them.
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
@@ -131,21 +132,16 @@ pub async fn serve(
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
     let serving =
         axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let maintenance = async {
+        maintenance.await;
+        std::future::pending::<()>().await;
+    };
     let grace_over = async {
         shutdown.cancelled().await;
         time::sleep(grace).await;
     };
-    let forget_clients = async {
-        let Some(forget) = forget else {
-            return std::future::pending().await;
-        };
-        loop {
-            time::sleep(FORGET_CLIENTS).await;
-            forget();
-        }
-    };
     tokio::select! {
-        () = forget_clients => unreachable!("it has no end"),
+        () = maintenance => unreachable!("it has no end"),
         served = serving => served.context("serving HTTP"),
         () = grace_over => {
             tracing::warn!(grace_ms = grace.as_millis(), "cut connections that were still open");

@@ -4,6 +4,8 @@
 //! that limits, tokens, parameters and bodies can lead to, the shape of problems, and what the
 //! headers mean.
 
+use std::collections::HashSet;
+
 use axum::{Json, Router, http::HeaderValue, http::header, routing::get};
 use serde_json::{Map, Value, json};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -51,8 +53,8 @@ pub fn complete(title: &str, about: &str, handlers: &OpenApi) -> Value {
         "token": {
             "type": "http",
             "scheme": "bearer",
-            "description": "Needed if the service has tokens set: one of scope read or write for \
-                GET, one of scope write for all else.",
+            "description": "Needed if the service has tokens set: one of any scope for GET, one of \
+                scope write for all else unless the operation says repair.",
         }
     });
     document["security"] = json!([{}, {"token": []}]);
@@ -63,6 +65,22 @@ pub fn complete(title: &str, about: &str, handlers: &OpenApi) -> Value {
         }
     }
     document
+}
+
+/// The paths with an operation whose description asks for a token of scope repair.
+pub(crate) fn paths_of_scope_repair(handlers: &OpenApi) -> HashSet<String> {
+    let document = serde_json::to_value(handlers).expect("a document is JSON");
+    let asks_for_repair = |operation: &Value| {
+        let security = operation["security"].as_array().into_iter().flatten();
+        (security.filter_map(|it| it["token"].as_array()))
+            .any(|scopes| scopes.contains(&json!("repair")))
+    };
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let paths = paths.filter(|(_, item)| {
+        let operations = item.as_object().into_iter().flat_map(Map::values);
+        operations.into_iter().any(asks_for_repair)
+    });
+    paths.map(|(path, _)| path.clone()).collect()
 }
 
 fn complete_operation(method: &str, operation: &mut Value) {
@@ -96,6 +114,7 @@ fn common_kinds(method: &str, operation: &Value) -> Vec<Kind> {
     let mut kinds = vec![
         Kind::UNAUTHENTICATED,
         Kind::TOO_MANY_REQUESTS,
+        Kind::UNKNOWN_HOST,
         Kind::INTERNAL,
         Kind::UNAVAILABLE,
     ];

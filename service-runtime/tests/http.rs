@@ -223,7 +223,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let mut connection = TcpStream::connect(server.address)
         .await
         .expect("a connection");
-    let begun = "POST /body HTTP/1.1\r\nhost: here\r\nx-request-id: the-request\r\n\
+    let begun = "POST /body HTTP/1.1\r\nhost: localhost\r\nx-request-id: the-request\r\n\
                  content-length: 100\r\nconnection: close\r\n\r\nslow";
     connection.write_all(begun.as_bytes()).await.expect("sent");
     let mut answer = String::new();
@@ -423,9 +423,10 @@ async fn with_tokens_each_request_needs_one_that_may_do_what_it_asks() {
     let forbidden = ask(Method::POST, "/fine", reader).await;
     insta::assert_json_snapshot!(problem(forbidden).await, @r#"
     {
+      "detail": "this request needs a token of scope write",
       "request_id": "the-request",
       "status": 403,
-      "title": "Token does not suffice",
+      "title": "Insufficient scope",
       "type": "/problems/forbidden"
     }
     "#);

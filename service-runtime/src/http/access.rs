@@ -1,151 +1,163 @@
 //! Bearer tokens (RFC 6750).
 
-use std::{fs, sync::Arc};
+mod rejections;
+mod tokens;
 
-use anyhow::{Context, bail, ensure};
+use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use arc_swap::ArcSwap;
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use tokio::time;
 
-use super::HttpSettings;
+use self::{
+    rejections::{Reason, Rejections},
+    tokens::{Scope, Tokens, Verdict},
+};
+use super::{ClientAddress, HttpSettings};
 use crate::problem::{Kind, Problem};
 
-/// Shorter ones could be guessed.
-const MIN_BYTES: usize = 16;
+/// How often the token file is looked at, and rejections are summed up in the log.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who may write may read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    Read,
-    Write,
-}
-
-/// Tokens are kept and compared as their SHA-256: of one length, and nothing to leak.
+/// Which requests are let through.
 #[derive(Debug)]
-struct Token {
-    hash: [u8; 32],
-    scope: Scope,
+pub(super) struct Access {
+    settings: HttpSettings,
+    tokens: ArcSwap<Tokens>,
+    /// What the file held when it was last read; `None` if it could not be read.
+    file_hash: Option<[u8; 32]>,
+    /// Paths whose operations need a token of scope repair.
+    repair_paths: HashSet<String>,
+    rejections: Rejections,
 }
-
-/// The tokens that may ask.
-#[derive(Debug, Clone)]
-pub(super) struct Access(Arc<[Token]>);
 
 impl Access {
     /// `None` if no tokens are set.
     ///
     /// # Errors
-    /// If the file can't be read, or what is set is no list of tokens. Tells no token.
-    pub(super) fn from_settings(settings: &HttpSettings) -> anyhow::Result<Option<Self>> {
+    /// If the file can't be read, or what is set is no list of tokens. Shows no token.
+    pub(super) fn from_settings(
+        settings: &HttpSettings,
+        repair_paths: HashSet<String>,
+    ) -> anyhow::Result<Option<Arc<Self>>> {
         if !settings.has_tokens() {
             return Ok(None);
         }
-        let mut tokens = Vec::new();
-        if let Some(path) = &settings.token_file {
-            let text = fs::read_to_string(path);
-            let text = text.with_context(|| format!("reading tokens from {}", path.display()))?;
-            parse(text.lines(), &mut tokens)?;
-        }
-        if let Some(text) = &settings.tokens {
-            parse(text.expose_secret().split(','), &mut tokens)?;
-        }
-        ensure!(!tokens.is_empty(), "tokens are to be used, but none is set");
-        Ok(Some(Self(tokens.into())))
+        let file = settings.token_file.as_deref().map(read).transpose()?;
+        Ok(Some(Arc::new(Self {
+            tokens: ArcSwap::from_pointee(parse(file.as_ref(), settings)?),
+            file_hash: file.as_ref().map(hash),
+            settings: settings.clone(),
+            repair_paths,
+            rejections: Rejections::default(),
+        })))
     }
 
-    /// All tokens are compared, so that the time tells nothing.
-    fn scope_of(&self, token: &str) -> Option<Scope> {
-        let hash: [u8; 32] = Sha256::digest(token).into();
-        let mut scope = None;
-        for token in self.0.iter() {
-            if token.hash.ct_eq(&hash).into() {
-                scope = scope.max(Some(token.scope));
+    /// Takes over the tokens of the file when it changes, and writes the log of rejections.
+    pub(super) async fn maintain(self: Arc<Self>) {
+        let mut known = self.file_hash;
+        loop {
+            time::sleep(REFRESH_INTERVAL).await;
+            self.rejections.sum_up();
+            if let Some(path) = self.settings.token_file.clone() {
+                let file = tokio::task::spawn_blocking(move || read(&path)).await;
+                let file = file.context("reading tokens").flatten();
+                let found = file.as_ref().ok().map(hash);
+                if found != known {
+                    known = found;
+                    self.replace_tokens(file);
+                }
             }
         }
-        scope
+    }
+
+    fn replace_tokens(&self, file: anyhow::Result<SecretString>) {
+        match file.and_then(|file| parse(Some(&file), &self.settings)) {
+            Ok(tokens) => {
+                tracing::info!(tokens = tokens.len(), "reloaded the API tokens");
+                self.tokens.store(Arc::new(tokens));
+            }
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "could not reload the API tokens; the former ones stay valid"
+            ),
+        }
+    }
+
+    fn needed_scope(&self, request: &Request) -> Scope {
+        let path = request.extensions().get::<MatchedPath>();
+        if [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()) {
+            Scope::Read
+        } else if path.is_some_and(|path| self.repair_paths.contains(path.as_str())) {
+            Scope::Repair
+        } else {
+            Scope::Write
+        }
     }
 }
 
-fn parse<'a>(lines: impl Iterator<Item = &'a str>, tokens: &mut Vec<Token>) -> anyhow::Result<()> {
-    for (number, line) in lines.enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let number = number + 1;
-        let (scope, token) = match line.split_once(char::is_whitespace) {
-            Some(("read", token)) => (Scope::Read, token.trim()),
-            Some(("write", token)) => (Scope::Write, token.trim()),
-            _ => bail!("token {number} is not `read TOKEN` or `write TOKEN`"),
-        };
-        let is_whole = token.len() >= MIN_BYTES && token.bytes().all(|it| it.is_ascii_graphic());
-        ensure!(
-            is_whole,
-            "token {number} must have at least {MIN_BYTES} visible ASCII characters"
-        );
-        let hash = Sha256::digest(token).into();
-        tokens.push(Token { hash, scope });
-    }
-    Ok(())
+fn read(path: &Path) -> anyhow::Result<SecretString> {
+    let text = fs::read_to_string(path);
+    let text = text.with_context(|| format!("reading tokens from {}", path.display()))?;
+    Ok(text.into())
+}
+
+fn hash(file: &SecretString) -> [u8; 32] {
+    Sha256::digest(file.expose_secret()).into()
+}
+
+fn parse(file: Option<&SecretString>, settings: &HttpSettings) -> anyhow::Result<Tokens> {
+    let file = file.map_or("", |file| file.expose_secret());
+    let set = settings
+        .tokens
+        .as_ref()
+        .map_or("", ExposeSecret::expose_secret);
+    let mut tokens = Tokens::default();
+    tokens.add(file.lines()).context("token file")?;
+    tokens.add(set.split(',')).context("API_TOKENS")?;
+    ensure!(tokens.len() > 0, "tokens are to be used, but none is set");
+    Ok(tokens)
 }
 
 /// Lets a request pass whose token may do what it asks.
-pub(super) async fn check(State(access): State<Access>, request: Request, next: Next) -> Response {
-    let token = bearer(request.headers());
-    match token.and_then(|token| access.scope_of(token)) {
-        None => {
-            let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-            (challenge, Problem::new(Kind::UNAUTHENTICATED)).into_response()
-        }
-        Some(Scope::Read) if !is_read(request.method()) => {
-            Problem::new(Kind::FORBIDDEN).into_response()
-        }
-        Some(_) => next.run(request).await,
+pub(super) async fn check(
+    State(access): State<Arc<Access>>,
+    client: ClientAddress,
+    request: Request,
+    next: Next,
+) -> Response {
+    let needed = access.needed_scope(&request);
+    let verdict = match bearer(request.headers()) {
+        None => Err(Reason::NoToken),
+        Some(token) => match access.tokens.load().judge(token, needed) {
+            Verdict::Granted => Ok(()),
+            Verdict::Unknown => Err(Reason::UnknownToken),
+            Verdict::OutOfScope => Err(Reason::InsufficientScope),
+        },
+    };
+    let Err(reason) = verdict else {
+        return next.run(request).await;
+    };
+    access.rejections.log(client, reason);
+    if reason == Reason::InsufficientScope {
+        return Problem::new(Kind::FORBIDDEN)
+            .detail(format!("this request needs a token of scope {needed}"))
+            .into_response();
     }
+    let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
+    (challenge, Problem::new(Kind::UNAUTHENTICATED)).into_response()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn is_read(method: &Method) -> bool {
-    [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Access, Scope, parse};
-
-    #[test]
-    fn lists_of_tokens_are_read_and_searched() {
-        let mut tokens = Vec::new();
-        let text = "# old\nread 0123456789abcdef\n\n write  fedcba9876543210 \n";
-        parse(text.lines(), &mut tokens).expect("tokens");
-        let access = Access(tokens.into());
-        assert_eq!(access.scope_of("0123456789abcdef"), Some(Scope::Read));
-        assert_eq!(access.scope_of("fedcba9876543210"), Some(Scope::Write));
-        assert_eq!(access.scope_of("0123456789abcdeg"), None);
-        assert_eq!(access.scope_of(""), None);
-    }
-
-    #[test]
-    fn what_is_no_token_is_refused_without_being_told() {
-        for bad in [
-            "admin 0123456789abcdef",
-            "read short-secret",
-            "0123456789abcdef",
-        ] {
-            let error = parse([bad].into_iter(), &mut Vec::new()).expect_err("no token");
-            assert!(!error.to_string().contains("secret"), "{error}");
-            assert!(!error.to_string().contains("0123"), "{error}");
-        }
-    }
 }

@@ -1,20 +1,16 @@
 //! Headers that are the same for every answer.
 
-use anyhow::Context;
 use axum::{
     extract::Request,
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, header},
     response::Response,
 };
-use tower_http::{
-    compression::{
-        CompressionLayer, CompressionLevel, Predicate,
-        predicate::{NotForContentType, SizeAbove},
-    },
-    cors::{AllowOrigin, CorsLayer},
+use tower_http::compression::{
+    CompressionLayer, CompressionLevel, Predicate,
+    predicate::{NotForContentType, SizeAbove},
 };
 
-use super::{HttpSettings, REQUEST_ID};
+use super::REQUEST_ID;
 
 const MAX_REQUEST_ID_BYTES: usize = 128;
 /// What is smaller fits into a packet or few, and is sent as it is.
@@ -71,49 +67,4 @@ pub(super) fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new()
         .quality(CompressionLevel::Fastest)
         .compress_when(predicate)
-}
-
-/// `None` unless web pages may call.
-pub(super) fn cors(settings: &HttpSettings) -> anyhow::Result<Option<CorsLayer>> {
-    if settings.cors_origins.is_empty() {
-        return Ok(None);
-    }
-    let origins = settings.cors_origins.iter().map(|origin| {
-        let value = HeaderValue::from_str(origin.trim());
-        value.with_context(|| format!("{origin:?} is not an origin"))
-    });
-    let origins = AllowOrigin::list(origins.collect::<Result<Vec<_>, _>>()?);
-    let methods = [
-        Method::GET,
-        Method::POST,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-    ];
-    let requested = [
-        header::AUTHORIZATION,
-        header::CONTENT_TYPE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        HeaderName::from_static("idempotency-key"),
-        HeaderName::from_static("last-event-id"),
-        HeaderName::from_static("traceparent"),
-        REQUEST_ID,
-    ];
-    let exposed = [
-        header::ETAG,
-        header::LINK,
-        header::LOCATION,
-        header::RETRY_AFTER,
-        HeaderName::from_static("idempotency-replayed"),
-        HeaderName::from_static("x-projection-lag-ms"),
-        REQUEST_ID,
-    ];
-    Ok(Some(
-        CorsLayer::new()
-            .allow_origin(origins)
-            .allow_methods(methods)
-            .allow_headers(requested)
-            .expose_headers(exposed),
-    ))
 }

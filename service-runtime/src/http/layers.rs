@@ -1,12 +1,16 @@
 //! What every request goes through.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     http::{Request, StatusCode},
     middleware,
     response::{IntoResponse, Response},
+};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
 };
 use serde_json::Value;
 use tower_http::{
@@ -19,8 +23,7 @@ use tower_http::{
 use super::{
     HttpSettings, REQUEST_ID, Routes, accept,
     access::{self, Access},
-    client, concurrency, headers,
-    limits::{self, Forget},
+    client, concurrency, cors, headers, host, limits,
 };
 use crate::{
     openapi,
@@ -30,11 +33,19 @@ use crate::{
 /// How long a request may take, its body included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What is served, and what has to run meanwhile.
+///
+/// # Errors
+/// If the settings are not valid.
 pub(super) fn wrap(
     routes: Routes,
     document: Value,
     settings: &HttpSettings,
-) -> anyhow::Result<(Router, Option<Forget>)> {
+    listens_on: SocketAddr,
+) -> anyhow::Result<(Router, BoxFuture<'static, ()>)> {
+    let mut maintenance: Vec<BoxFuture<'static, ()>> = Vec::new();
+    let repair_paths = openapi::paths_of_scope_repair(&routes.openapi());
+    let access = Access::from_settings(settings, repair_paths)?;
     let deadline =
         TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE);
     let bounded = Router::from(routes.bounded)
@@ -43,7 +54,6 @@ pub(super) fn wrap(
         .merge(problem::router())
         .layer(deadline);
     let bounded = concurrency::limit(bounded, settings);
-    let access = Access::from_settings(settings)?;
     let log_requests = TraceLayer::new_for_http()
         .make_span_with(request_span)
         .on_response(DefaultOnResponse::new().level(tracing::Level::DEBUG))
@@ -54,18 +64,22 @@ pub(super) fn wrap(
         // Ours, so that unknown paths count and need a token as well.
         .fallback(async || StatusCode::NOT_FOUND);
     if let Some(access) = access {
+        maintenance.push(Arc::clone(&access).maintain().boxed());
         api = api.layer(middleware::from_fn_with_state(access, access::check));
     }
+    if let Some(hosts) = host::allowed(settings, listens_on)? {
+        api = api.layer(middleware::from_fn_with_state(hosts, host::check));
+    }
     // Before the tokens: guessing them is limited too.
-    let mut forget = None;
     if let Some(rate) = settings.rate_limit {
         let (limited, forget_clients) = limits::limit_rate(api, rate);
-        (api, forget) = (limited, Some(forget_clients));
+        maintenance.push(forget_clients.boxed());
+        api = limited;
     }
     let mut routes = (api.merge(routes.health))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(problem::explain));
-    if let Some(cors) = headers::cors(settings)? {
+    if let Some(cors) = cors::layer(settings)? {
         routes = routes.layer(cors);
     }
     let routes = routes
@@ -79,7 +93,7 @@ pub(super) fn wrap(
             settings.trusted_hops,
             client::identify,
         ));
-    Ok((routes, forget))
+    Ok((routes, join_all(maintenance).map(drop).boxed()))
 }
 
 fn request_span<B>(request: &Request<B>) -> tracing::Span {

@@ -7,16 +7,21 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use tokio::time;
 use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder};
 
 use super::client::ByClientAddress;
 use crate::problem::{Kind, Problem};
 
-/// Forgets clients; to be called now and then.
-pub(super) type Forget = Box<dyn Fn() + Send + Sync>;
+/// How often idle clients are removed from the rate limiter.
+const FORGET_CLIENTS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Refuses the requests of a client that sends more than its rate.
-pub(super) fn limit_rate(routes: Router, rate: u32) -> (Router, Forget) {
+/// Refuses the requests of a client that sends more than its rate. The second part removes idle
+/// clients from memory for as long as it runs.
+pub(super) fn limit_rate(
+    routes: Router,
+    rate: u32,
+) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let config = GovernorConfigBuilder::default()
         .period(Duration::from_secs(1) / rate)
         .burst_size(rate)
@@ -25,10 +30,13 @@ pub(super) fn limit_rate(routes: Router, rate: u32) -> (Router, Forget) {
         .expect("from one to a million requests a second");
     let limiter = Arc::clone(config.limiter());
     let layer = GovernorLayer::new(config).error_handler(refuse);
-    (
-        routes.layer(layer),
-        Box::new(move || limiter.retain_recent()),
-    )
+    let forget_clients = async move {
+        loop {
+            time::sleep(FORGET_CLIENTS_INTERVAL).await;
+            limiter.retain_recent();
+        }
+    };
+    (routes.layer(layer), forget_clients)
 }
 
 fn refuse(error: GovernorError) -> Response<Body> {

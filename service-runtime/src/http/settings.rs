@@ -10,8 +10,10 @@ use super::client;
 /// Who may ask, how often, and from where.
 #[derive(Debug, Clone, Args)]
 pub struct HttpSettings {
-    /// File of tokens that may ask, a line each: `read TOKEN` or `write TOKEN`. Several may be
-    /// valid at once, so that they can be replaced without a gap
+    /// File of valid tokens, a line each: `read TOKEN`, `write TOKEN` (may read too) or `repair
+    /// TOKEN` (may read, and have users published again). Read again within a second after it
+    /// changes; if it is not valid then, the former tokens stay. Several may be valid at once, so
+    /// that they can be replaced without a gap
     #[arg(long, env = "API_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The same without a file, separated by commas; best set by the environment
@@ -37,7 +39,19 @@ pub struct HttpSettings {
     /// Replaced by `trusted_hops`
     #[arg(long, env = "TRUST_FORWARDED_FOR", hide = true, action = ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = client::replaced_by_trusted_hops)]
     pub trust_forwarded_for: bool,
-    /// Origins of web pages that may call, separated by commas; none unless set
+    /// Host names, without port, that requests may name beside localhost and loopback addresses,
+    /// separated by commas; `*` for any. Unless set, names are checked only where the service
+    /// listens on loopback and needs no token, because there a web page could reach it by a name
+    /// of its own (DNS rebinding)
+    #[arg(
+        long,
+        env = "ALLOWED_HOSTS",
+        value_delimiter = ',',
+        value_name = "NAMES"
+    )]
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call, such as https://app.example, separated by commas; `*`
+    /// for any; none unless set
     #[arg(
         long,
         env = "CORS_ORIGINS",
@@ -58,6 +72,7 @@ impl Default for HttpSettings {
             rate_limit: None,
             trusted_hops: 0,
             trust_forwarded_for: false,
+            allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
         }
     }

@@ -32,6 +32,7 @@ pub(super) struct Answer {
 #[utoipa::path(
     post, path = "/users/republish", tag = "users",
     request_body = Fields,
+    security((), ("token" = ["repair"])),
     responses((status = 200, description = "The events are in the outbox", body = Answer))
 )]
 pub(super) async fn republish(

@@ -6,7 +6,7 @@ use shared_events::UserEvent;
 
 use crate::{
     api::assert_problem,
-    support::{Api, World},
+    support::{Api, World, user},
 };
 
 async fn republish(api: &Api, users: &Value) -> Value {
@@ -113,4 +113,26 @@ async fn what_is_no_list_of_users_is_refused_whole() {
             .await;
         assert_problem(answer, StatusCode::UNPROCESSABLE_ENTITY, pointer).await;
     }
+}
+
+#[tokio::test]
+async fn publishing_users_again_needs_a_token_of_its_own_scope() {
+    let world = World::new().await;
+    let (writer, repairer) = ("writer-writer-writer", "repairer-repairer");
+    let tokens = format!("--tokens=write {writer},repair {repairer}");
+    let api = world.serve(&["--no-relay", &tokens]).await;
+    let status = async |path: &str, body: &Value, token| {
+        let request = api.client().post(api.to(path)).json(body);
+        let response = request.bearer_auth(token).send().await;
+        response.expect("an answer").status()
+    };
+    let (repair, create) = (json!({"users": [{"id": 1}]}), user("Ada"));
+    let forbidden = StatusCode::FORBIDDEN;
+    assert_eq!(status("/users/republish", &repair, writer).await, forbidden);
+    assert_eq!(status("/users", &create, repairer).await, forbidden);
+    assert_eq!(
+        status("/users/republish", &repair, repairer).await,
+        StatusCode::OK
+    );
+    assert_eq!(status("/users", &create, writer).await, StatusCode::CREATED);
 }
