@@ -5,17 +5,21 @@ mod access;
 mod client;
 mod client_limit;
 mod concurrency;
+mod connection_settings;
 mod cors;
 mod headers;
 mod host;
 mod layers;
 mod limits;
+mod server;
 mod settings;
+mod unread;
+mod write_deadline;
 
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
-use axum::{body::Body, http::HeaderName, serve::ListenerExt};
+use axum::{body::Body, http::HeaderName};
 use futures::StreamExt;
 use serde_json::Value;
 use tokio::{net::TcpListener, time};
@@ -23,10 +27,12 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use self::server::Server;
 pub use self::{
     client::ClientAddress,
     client_limit::{ClientPermit, LimitReached, PerClientLimit},
     concurrency::RequestSlot,
+    connection_settings::ConnectionSettings,
     settings::HttpSettings,
 };
 use crate::{
@@ -111,7 +117,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// at most `grace`: a client that holds its connection open does not hold up the process.
 ///
 /// # Errors
-/// If the settings are not valid, or the listener fails for good.
+/// If the settings are not valid.
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
@@ -122,31 +128,15 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     settings.announce(address);
-    let (routes, maintenance) = layers::wrap(routes, document, &settings, address)?;
-    // Answers are small and wait for nothing that follows them.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY refused");
-        }
-    });
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let serving =
-        axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let layered = layers::wrap(routes, document, &settings, address)?;
+    let server = Server::new(layered.api, layered.health_only, &settings, shutdown)?;
     let maintenance = async {
-        maintenance.await;
+        layered.maintenance.await;
         std::future::pending::<()>().await;
-    };
-    let grace_over = async {
-        shutdown.cancelled().await;
-        time::sleep(grace).await;
     };
     tokio::select! {
         () = maintenance => unreachable!("it has no end"),
-        served = serving => served.context("serving HTTP"),
-        () = grace_over => {
-            tracing::warn!(grace_ms = grace.as_millis(), "cut connections that were still open");
-            Ok(())
-        }
+        () = server.run(listener, grace) => Ok(()),
     }
 }
 

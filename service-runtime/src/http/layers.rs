@@ -23,7 +23,7 @@ use tower_http::{
 use super::{
     HttpSettings, REQUEST_ID, Routes, accept,
     access::{self, Access},
-    client, concurrency, cors, headers, host, limits,
+    client, concurrency, cors, headers, host, limits, unread,
 };
 use crate::{
     openapi,
@@ -33,8 +33,14 @@ use crate::{
 /// How long a request may take, its body included.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What is served, and what has to run meanwhile.
-///
+pub(super) struct Layered {
+    pub(super) api: Router,
+    /// For connections above the limit.
+    pub(super) health_only: Router,
+    /// What has to run meanwhile.
+    pub(super) maintenance: BoxFuture<'static, ()>,
+}
+
 /// # Errors
 /// If the settings are not valid.
 pub(super) fn wrap(
@@ -42,7 +48,7 @@ pub(super) fn wrap(
     document: Value,
     settings: &HttpSettings,
     listens_on: SocketAddr,
-) -> anyhow::Result<(Router, BoxFuture<'static, ()>)> {
+) -> anyhow::Result<Layered> {
     let mut maintenance: Vec<BoxFuture<'static, ()>> = Vec::new();
     let repair_paths = openapi::paths_of_scope_repair(&routes.openapi());
     let access = Access::from_settings(settings, repair_paths)?;
@@ -54,11 +60,6 @@ pub(super) fn wrap(
         .merge(problem::router())
         .layer(deadline);
     let bounded = concurrency::limit(bounded, settings);
-    let log_requests = TraceLayer::new_for_http()
-        .make_span_with(request_span)
-        .on_response(DefaultOnResponse::new().level(tracing::Level::DEBUG))
-        // Whoever answers with a failure logs its cause.
-        .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
     // From the inside out.
     let mut api = (bounded.merge(routes.streaming))
         // Ours, so that unknown paths count and need a token as well.
@@ -76,13 +77,31 @@ pub(super) fn wrap(
         maintenance.push(forget_clients.boxed());
         api = limited;
     }
-    let mut routes = (api.merge(routes.health))
+    let unread = settings.connections.unread_bytes();
+    let api = api.layer(middleware::from_fn_with_state(unread, unread::bound));
+    let health = Router::from(routes.health);
+    let health_only = health.clone().fallback(connection_limit_reached);
+    Ok(Layered {
+        api: common(api.merge(health), settings)?,
+        health_only: common(health_only, settings)?,
+        maintenance: join_all(maintenance).map(drop).boxed(),
+    })
+}
+
+/// What every answer goes through, from the inside out.
+fn common(routes: Router, settings: &HttpSettings) -> anyhow::Result<Router> {
+    let mut routes = routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(problem::explain));
     if let Some(cors) = cors::layer(settings)? {
         routes = routes.layer(cors);
     }
-    let routes = routes
+    let log_requests = TraceLayer::new_for_http()
+        .make_span_with(request_span)
+        .on_response(DefaultOnResponse::new().level(tracing::Level::DEBUG))
+        // Whoever answers with a failure logs its cause.
+        .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
+    Ok(routes
         .layer(headers::compression())
         .layer(middleware::map_response(headers::secure))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -92,8 +111,13 @@ pub(super) fn wrap(
         .layer(middleware::from_fn_with_state(
             settings.trusted_hops,
             client::identify,
-        ));
-    Ok((routes, join_all(maintenance).map(drop).boxed()))
+        )))
+}
+
+async fn connection_limit_reached() -> Problem {
+    Problem::new(Kind::OVERLOADED)
+        .detail("the limit of connections is reached")
+        .retry_after(1)
 }
 
 fn request_span<B>(request: &Request<B>) -> tracing::Span {

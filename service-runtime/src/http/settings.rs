@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{ArgAction, Args};
 use secrecy::SecretString;
 
-use super::client;
+use super::{client, connection_settings::ConnectionSettings};
 
 /// Who may ask, how often, and from where.
 #[derive(Debug, Clone, Args)]
@@ -59,6 +59,8 @@ pub struct HttpSettings {
         value_name = "ORIGINS"
     )]
     pub cors_origins: Vec<String>,
+    #[command(flatten)]
+    pub connections: ConnectionSettings,
 }
 
 const MAX_CONCURRENT_REQUESTS: u32 = 1024;
@@ -74,6 +76,7 @@ impl Default for HttpSettings {
             trust_forwarded_for: false,
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
+            connections: ConnectionSettings::default(),
         }
     }
 }
