@@ -5,12 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use service_runtime::confirm::confirm;
-use sqlx::PgPool;
 use tokio::time::Instant;
 
 use crate::{
     config::{OutboxCommand, OutboxConfig, RepublishConfig},
-    database,
+    database::{self, Pool, STATEMENT_TIMEOUT},
     outbox::{self, Retried},
 };
 
@@ -25,7 +24,7 @@ const LAG_POLL: Duration = Duration::from_millis(100);
 /// # Errors
 /// If Postgres can't be reached, or there is no such event.
 pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
-    let pool = database::pool(&config.database.database_url, 1)?;
+    let pool = database::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     match config.command {
         OutboxCommand::List { limit } => list(&pool, limit).await,
         OutboxCommand::Show { id } => show(&pool, id).await,
@@ -34,7 +33,7 @@ pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
     }
 }
 
-async fn list(pool: &PgPool, limit: u16) -> anyhow::Result<()> {
+async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
     let (pending, first) = outbox::pending(pool, limit).await?;
     println!("{pending} pending");
     for event in first {
@@ -55,7 +54,7 @@ async fn list(pool: &PgPool, limit: u16) -> anyhow::Result<()> {
 }
 
 /// A parked event outlives its entry in the ledger, so it is looked for first.
-async fn show(pool: &PgPool, id: i64) -> anyhow::Result<()> {
+async fn show(pool: &Pool, id: i64) -> anyhow::Result<()> {
     if let Some(event) = outbox::find_parked(pool, id).await? {
         println!("id       {id} ({})", event.event_id);
         println!("type     {}", event.r#type);
@@ -79,7 +78,7 @@ async fn show(pool: &PgPool, id: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn retry(pool: &PgPool, id: i64) -> anyhow::Result<()> {
+async fn retry(pool: &Pool, id: i64) -> anyhow::Result<()> {
     match outbox::retry(pool, id).await? {
         Retried::Requeued => println!("event {id} is in the outbox again"),
         Retried::Superseded => println!(
@@ -90,7 +89,7 @@ async fn retry(pool: &PgPool, id: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn discard(pool: &PgPool, id: i64, yes: bool) -> anyhow::Result<()> {
+async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
     let question = format!("Forget parked event {id}? Readers will never see it.");
     if !yes && !confirm(&question)? {
         bail!("nothing was discarded");
@@ -108,7 +107,7 @@ async fn discard(pool: &PgPool, id: i64, yes: bool) -> anyhow::Result<()> {
 /// # Errors
 /// If Postgres can't be reached; the error says from where to go on.
 pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
-    let pool = database::pool(&config.database.database_url, 1)?;
+    let pool = database::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     let mut after = config.from.since.unwrap_or(0);
     let progress = progress_bar(outbox::users_after(&pool, after).await?);
     let mut done = 0;
@@ -131,7 +130,7 @@ pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn next_batch(pool: &PgPool, after: i64) -> sqlx::Result<Option<outbox::Republished>> {
+async fn next_batch(pool: &Pool, after: i64) -> sqlx::Result<Option<outbox::Republished>> {
     while outbox::lag(pool).await? > MAX_LAG {
         tokio::time::sleep(LAG_POLL).await;
     }

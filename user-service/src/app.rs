@@ -1,6 +1,6 @@
 //! The roles of the binary: each is a set of tasks that start, stop and drain together.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use serde_json::Value;
@@ -9,11 +9,12 @@ use service_runtime::{
     http::{self, Routes},
     tasks::{Tasks, unless_stopped},
 };
-use sqlx::PgPool;
 
 use crate::{
     config::{DatabaseConfig, RelayConfig, ServeConfig},
-    contract, database, idempotency, relay,
+    contract,
+    database::{self, Pool, STATEMENT_TIMEOUT},
+    idempotency, relay,
     users::{self, CREATORS, Users},
     wake::{self, Written},
 };
@@ -23,7 +24,7 @@ use crate::{
 const RELAY_CONNECTIONS: u32 = 5;
 
 /// How long a new user waits for an address that an open transaction holds.
-const CREATION_LOCK_TIMEOUT: &str = "250ms";
+const CREATION_LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Serves the API, with the relay in the same process unless told otherwise.
 ///
@@ -41,9 +42,13 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     } = config;
     let drain_timeout = relay.drain_timeout;
     let grace = drain_timeout / 2;
-    let pool = database::pool(&relay.database.database_url, database_connections)?;
+    let pool = database::pool(
+        &relay.database.database_url,
+        database_connections,
+        STATEMENT_TIMEOUT,
+    )?;
     let written = Written::default();
-    let creators_pool = database::pool_with_lock_timeout(
+    let creators_pool = database::pool(
         &relay.database.database_url,
         CREATORS,
         CREATION_LOCK_TIMEOUT,
@@ -134,7 +139,11 @@ pub async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
 
 fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, written: Written) -> anyhow::Result<()> {
     let shutdown = tasks.shutdown();
-    let pool = database::pool(&config.database.database_url, RELAY_CONNECTIONS)?;
+    let pool = database::pool(
+        &config.database.database_url,
+        RELAY_CONNECTIONS,
+        STATEMENT_TIMEOUT,
+    )?;
     tasks.spawn("relay", async move {
         let migrating = database::migrate(&config.database.database_url);
         match unless_stopped(&shutdown, migrating).await {
@@ -147,7 +156,7 @@ fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, written: Written) -> anyh
 }
 
 /// Ready means that users can be read and written: the schema is there.
-fn postgres_check(pool: PgPool) -> Check {
+fn postgres_check(pool: Pool) -> Check {
     Check::new("postgres", move || {
         let pool = pool.clone();
         async move {

@@ -1,47 +1,60 @@
 //! Connections to Postgres, and its schema.
 
+mod connection;
+mod listener;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
 use std::{str::FromStr, time::Duration};
 
 use anyhow::Context;
 use service_runtime::{backoff, connection_url::ConnectionUrl};
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    Connection as _, PgConnection,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
+
+pub(crate) use self::{connection::Connection, listener::Listener, pool::Pool};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../schema/postgres/migrations");
 
-/// Below the deadline of a request, so that one that was given up holds no connection.
-const STATEMENT_TIMEOUT: &str = "5s";
-/// How long a request waits for a free connection.
+/// When the server gives a statement up: below the deadline of a request, so that one that was
+/// given up holds no connection.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much longer an answer may take than the statement, before the connection counts as lost.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// How long a request waits for a free connection, or for a new one.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection that was used this recently is taken to be alive.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
+/// One that was not has to answer within this.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
 
-/// A pool that connects when it is first used.
+/// A pool that connects when it is first used. Its statements wait for a lock no longer than
+/// `lock_timeout`.
 ///
 /// # Errors
 /// If the URL is not one that Postgres understands.
-pub(crate) fn pool(url: &ConnectionUrl, max_connections: u32) -> anyhow::Result<PgPool> {
-    pool_with_lock_timeout(url, max_connections, STATEMENT_TIMEOUT)
-}
-
-/// As [`pool`], but a statement waits only so long for a lock.
-///
-/// # Errors
-/// If the URL is not one that Postgres understands.
-pub(crate) fn pool_with_lock_timeout(
+pub(crate) fn pool(
     url: &ConnectionUrl,
     max_connections: u32,
-    lock_timeout: &str,
-) -> anyhow::Result<PgPool> {
+    lock_timeout: Duration,
+) -> anyhow::Result<Pool> {
     let options = options(url)?.options([
-        ("statement_timeout", STATEMENT_TIMEOUT),
-        ("lock_timeout", lock_timeout),
+        ("statement_timeout", milliseconds(STATEMENT_TIMEOUT)),
+        ("lock_timeout", milliseconds(lock_timeout)),
     ]);
-    Ok(PgPoolOptions::new()
+    let deadline = STATEMENT_TIMEOUT + ANSWER_GRACE;
+    Ok(lazy_pool(options, max_connections, deadline))
+}
+
+fn lazy_pool(options: PgConnectOptions, max_connections: u32, deadline: Duration) -> Pool {
+    let connections = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         // Asking before every use would double the round trips of a write.
@@ -49,12 +62,21 @@ pub(crate) fn pool_with_lock_timeout(
         .before_acquire(|connection, used| {
             Box::pin(async move {
                 if used.idle_for > TRUSTED_IDLE_TIME {
-                    connection.ping().await?;
+                    let ping = timeout(PING_DEADLINE, connection.ping()).await;
+                    ping.map_err(|_| connection::no_answer(PING_DEADLINE))??;
                 }
                 Ok(true)
             })
         })
-        .connect_lazy_with(options))
+        .connect_lazy_with(options);
+    Pool {
+        connections,
+        deadline,
+    }
+}
+
+fn milliseconds(duration: Duration) -> String {
+    duration.as_millis().to_string()
 }
 
 /// Waits for Postgres and brings its schema up to date. Several processes may do so at once: the
@@ -83,11 +105,26 @@ pub(crate) async fn migrate(url: &ConnectionUrl) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// So that the server ends what a lost client left behind, with its locks: it asks a silent client
+/// whether it is there, also while a statement runs, and waits for none within a transaction.
+const WHEN_THE_CLIENT_IS_GONE: [(&str, &str); 6] = [
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10s"),
+    ("client_connection_check_interval", "1s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+];
+
 fn options(url: &ConnectionUrl) -> anyhow::Result<PgConnectOptions> {
     PgConnectOptions::from_str(url.expose())
         // The driver's error repeats the text, which may hold a password.
         .map_err(|_| anyhow::anyhow!("DATABASE_URL is not a valid Postgres URL"))
-        .map(|options| options.application_name("user-service"))
+        .map(|options| {
+            options
+                .application_name("user-service")
+                .options(WHEN_THE_CLIENT_IS_GONE)
+        })
 }
 
 fn is_lost_connection(error: &sqlx::migrate::MigrateError) -> bool {

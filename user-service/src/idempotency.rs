@@ -9,7 +9,9 @@ mod sweep;
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, types::Json};
+use sqlx::types::Json;
+
+use crate::database::Connection;
 
 pub(crate) use self::{key::Key, sweep::sweep};
 
@@ -80,7 +82,7 @@ pub(crate) enum KeyError {
 impl Once<'_> {
     /// What was done before; if `None`, nobody else will do it until the transaction ends that
     /// `db` is in.
-    pub(crate) async fn begin(self, db: &mut PgConnection) -> Result<Option<Earlier>, KeyError> {
+    pub(crate) async fn begin(self, db: &mut Connection) -> Result<Option<Earlier>, KeyError> {
         let row: (bool, Option<Vec<u8>>, Option<String>) = sqlx::query_as(
             r"
             select pg_try_advisory_xact_lock(hashtextextended($1, $2::int)),
@@ -106,7 +108,7 @@ impl Once<'_> {
     /// Notes the outcome, in the transaction that brings it about.
     pub(crate) async fn finish<T: Serialize + Sync>(
         self,
-        db: &mut PgConnection,
+        db: &mut Connection,
         asked: &Fingerprint,
         outcome: &T,
     ) -> Result<(), KeyError> {

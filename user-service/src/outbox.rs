@@ -7,8 +7,10 @@ mod republish;
 use std::ops::Range;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgExecutor, PgPool, Row, postgres::types::PgRange};
+use sqlx::{PgExecutor, Row, postgres::types::PgRange};
 use uuid::Uuid;
+
+use crate::database::Pool;
 
 pub(crate) use self::{
     parked::{Retried, discard, find_parked, list_parked, park, retry},
@@ -49,7 +51,7 @@ pub(crate) async fn read_after(
 }
 
 /// What waits to be published: how many, and the first of them.
-pub(crate) async fn pending(pool: &PgPool, limit: u16) -> sqlx::Result<(i64, Vec<OutboxEvent>)> {
+pub(crate) async fn pending(pool: &Pool, limit: u16) -> sqlx::Result<(i64, Vec<OutboxEvent>)> {
     let count = sqlx::query_scalar("select count(*) from outbox_pending")
         .fetch_one(pool)
         .await?;

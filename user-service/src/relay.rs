@@ -27,13 +27,13 @@ use service_runtime::{
     tasks::unless_stopped,
 };
 use shared_events::Topic;
-use sqlx::PgPool;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{failure::Failure, lease::Lease, publisher::Publisher, reader::Reader};
 use crate::{
     config::RelayConfig,
+    database::Pool,
     outbox::{self, Retention},
     wake::{self, Written},
 };
@@ -57,7 +57,7 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 const STABLE: Duration = Duration::from_secs(10);
 
 struct Relay {
-    pool: PgPool,
+    pool: Pool,
     jetstream: jetstream::Context,
     topic: Topic,
     settings: StreamSettings,
@@ -70,7 +70,7 @@ struct Relay {
 /// Takes part until `shutdown`: active while it has the lease, standing by otherwise.
 pub(crate) async fn run(
     config: RelayConfig,
-    pool: PgPool,
+    pool: Pool,
     written: Written,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {

@@ -13,9 +13,10 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::database::{Listener, Pool};
 
 const CHANNEL: &str = "outbox";
 /// The first write after a pause notifies at once, those that follow at most this often.
@@ -61,7 +62,7 @@ impl Written {
 
 /// Passes what is written here on to the relays, wherever they run.
 pub(crate) async fn notify_relays(
-    pool: PgPool,
+    pool: Pool,
     written: Wake,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -81,7 +82,7 @@ pub(crate) async fn notify_relays(
 
 /// Raises `wake` for every notification, and once when listening starts or starts anew, since
 /// some may have been missed.
-pub(crate) async fn listen(pool: &PgPool, wake: &Wake) -> Infallible {
+pub(crate) async fn listen(pool: &Pool, wake: &Wake) -> Infallible {
     loop {
         let error = match listen_once(pool, wake).await {
             Ok(never) => match never {},
@@ -92,14 +93,10 @@ pub(crate) async fn listen(pool: &PgPool, wake: &Wake) -> Infallible {
     }
 }
 
-async fn listen_once(pool: &PgPool, wake: &Wake) -> sqlx::Result<Infallible> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
+async fn listen_once(pool: &Pool, wake: &Wake) -> sqlx::Result<Infallible> {
+    let mut listener = Listener::listen(pool, CHANNEL).await?;
     loop {
         wake.raise();
-        // An error or a lost connection ends this round; `recv` alone would reconnect silently.
-        if listener.try_recv().await?.is_none() {
-            wake.raise();
-        }
+        listener.notified().await?;
     }
 }

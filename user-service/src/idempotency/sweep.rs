@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, postgres::types::PgInterval};
+use sqlx::postgres::types::PgInterval;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
+
+use crate::database::Pool;
 
 /// Keys deleted by one statement: few enough to hold nobody up.
 const BATCH: i64 = 5_000;
@@ -13,7 +15,7 @@ const MAX_PAUSE: Duration = Duration::from_mins(1);
 /// Deletes keys older than `retention`, until `shutdown`. What fails is tried again with the next
 /// round.
 pub(crate) async fn sweep(
-    pool: PgPool,
+    pool: Pool,
     retention: Duration,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -28,7 +30,7 @@ pub(crate) async fn sweep(
     Ok(())
 }
 
-async fn delete_all(pool: &PgPool, older_than: &PgInterval) -> sqlx::Result<()> {
+async fn delete_all(pool: &Pool, older_than: &PgInterval) -> sqlx::Result<()> {
     loop {
         let deleted = sqlx::query(
             r"

@@ -1,8 +1,10 @@
 //! Events that `JetStream` refuses for what they are: set aside until an operator decides.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 use uuid::Uuid;
+
+use crate::database::Pool;
 
 /// A parked event and why it is.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -83,7 +85,7 @@ pub(crate) async fn find_parked(db: impl PgExecutor<'_>, id: i64) -> sqlx::Resul
 
 /// Puts a parked event back into the outbox, unless a later event of its user has made it
 /// pointless. The new entry comes after all earlier ones of the user: order is kept.
-pub(crate) async fn retry(pool: &PgPool, id: i64) -> sqlx::Result<Retried> {
+pub(crate) async fn retry(pool: &Pool, id: i64) -> sqlx::Result<Retried> {
     let mut transaction = pool.begin().await?;
     let parked: Option<(i64, i64, String)> =
         sqlx::query_as("select user_id, version, type from outbox_parked where id = $1 for update")

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::AssertSqlSafe;
+
+use crate::database::Pool;
 
 /// Partitions that stand ready above the one in use.
 const AHEAD: i64 = 2;
@@ -44,7 +46,7 @@ impl Partition {
 
 /// Makes the partitions that will be needed next and drops those that are done: behind the
 /// cursor, and older than the retention.
-pub(crate) async fn maintain(pool: &PgPool, retention: Retention) -> sqlx::Result<()> {
+pub(crate) async fn maintain(pool: &Pool, retention: Retention) -> sqlx::Result<()> {
     let partitions = existing(pool).await?;
     make_next(pool, &partitions, retention.partition_events).await?;
     drop_done(pool, &partitions, retention.keep).await?;
@@ -58,7 +60,7 @@ pub(crate) async fn maintain(pool: &PgPool, retention: Retention) -> sqlx::Resul
 }
 
 /// In the order of their ids.
-async fn existing(pool: &PgPool) -> sqlx::Result<Vec<Partition>> {
+async fn existing(pool: &Pool) -> sqlx::Result<Vec<Partition>> {
     let names: Vec<String> = sqlx::query_scalar(
         r"
         select relname::text from pg_inherits
@@ -75,7 +77,7 @@ async fn existing(pool: &PgPool) -> sqlx::Result<Vec<Partition>> {
     Ok(partitions)
 }
 
-async fn make_next(pool: &PgPool, existing: &[Partition], events: i64) -> sqlx::Result<()> {
+async fn make_next(pool: &Pool, existing: &[Partition], events: i64) -> sqlx::Result<()> {
     let drawn: i64 = sqlx::query_scalar("select last_value from outbox_id_seq")
         .fetch_one(pool)
         .await?;
@@ -97,7 +99,7 @@ async fn make_next(pool: &PgPool, existing: &[Partition], events: i64) -> sqlx::
 }
 
 /// Attaching a table takes a weaker lock than creating it as a partition: writers go on.
-async fn attach(pool: &PgPool, partition: Partition) -> sqlx::Result<()> {
+async fn attach(pool: &Pool, partition: Partition) -> sqlx::Result<()> {
     let Partition { from, to } = partition;
     let name = partition.name();
     let create = format!("create table {name} (like outbox including defaults including indexes)");
@@ -106,7 +108,7 @@ async fn attach(pool: &PgPool, partition: Partition) -> sqlx::Result<()> {
     change_schema(pool, &[create, attach]).await
 }
 
-async fn drop_done(pool: &PgPool, existing: &[Partition], keep: Duration) -> sqlx::Result<()> {
+async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx::Result<()> {
     let keep = keep.as_secs_f64();
     // Whatever is below this id is on the stream or parked.
     let done_below: i64 = sqlx::query_scalar(
@@ -145,7 +147,7 @@ async fn drop_done(pool: &PgPool, existing: &[Partition], keep: Duration) -> sql
 }
 
 /// Whether even the last event is older than `keep` seconds.
-async fn is_old(pool: &PgPool, partition: Partition, keep: f64) -> sqlx::Result<bool> {
+async fn is_old(pool: &Pool, partition: Partition, keep: f64) -> sqlx::Result<bool> {
     let last = format!(
         "select created_at < clock_timestamp() - $1 * interval '1 second'
          from {} order by id desc limit 1",
@@ -159,7 +161,7 @@ async fn is_old(pool: &PgPool, partition: Partition, keep: f64) -> sqlx::Result<
 }
 
 /// All of it or nothing. The statements hold nothing but names and numbers of ours.
-async fn change_schema(pool: &PgPool, statements: &[String]) -> sqlx::Result<()> {
+async fn change_schema(pool: &Pool, statements: &[String]) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
     sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
     for statement in statements {

@@ -1,7 +1,8 @@
 //! Putting the present state of users into the outbox once more, so that a copy can be rebuilt.
 
-use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
+
+use crate::database::{Connection, Pool};
 
 /// What one batch did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(crate) struct Republished {
 }
 
 /// How many users there are with an id above `after`.
-pub(crate) async fn users_after(pool: &PgPool, after: i64) -> sqlx::Result<u64> {
+pub(crate) async fn users_after(pool: &Pool, after: i64) -> sqlx::Result<u64> {
     let count: i64 = sqlx::query_scalar("select count(*) from users where id > $1")
         .bind(after)
         .fetch_one(pool)
@@ -27,7 +28,7 @@ pub(crate) async fn users_after(pool: &PgPool, after: i64) -> sqlx::Result<u64> 
 /// The users' rows are locked meanwhile, so that such an event keeps its place between the changes
 /// of its user: no copy goes backwards, and no version appears on the stream after a later one.
 pub(crate) async fn republish(
-    pool: &PgPool,
+    pool: &Pool,
     after: i64,
     limit: u16,
 ) -> sqlx::Result<Option<Republished>> {
@@ -73,11 +74,8 @@ pub(crate) struct Wanted {
 /// How many events it wrote.
 ///
 /// Each user may be named once.
-pub(crate) async fn republish_these(
-    connection: &mut PgConnection,
-    wanted: &[Wanted],
-) -> sqlx::Result<usize> {
-    let mut transaction = connection.begin().await?;
+pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Result<usize> {
+    let mut transaction = pool.begin().await?;
     let absent = hold_absent(&mut transaction, wanted).await?;
     let (absent, present): (Vec<Wanted>, Vec<_>) =
         (wanted.iter()).partition(|it| absent.contains(&it.user_id));
@@ -89,7 +87,7 @@ pub(crate) async fn republish_these(
 
 /// Which of these users are not there. Each is held by a row that nobody else will ever see: its
 /// insertion waits for whoever is creating the user right now.
-async fn hold_absent(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Result<Vec<i64>> {
+async fn hold_absent(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar(
         r"
         insert into users (id, name, email) overriding system value
@@ -105,7 +103,7 @@ async fn hold_absent(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Result<V
     .await
 }
 
-async fn republish_present(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Result<usize> {
+async fn republish_present(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<usize> {
     let written = sqlx::query(
         r"
         with wanted as (
@@ -128,7 +126,7 @@ async fn republish_present(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Re
     execute(db, written, wanted).await
 }
 
-async fn republish_deleted(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Result<usize> {
+async fn republish_deleted(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<usize> {
     let written = sqlx::query(
         r"
         with wanted as (
@@ -147,7 +145,7 @@ async fn republish_deleted(db: &mut PgConnection, wanted: &[Wanted]) -> sqlx::Re
 }
 
 async fn execute(
-    db: &mut PgConnection,
+    db: &mut Connection,
     statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     wanted: &[Wanted],
 ) -> sqlx::Result<usize> {

@@ -2,10 +2,12 @@
 
 use std::ops::{Bound, Range};
 
-use sqlx::{FromRow, PgExecutor, PgPool, postgres::types::PgRange};
+use sqlx::{FromRow, PgExecutor, postgres::types::PgRange};
 use uuid::Uuid;
 
 use super::{lease::Lease, position::Position};
+
+use crate::database::Pool;
 
 /// How far the ledger is on the stream, and how to tell that the stream still has it.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +77,7 @@ pub(super) async fn save(
 
 /// Moves the cursor back to a checkpoint and forgets those behind it.
 pub(super) async fn move_back(
-    pool: &PgPool,
+    pool: &Pool,
     lease: &Lease,
     checkpoint: &Cursor,
 ) -> Result<(), CursorError> {
@@ -90,7 +92,7 @@ pub(super) async fn move_back(
 }
 
 /// Remembers the cursor as a place to come back to.
-pub(super) async fn save_checkpoint(pool: &PgPool, cursor: &Cursor) -> sqlx::Result<()> {
+pub(super) async fn save_checkpoint(pool: &Pool, cursor: &Cursor) -> sqlx::Result<()> {
     sqlx::query(
         r"
         insert into relay_checkpoint (stream_sequence, stream_event_id, last_id, gaps)
@@ -110,7 +112,7 @@ pub(super) async fn save_checkpoint(pool: &PgPool, cursor: &Cursor) -> sqlx::Res
 }
 
 /// The newest checkpoint below a sequence of the stream.
-pub(super) async fn checkpoint_below(pool: &PgPool, sequence: i64) -> sqlx::Result<Option<Cursor>> {
+pub(super) async fn checkpoint_below(pool: &Pool, sequence: i64) -> sqlx::Result<Option<Cursor>> {
     let row: Option<CursorRow> = sqlx::query_as(
         r"
         select last_id, gaps, stream_sequence, stream_event_id from relay_checkpoint

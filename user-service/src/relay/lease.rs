@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
+use crate::database::Pool;
 
 /// How long a silent owner keeps the lease. Take-over happens within this and a retry's delay.
 const TTL: Duration = Duration::from_millis(1200);
@@ -20,7 +20,7 @@ pub(super) struct Lease {
 
 impl Lease {
     /// Waits until the lease is free and takes it. `owner` is for people to read.
-    pub(super) async fn acquire(pool: &PgPool, owner: &str) -> Self {
+    pub(super) async fn acquire(pool: &Pool, owner: &str) -> Self {
         loop {
             let wait = match try_acquire(pool, owner).await {
                 Ok((Some(epoch), _)) => return Self { epoch },
@@ -36,7 +36,7 @@ impl Lease {
 
     /// Renews the lease until it is lost: to another owner, or because Postgres could not be
     /// reached for as long as it lasts.
-    pub(super) async fn keep(&self, pool: &PgPool) {
+    pub(super) async fn keep(&self, pool: &Pool) {
         let mut renewed_at = Instant::now();
         while renewed_at.elapsed() < TTL {
             tokio::time::sleep(RENEW_INTERVAL).await;
@@ -50,7 +50,7 @@ impl Lease {
         }
     }
 
-    async fn renew(&self, pool: &PgPool) -> sqlx::Result<bool> {
+    async fn renew(&self, pool: &Pool) -> sqlx::Result<bool> {
         let renewed = sqlx::query(
             r"
             update relay_cursor
@@ -66,7 +66,7 @@ impl Lease {
     }
 
     /// Lets a standby take over at once.
-    pub(super) async fn release(&self, pool: &PgPool) -> sqlx::Result<()> {
+    pub(super) async fn release(&self, pool: &Pool) -> sqlx::Result<()> {
         sqlx::query("update relay_cursor set expires_at = '-infinity' where epoch = $1")
             .bind(self.epoch)
             .execute(pool)
@@ -76,7 +76,7 @@ impl Lease {
 }
 
 /// The new epoch if the lease was free, and else how long it is held. Time is Postgres' own.
-async fn try_acquire(pool: &PgPool, owner: &str) -> sqlx::Result<(Option<i64>, Duration)> {
+async fn try_acquire(pool: &Pool, owner: &str) -> sqlx::Result<(Option<i64>, Duration)> {
     let (epoch, held_for_ms): (Option<i64>, i64) = sqlx::query_as(
         r"
         with taken as (

@@ -1,17 +1,15 @@
 //! Setting an event aside that `JetStream` refuses for what it is.
 
-use sqlx::PgPool;
-
 use super::{
     cursor::{self, CursorError},
     lease::Lease,
 };
-use crate::outbox;
+use crate::{database::Pool, outbox};
 
 /// Parks the event with its reason and moves the cursor past it, in one transaction: it holds up
 /// no other event from here on.
 pub(super) async fn park(
-    pool: &PgPool,
+    pool: &Pool,
     lease: &Lease,
     id: i64,
     reason: &str,

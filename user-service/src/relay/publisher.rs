@@ -9,7 +9,6 @@ use async_nats::jetstream::{
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use shared_events::Topic;
-use sqlx::PgPool;
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
@@ -21,7 +20,7 @@ use super::{
     message,
     reader::Step,
 };
-use crate::outbox::OutboxEvent;
+use crate::{database::Pool, outbox::OutboxEvent};
 
 /// The cursor is saved when so many events were acknowledged since, or after this time. Either
 /// bounds what is published a second time after a crash.
@@ -33,7 +32,7 @@ const MOST_HELD: usize = 4000;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Publisher<'a> {
-    pool: &'a PgPool,
+    pool: &'a Pool,
     jetstream: &'a Context,
     topic: &'a Topic,
     lease: &'a Lease,
@@ -66,7 +65,7 @@ struct Published {
 
 impl<'a> Publisher<'a> {
     pub(super) fn new(
-        pool: &'a PgPool,
+        pool: &'a Pool,
         jetstream: &'a Context,
         topic: &'a Topic,
         lease: &'a Lease,

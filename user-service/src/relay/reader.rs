@@ -7,10 +7,10 @@
 
 use std::ops::Range;
 
-use sqlx::PgPool;
-
 use super::position::Position;
 use crate::outbox::{self, OutboxEvent};
+
+use crate::database::Pool;
 
 /// What is to be done next for the stream to follow the ledger.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Steps {
 
 #[derive(Debug)]
 pub(super) struct Reader {
-    pool: PgPool,
+    pool: Pool,
     batch: u16,
     position: Position,
     watch: Option<Watch>,
@@ -45,7 +45,7 @@ struct Watch {
 }
 
 impl Reader {
-    pub(super) fn new(pool: PgPool, batch: u16, position: Position) -> Self {
+    pub(super) fn new(pool: Pool, batch: u16, position: Position) -> Self {
         Self {
             pool,
             batch,

@@ -6,7 +6,6 @@ use async_nats::jetstream::{
     stream::{Info, RawMessageErrorKind},
 };
 use shared_events::{Topic, headers};
-use sqlx::PgPool;
 
 use super::{
     cursor::{self, Cursor, Tail},
@@ -14,10 +13,12 @@ use super::{
     lease::Lease,
 };
 
+use crate::database::Pool;
+
 /// The saved cursor if the stream still has what it stands for. Otherwise the newest checkpoint
 /// of which that is true, or the beginning of the ledger; the cursor is then moved back to it.
 pub(super) async fn cursor_on_stream(
-    pool: &PgPool,
+    pool: &Pool,
     jetstream: &Context,
     topic: &Topic,
     lease: &Lease,
@@ -43,7 +44,7 @@ pub(super) async fn cursor_on_stream(
 
 /// Whether the stream still has the saved cursor's last event.
 pub(super) async fn is_whole(
-    pool: &PgPool,
+    pool: &Pool,
     jetstream: &Context,
     topic: &Topic,
 ) -> Result<bool, Failure> {

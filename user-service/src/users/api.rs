@@ -16,7 +16,6 @@ use service_runtime::{
     problem::{FieldError, Kind, Problem},
 };
 use shared_events::headers::TRACEPARENT;
-use sqlx::PgPool;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -30,7 +29,7 @@ use super::{
     republish,
     store::{self, Change, NewUser, StoreError, User},
 };
-use crate::{idempotency::Key, wake::Written};
+use crate::{database::Pool, idempotency::Key, wake::Written};
 
 /// Says that the answer is that to an earlier request under the same key.
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -38,7 +37,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 /// What the handlers work with.
 #[derive(Debug, Clone)]
 pub(crate) struct Users {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Pool,
     pub(crate) creation: Creation,
     /// Raised after each change, so that it is on its way at once.
     pub(crate) written: Written,

@@ -6,11 +6,12 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use sqlx::PgPool;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::store::{self, NewUser, StoreError, User};
+
+use crate::database::Pool;
 
 /// Requests that wait for their statement, at most; more than these wait outside.
 const QUEUE: usize = 1024;
@@ -37,11 +38,11 @@ pub(crate) struct Creation {
 /// an address that somebody's open transaction holds.
 #[derive(Clone)]
 pub(crate) struct Creator {
-    pool: PgPool,
+    pool: Pool,
     requests: Arc<Mutex<mpsc::Receiver<Request>>>,
 }
 
-pub(crate) fn creation(pool: PgPool) -> (Creation, Creator) {
+pub(crate) fn creation(pool: Pool) -> (Creation, Creator) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let requests = Arc::new(Mutex::new(receiver));
     (Creation { requests: sender }, Creator { pool, requests })

@@ -1,10 +1,11 @@
 //! Creating a user under an idempotency key.
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 
 use super::store::{self, NewUser, StoreError, User};
 use crate::idempotency::{Hasher, Key, KeyError, Once};
+
+use crate::database::Pool;
 
 /// What is kept under the key. A faulty request leaves nothing, since nothing came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ impl From<sqlx::Error> for OnceError {
 
 /// One transaction for the user, the event and the key. It has no share in the statements of
 /// others: their fate would be that of the key.
-pub(super) async fn create(pool: &PgPool, key: &Key, user: &NewUser) -> Result<Done, OnceError> {
+pub(super) async fn create(pool: &Pool, key: &Key, user: &NewUser) -> Result<Done, OnceError> {
     let mut hasher = Hasher::new(b"POST /users");
     hasher.add(user.draft.name.as_str().as_bytes());
     hasher.add(user.draft.email.as_str().as_bytes());

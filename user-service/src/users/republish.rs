@@ -39,8 +39,7 @@ pub(super) async fn republish(
     State(users): State<Users>,
     Differing(wanted): Differing,
 ) -> Result<Json<Answer>, Problem> {
-    let mut connection = users.pool.acquire().await.map_err(StoreError::from)?;
-    let republished = outbox::republish_these(&mut connection, &wanted).await;
+    let republished = outbox::republish_these(&users.pool, &wanted).await;
     let republished = republished.map_err(StoreError::from)?;
     users.written.raise();
     Ok(Json(Answer { republished }))

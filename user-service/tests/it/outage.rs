@@ -1,21 +1,15 @@
+use futures::future::join_all;
 use reqwest::{StatusCode, header};
 use serde_json::Value;
-use testkit::{Proxy, eventually};
+use testkit::{Service, eventually};
 
 use crate::support::{World, user};
 
 #[tokio::test]
 async fn without_postgres_it_lives_says_so_and_recovers_by_itself() {
     let mut world = World::new().await;
-    let direct = world.database.url.clone();
-    let server = direct
-        .split('@')
-        .next_back()
-        .and_then(|rest| rest.split('/').next());
-    let server = server.expect("a host").to_owned();
-    let proxy = Proxy::start(server.clone()).await;
+    let proxy = world.proxy_to_postgres().await;
     proxy.cut();
-    world.database.url = direct.replace(&server, &proxy.address().to_string());
     let api = world.serve_unready(&[]).await;
     eventually("a line that says what it waits for", async || {
         let waits = |line: &String| line.contains("waiting") && line.contains("Postgres");
@@ -47,4 +41,64 @@ async fn without_postgres_it_lives_says_so_and_recovers_by_itself() {
     })
     .await;
     world.published(2).await;
+}
+
+#[tokio::test]
+async fn silent_connections_to_postgres_are_replaced_while_requests_are_in_flight() {
+    const CONNECTIONS: usize = 4;
+    let mut world = World::new().await;
+    let proxy = world.proxy_to_postgres().await;
+    let api = world
+        .serve(&["--database-connections", &CONNECTIONS.to_string()])
+        .await;
+    let id = api.create().await;
+    for round in 1..=2 {
+        let mut held = world.database.pool.begin().await.expect("a transaction");
+        sqlx::query("select from users where id = $1 for update")
+            .bind(id)
+            .execute(&mut *held)
+            .await
+            .expect("a lock");
+        let requests = (0..CONNECTIONS).map(async |_| {
+            let renamed = api.put(id, &user("Eve")).await;
+            assert_ne!(renamed.status(), StatusCode::OK);
+        });
+        let cut = async {
+            world.lock_is_waited_for().await;
+            proxy.black_hole();
+        };
+        tokio::join!(cut, join_all(requests));
+        held.rollback().await.expect("a rollback");
+
+        eventually("as many requests at once as before", async || {
+            let (ada, eve) = (user("Ada"), user("Eve"));
+            let (created, read, changed) = tokio::join!(
+                api.post(&ada),
+                join_all((0..CONNECTIONS).map(|_| api.get("/users"))),
+                join_all((0..CONNECTIONS).map(|_| api.put(id, &eve))),
+            );
+            let all = [read, changed].into_iter().flatten();
+            let work = all.map(|it| it.status()).all(|it| it == StatusCode::OK);
+            (work && created.status() == StatusCode::CREATED).then_some(())
+        })
+        .await;
+        world.published(round).await;
+        world.drained().await;
+    }
+}
+
+#[tokio::test]
+async fn a_relay_in_another_process_hears_of_writes_again_after_its_connections_fell_silent() {
+    let mut world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let proxy = world.proxy_to_postgres().await;
+    let arguments = ["relay", "--poll-interval", "1min"];
+    let _relay = Service::start("user-service", &arguments, &world.environment());
+    api.create().await;
+    world.published(1).await;
+    proxy.black_hole();
+    for events in 2..=4 {
+        api.create().await;
+        world.published(events).await;
+    }
 }

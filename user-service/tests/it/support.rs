@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, stream::Stream};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use shared_events::{Topic, UserEvent, headers};
-use testkit::{Service, eventually, nats, postgres::Database, unique};
+use testkit::{Proxy, Service, eventually, nats, postgres::Database, unique};
 
 pub(crate) struct World {
     pub(crate) database: Database,
@@ -53,6 +53,16 @@ impl World {
             client: Client::new(),
             service,
         }
+    }
+
+    /// Services that are started from now on reach Postgres through a proxy.
+    pub(crate) async fn proxy_to_postgres(&mut self) -> Proxy {
+        let url = &self.database.url;
+        let server = url.rsplit('@').next().and_then(|it| it.split('/').next());
+        let server = server.expect("a host").to_owned();
+        let proxy = Proxy::start(server.clone()).await;
+        self.database.url = url.replace(&server, &proxy.address().to_string());
+        proxy
     }
 
     /// Runs a command to its end; what it printed.

@@ -2,10 +2,10 @@
 
 use axum::response::Response;
 use service_runtime::problem::{Kind, Problem};
-use sqlx::PgConnection;
 
 use super::{Import, chunk::Chunks, respond, results::Summary};
 use crate::{
+    database::Connection,
     idempotency::{Hasher, Once},
     users::once::OnceError,
 };
@@ -46,7 +46,7 @@ async fn write_all(
     import: &Import,
     chunks: &mut Chunks,
     hasher: &mut Hasher,
-    transaction: &mut PgConnection,
+    transaction: &mut Connection,
 ) -> Result<Summary, Problem> {
     let mut summary = Summary::default();
     while let Some(chunk) = chunks.next().await? {
