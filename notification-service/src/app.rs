@@ -109,7 +109,7 @@ impl App {
         let copy = database.collection(&collection);
         let live = Live::new(copy.clone(), tasks.shutdown());
         let stamp = middleware::map_response_with_state(lag, lag::stamp);
-        let reader = Reader::new(copy, live.clone());
+        let reader = Reader::new(copy, live.clone(), &config.limits);
         let letters = Source {
             connection: projector.connection(),
             topic,

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
-use service_runtime::{connection_url::ConnectionUrl, http::HttpSettings, nats::NatsSettings};
+use service_runtime::{
+    connection_url::ConnectionUrl,
+    http::{HttpSettings, PerClientLimit},
+    nats::NatsSettings,
+};
 use shared_events::Topic;
 
 /// A copy of the users in MongoDB, kept up to date from NATS JetStream, and the API to read it.
@@ -36,6 +40,8 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub http: HttpSettings,
     #[command(flatten)]
+    pub limits: ReaderLimits,
+    #[command(flatten)]
     pub mongo: MongoConfig,
     #[command(flatten)]
     pub projector: ProjectorConfig,
@@ -52,6 +58,43 @@ pub struct ListenConfig {
     /// Address that the API listens on; port 0 takes a free one
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8081")]
     pub listen_addr: SocketAddr,
+}
+
+/// Requests that take long, and so have limits of their own.
+#[derive(Debug, Clone, Args)]
+pub struct ReaderLimits {
+    /// Clients that follow the changes at once
+    #[arg(long, env = "MAX_FOLLOWERS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_followers: u32,
+    /// Of these, from one client address
+    #[arg(long, env = "MAX_FOLLOWERS_PER_CLIENT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_followers_per_client: u32,
+    /// Reads that wait for a version at once
+    #[arg(long, env = "MAX_WAITING_READS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_waiting_reads: u32,
+    /// Of these, from one client address
+    #[arg(long, env = "MAX_WAITING_READS_PER_CLIENT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_waiting_reads_per_client: u32,
+}
+
+impl ReaderLimits {
+    pub(crate) fn followers(&self) -> PerClientLimit {
+        limit(
+            "followers",
+            self.max_followers,
+            self.max_followers_per_client,
+        )
+    }
+
+    pub(crate) fn waiting(&self) -> PerClientLimit {
+        let per_client = self.max_waiting_reads_per_client;
+        limit("waiting reads", self.max_waiting_reads, per_client)
+    }
+}
+
+fn limit(what: &'static str, total: u32, per_client: u32) -> PerClientLimit {
+    let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    PerClientLimit::new(what, count(total), count(per_client))
 }
 
 #[derive(Debug, Clone, Args)]

@@ -4,20 +4,20 @@ mod error;
 mod one;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{extract::State, response::Response};
 use futures::TryStreamExt;
 use mongodb::{Collection, bson::doc};
 use service_runtime::{
-    http::Routes,
+    http::{PerClientLimit, Routes},
     page::{Page, PageParameters},
 };
-use tokio::sync::Semaphore;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::ReadError;
 use crate::{
+    config::ReaderLimits,
     live::Live,
     mongo,
     projection::{Entry, Notification},
@@ -26,23 +26,23 @@ use crate::{
 /// How long a read may take; MongoDB ends it itself shortly before.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 const MAX_TIME: Duration = Duration::from_secs(4);
-/// Clients that follow the changes at once.
-const MAX_FOLLOWERS: usize = 256;
 
 /// What the handlers work with.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     copy: Collection<Entry>,
     live: Live,
-    followers: Arc<Semaphore>,
+    followers: PerClientLimit,
+    waiting: PerClientLimit,
 }
 
 impl Reader {
-    pub(crate) fn new(copy: Collection<Entry>, live: Live) -> Self {
+    pub(crate) fn new(copy: Collection<Entry>, live: Live, limits: &ReaderLimits) -> Self {
         Self {
             copy,
             live,
-            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            followers: limits.followers(),
+            waiting: limits.waiting(),
         }
     }
 }

@@ -7,6 +7,7 @@ use axum::{
 use mongodb::error::ErrorKind;
 use service_runtime::{
     etag,
+    http::LimitReached,
     problem::{FieldError, Kind, Problem},
 };
 
@@ -20,12 +21,19 @@ pub(super) enum ReadError {
     Deleted(i64),
     /// The copy does not have this version yet.
     NotYet(i64),
+    TooManyWait(LimitReached),
     Failed(Failure),
 }
 
 impl From<Failure> for ReadError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
+    }
+}
+
+impl From<LimitReached> for ReadError {
+    fn from(reached: LimitReached) -> Self {
+        Self::TooManyWait(reached)
     }
 }
 
@@ -56,6 +64,7 @@ impl IntoResponse for ReadError {
             Self::NotYet(version) => Problem::new(Kind::NOT_YET)
                 .detail(format!("version {version} of the user is not here yet"))
                 .retry_after(1),
+            Self::TooManyWait(reached) => Problem::from(reached),
             Self::Failed(failure) => failed(&failure),
         };
         problem.into_response()

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use mongodb::{Collection, bson::doc};
 use serde::Deserialize;
-use service_runtime::{etag, problem::FieldError};
+use service_runtime::{
+    etag,
+    http::{ClientAddress, RequestSlot},
+    problem::FieldError,
+};
 use tokio::time::{self, Instant};
 use utoipa::IntoParams;
 
@@ -62,13 +66,15 @@ struct WaitParameters {
 pub(super) async fn get(
     State(reader): State<Reader>,
     Path(id): Path<String>,
+    client: ClientAddress,
+    Extension(slot): Extension<RequestSlot>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ReadError> {
     let id = parse_id(&id)?;
     let entry = match Wanted::parse(&uri)? {
         None => read(&reader.copy, id).await?,
-        Some(wanted) => Some(wait_for(&reader, id, wanted).await?),
+        Some(wanted) => Some(wait_for(&reader, id, wanted, client, &slot).await?),
     };
     match entry {
         None => Err(ReadError::Unknown),
@@ -85,11 +91,22 @@ async fn read(copy: &Collection<Entry>, id: i64) -> Result<Option<Entry>, ReadEr
     Ok(entry.await?)
 }
 
-async fn wait_for(reader: &Reader, id: i64, wanted: Wanted) -> Result<Entry, ReadError> {
+async fn wait_for(
+    reader: &Reader,
+    id: i64,
+    wanted: Wanted,
+    client: ClientAddress,
+    slot: &RequestSlot,
+) -> Result<Entry, ReadError> {
     let deadline = Instant::now() + wanted.wait;
     if let Some(entry) = wanted.read(&reader.copy, id).await? {
         return Ok(entry);
     }
+    if wanted.wait.is_zero() {
+        return Err(ReadError::NotYet(wanted.min_version));
+    }
+    let _permit = reader.waiting.try_acquire(client)?;
+    slot.release();
     // Only now, since most find what they want at once; each look comes after it.
     let mut waiter = reader.live.waiter(id);
     loop {

@@ -11,8 +11,10 @@ use axum::{
     },
 };
 use futures::{Stream, StreamExt, stream};
-use service_runtime::problem::{Kind, Problem};
-use tokio::sync::OwnedSemaphorePermit;
+use service_runtime::{
+    http::{ClientAddress, ClientPermit},
+    problem::{Kind, Problem},
+};
 
 use super::Reader;
 use crate::live::{Item, Live, Subscription, Token};
@@ -30,9 +32,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     responses((status = 200, description = "Changes as they are applied", body = String,
                content_type = "text/event-stream", headers(("X-Projection-Lag-Ms"))))
 )]
-pub(super) async fn follow(State(reader): State<Reader>, headers: HeaderMap) -> Response {
-    let Ok(permit) = reader.followers.try_acquire_owned() else {
-        return unavailable("too many clients follow the changes");
+pub(super) async fn follow(
+    State(reader): State<Reader>,
+    client: ClientAddress,
+    headers: HeaderMap,
+) -> Response {
+    let permit = match reader.followers.try_acquire(client) {
+        Ok(permit) => permit,
+        Err(reached) => return Problem::from(reached).into_response(),
     };
     match start(&reader.live, &headers).await {
         Ok((first, subscription)) => {
@@ -67,7 +74,7 @@ async fn start(live: &Live, headers: &HeaderMap) -> anyhow::Result<(Item, Subscr
 fn items(
     subscription: Subscription,
     live: &Live,
-    permit: OwnedSemaphorePermit,
+    permit: ClientPermit,
 ) -> impl Stream<Item = Item> + use<> {
     let stopped = live.shutdown().clone().cancelled_owned();
     stream::unfold(

@@ -355,3 +355,21 @@ async fn followers_are_bounded_and_one_that_leaves_makes_room() {
     }
     service.stop().await;
 }
+
+#[tokio::test]
+async fn followers_of_one_client_leave_room_for_others() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.limits.max_followers = 3;
+    config.limits.max_followers_per_client = 2;
+    let service = world.serve_with(config).await;
+    let mut followers = Vec::new();
+    for _ in 0..2 {
+        followers.push(Follower::open(&service).await);
+    }
+    assert_eq!(service.get(STREAM).await.status(), 429);
+    let mut other = Follower::new(service.get_from(2, STREAM).await);
+    assert_eq!(other.next().await.event, "ready");
+    assert_eq!(service.get_from(3, STREAM).await.status(), 503);
+    service.stop().await;
+}

@@ -1,6 +1,10 @@
 //! A service of its own for each test: its own stream, consumer, database and port.
 
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::Stdio,
+    time::Duration,
+};
 
 use async_nats::{
     HeaderMap,
@@ -13,7 +17,7 @@ use mongodb::{
 };
 use notification_service::{
     app::App,
-    config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ServeConfig},
+    config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig},
 };
 use service_runtime::{http::HttpSettings, nats::NatsSettings};
 use shared_events::{Topic, UserEvent};
@@ -54,6 +58,12 @@ impl World {
     pub(crate) fn config(&self) -> ServeConfig {
         ServeConfig {
             http: HttpSettings::default(),
+            limits: ReaderLimits {
+                max_followers: 256,
+                max_followers_per_client: 256,
+                max_waiting_reads: 1024,
+                max_waiting_reads_per_client: 256,
+            },
             listen: ListenConfig {
                 listen_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             },
@@ -222,6 +232,16 @@ impl Service {
             .send()
             .await
             .expect("a response")
+    }
+
+    /// As a client whose address is 127.0.0.`host`.
+    pub(crate) async fn get_from(&self, host: u8, path: &str) -> reqwest::Response {
+        let address = IpAddr::from([127, 0, 0, host]);
+        let client = reqwest::Client::builder().local_address(address).build();
+        let request = client
+            .expect("a client")
+            .get(format!("{}{path}", self.url()));
+        request.send().await.expect("a response")
     }
 
     pub(crate) async fn post(&self, path: &str) -> reqwest::Response {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use testkit::eventually;
 
 use crate::{
     events::{created, deleted, updated},
@@ -91,5 +92,45 @@ async fn a_wait_does_not_hold_up_the_end() {
     });
     assert_eq!(response.status(), 503);
     assert!(started.elapsed() < Duration::from_secs(4));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn reads_that_wait_leave_room_for_other_clients_and_other_reads() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.http.max_concurrent_requests = 2;
+    config.limits.max_waiting_reads = 3;
+    config.limits.max_waiting_reads_per_client = 2;
+    let service = world.serve_with(config).await;
+    // One that is refused while another's request is on its way comes again.
+    let waits = async |host| {
+        eventually("the user", async || {
+            let response = service
+                .get_from(host, "/notifications/user/1?wait=5s")
+                .await;
+            (response.status() == 200).then_some(())
+        })
+        .await;
+    };
+    let is_told = async |host, problem: &str| {
+        eventually(problem, async || {
+            let response = service
+                .get_from(host, "/notifications/user/1?wait=1ms")
+                .await;
+            let body: Value = response.json().await.expect("a problem");
+            (body["type"] == problem).then_some(())
+        })
+        .await;
+        let other_read = service.get_from(host, "/notifications").await;
+        assert_eq!(other_read.status(), 200);
+    };
+    tokio::join!(waits(1), waits(1), async {
+        is_told(1, "/problems/too-many-requests").await;
+        tokio::join!(waits(2), async {
+            is_told(3, "/problems/overloaded").await;
+            world.publish(&created(1)).await;
+        });
+    });
     service.stop().await;
 }

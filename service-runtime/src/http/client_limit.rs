@@ -73,13 +73,13 @@ impl PerClientLimit {
         let mut in_use = limited.in_use();
         let of_client = in_use.by_client.get(&client).map_or(0, |used| *used);
         let what = limited.what;
-        if of_client + amount > limited.per_client {
-            let limit = limited.per_client;
-            return Err(LimitReached::Client { what, limit });
-        }
         if in_use.total + amount > limited.total {
             let limit = limited.total;
             return Err(LimitReached::Total { what, limit });
+        }
+        if of_client + amount > limited.per_client {
+            let limit = limited.per_client;
+            return Err(LimitReached::Client { what, limit });
         }
         in_use.total += amount;
         in_use.by_client.insert(client, of_client + amount);
