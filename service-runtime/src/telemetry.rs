@@ -7,6 +7,11 @@ use tracing_subscriber::EnvFilter;
 /// The driver repeats what we log ourselves about its connection.
 const DEFAULT_FILTER: &str = "info,async_nats=warn";
 const COMMAND_FILTER: &str = "warn";
+/// These modules of the drivers log parts of connection strings, and with them passwords.
+const WITHOUT_SECRETS: [&str; 2] = [
+    "async_nats::connector=info",
+    "sqlx_postgres::options::parse=off",
+];
 
 /// Starts logging to standard output; `RUST_LOG` chooses what is logged (default `info`).
 ///
@@ -36,5 +41,9 @@ pub fn init_for_command() {
 }
 
 fn filter(default: &str) -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
+    let chosen = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let directives = WITHOUT_SECRETS.map(|it| it.parse().expect("a directive"));
+    directives
+        .into_iter()
+        .fold(chosen, EnvFilter::add_directive)
 }
