@@ -143,7 +143,7 @@ pub struct RelayConfig {
     #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
     pub stream_replicas: usize,
     /// How long an event stays in the stream; readers that were away for longer need a republish
-    #[arg(long, env = "STREAM_MAX_AGE", default_value = "7days", value_parser = retention)]
+    #[arg(long, env = "STREAM_MAX_AGE", default_value = "7days", value_parser = stream_max_age)]
     pub stream_max_age: Duration,
     /// Longest time between two looks into the outbox; wake-ups make it much shorter
     #[arg(long, env = "RELAY_POLL_INTERVAL", default_value = "500ms", value_parser = interval)]
@@ -206,6 +206,19 @@ fn retention(text: &str) -> Result<Duration, String> {
     )
 }
 
+/// `JetStream` refuses a stream that forgets an event sooner than its id.
+fn stream_max_age(text: &str) -> Result<Duration, String> {
+    let max_age = retention(text)?;
+    let window = StreamSettings::default().duplicate_window;
+    if max_age < window {
+        return Err(format!(
+            "STREAM_MAX_AGE must not be shorter than the duplicate window of the stream ({})",
+            humantime::format_duration(window)
+        ));
+    }
+    Ok(max_age)
+}
+
 fn duration_within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if bounds.contains(&duration) => Ok(duration),
@@ -220,12 +233,25 @@ fn duration_within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Durat
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::Cli;
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_stream_that_forgets_events_sooner_than_their_ids_is_refused_at_the_start() {
+        let refused = Cli::try_parse_from(["user-service", "relay", "--stream-max-age", "14m"]);
+        let message = refused.expect_err("an error").to_string();
+        assert!(message.contains("STREAM_MAX_AGE"), "{message}");
+        assert!(
+            message.contains("duplicate window of the stream (15m)"),
+            "{message}"
+        );
+        let accepted = Cli::try_parse_from(["user-service", "relay", "--stream-max-age", "15m"]);
+        assert!(accepted.is_ok());
     }
 }
