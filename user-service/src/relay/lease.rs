@@ -21,12 +21,26 @@ pub(super) struct Lease {
 impl Lease {
     /// Waits until the lease is free and takes it. `owner` is for people to read.
     pub(super) async fn acquire(pool: &Pool, owner: &str) -> Self {
+        let mut seen: Option<Seen> = None;
         loop {
-            let wait = match try_acquire(pool, owner).await {
-                Ok((Some(epoch), _)) => return Self { epoch },
-                Ok((None, held_for)) => held_for.max(STANDBY_INTERVAL),
+            let stale = seen.as_ref().filter(|it| it.at.elapsed() >= TTL);
+            let stale = stale.map(|it| it.expires_at.as_str());
+            let wait = match try_acquire(pool, owner, stale).await {
+                Ok(Attempt {
+                    epoch: Some(epoch), ..
+                }) => return Self { epoch },
+                Ok(held) => {
+                    if seen
+                        .as_ref()
+                        .is_none_or(|it| it.expires_at != held.expires_at)
+                    {
+                        seen = Some(Seen::now(held.expires_at));
+                    }
+                    let held_for = Duration::from_millis(held.held_for_ms.try_into().unwrap_or(0));
+                    held_for.clamp(STANDBY_INTERVAL, TTL)
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "the lease of the relay can't be had");
+                    tracing::warn!(%error, "could not acquire the relay lease");
                     TTL
                 }
             };
@@ -75,30 +89,54 @@ impl Lease {
     }
 }
 
-/// The new epoch if the lease was free, and else how long it is held. Time is Postgres' own.
-async fn try_acquire(pool: &Pool, owner: &str) -> sqlx::Result<(Option<i64>, Duration)> {
-    let (epoch, held_for_ms): (Option<i64>, i64) = sqlx::query_as(
+/// A lease of another owner, and when it was first seen. An owner that is alive renews it well within
+/// its time; so one that has not changed for as long has no owner, even if it expires in the far
+/// future because the server's clock was changed.
+#[derive(Debug)]
+struct Seen {
+    expires_at: String,
+    at: Instant,
+}
+
+impl Seen {
+    fn now(expires_at: String) -> Self {
+        let at = Instant::now();
+        Self { expires_at, at }
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Attempt {
+    /// The new epoch, if the lease was free.
+    epoch: Option<i64>,
+    /// As Postgres writes it.
+    expires_at: String,
+    held_for_ms: i64,
+}
+
+/// Takes the lease if it has expired, or if it is still the `stale` one. Time is Postgres' own.
+async fn try_acquire(pool: &Pool, owner: &str, stale: Option<&str>) -> sqlx::Result<Attempt> {
+    sqlx::query_as(
         r"
         with taken as (
             update relay_cursor
             set owner = $1, epoch = epoch + 1,
                 expires_at = clock_timestamp() + $2 * interval '1 millisecond'
-            where expires_at <= clock_timestamp()
+            where expires_at <= clock_timestamp() or expires_at::text = $3
             returning epoch
         )
-        select (select epoch from taken),
+        select (select epoch from taken) as epoch, expires_at::text as expires_at,
                case when expires_at = '-infinity' then 0
                     else ceil(extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint
-               end
+               end as held_for_ms
         from relay_cursor
         ",
     )
     .bind(owner)
     .bind(millis(TTL))
+    .bind(stale)
     .fetch_one(pool)
-    .await?;
-    let held_for = Duration::from_millis(u64::try_from(held_for_ms).unwrap_or(0));
-    Ok((epoch, held_for))
+    .await
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -102,6 +102,19 @@ async fn writes_go_on_without_nats_and_are_published_when_it_is_back() {
     world.drained().await;
 }
 
+/// As after the server's clock was set back while a relay was active that is gone now.
+#[tokio::test]
+async fn a_lease_that_would_last_an_hour_is_taken_from_an_owner_that_is_gone() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    world
+        .execute("update relay_cursor set epoch = 1, expires_at = now() + interval '1 hour'")
+        .await;
+    let _relay = Service::start("user-service", &["relay"], &world.environment());
+    api.create().await;
+    world.published(1).await;
+}
+
 #[tokio::test]
 async fn an_event_that_jetstream_refuses_is_parked_and_holds_up_no_other() {
     // Room for the stream's own requests, but not for the longest name.

@@ -115,6 +115,12 @@ impl World {
         .await
     }
 
+    /// Runs statements as an operator or an accident would.
+    pub(crate) async fn execute(&self, statements: &'static str) {
+        let done = sqlx::raw_sql(statements).execute(&self.database.pool).await;
+        done.expect("statements that run");
+    }
+
     /// Waits until a statement waits for a lock.
     pub(crate) async fn lock_is_waited_for(&self) {
         eventually("a statement that waits for a lock", async || {
