@@ -11,6 +11,9 @@ use crate::{backoff, connection_url::ConnectionUrl};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection is given up after three pings in a row without an answer, so a silent one is noticed
+/// within 12 s.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Where NATS is, and how to be let in: the same for both services.
 #[derive(Debug, Clone, Args)]
@@ -92,6 +95,7 @@ fn options(settings: &NatsSettings, name: &'static str) -> anyhow::Result<Connec
         .name(name)
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
+        .ping_interval(PING_INTERVAL)
         .reconnect_delay_callback(reconnect_delay)
         .event_callback(move |event| async move { log(&event) });
     if let Some(file) = &settings.ca_file {
