@@ -48,6 +48,8 @@ pub(crate) fn pool(
     let options = options(url)?.options([
         ("statement_timeout", milliseconds(STATEMENT_TIMEOUT)),
         ("lock_timeout", milliseconds(lock_timeout)),
+        // Compiling a plan over many partitions takes seconds, running it a millisecond.
+        ("jit", "off".to_owned()),
     ]);
     let deadline = STATEMENT_TIMEOUT + ANSWER_GRACE;
     Ok(lazy_pool(options, max_connections, deadline))

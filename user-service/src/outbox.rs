@@ -87,6 +87,21 @@ pub(crate) async fn lag(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
         .await
 }
 
+const READ_GAPS: &str = r"
+    select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon, filled.*
+    from (select) as always
+    left join (
+        select found.*
+        from unnest($1::int8range[]) with ordinality as gap (ids, number)
+        cross join lateral (
+            select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
+            from outbox where id >= lower(ids) and id < upper(ids)
+            order by id limit $2
+        ) as found
+        order by number, id limit $2
+    ) as filled on true
+";
+
 /// What one snapshot shows of ids that were missing before.
 #[derive(Debug)]
 pub(crate) struct Filled {
@@ -98,27 +113,20 @@ pub(crate) struct Filled {
 
 /// The events within `gaps` that are committed by now, in order, at most `limit` of them. Horizon
 /// and events come from one statement, hence from one snapshot.
+///
+/// Each gap is looked up by itself: a join with a limit would merge all partitions in the order of
+/// their ids and read the whole ledger for an id that is missing. `gaps` are in order and do not
+/// overlap, so their numbers order the events, and reading ends at the limit.
 pub(crate) async fn read_gaps(
     db: impl PgExecutor<'_>,
-    gaps: impl Iterator<Item = Range<i64>>,
+    gaps: &[Range<i64>],
     limit: u16,
 ) -> sqlx::Result<Filled> {
-    let rows = sqlx::query(
-        r"
-        select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon, filled.*
-        from (select) as always
-        left join (
-            select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
-            from unnest($1::int8range[]) as gap
-            join outbox on id >= lower(gap) and id < upper(gap)
-            order by id limit $2
-        ) as filled on true
-        ",
-    )
-    .bind(gaps.map(PgRange::from).collect::<Vec<_>>())
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await?;
+    let rows = sqlx::query(READ_GAPS)
+        .bind(gaps.iter().cloned().map(PgRange::from).collect::<Vec<_>>())
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
 
     let horizon = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let horizon = horizon.try_get("horizon")?;
@@ -137,3 +145,6 @@ pub(crate) async fn bound(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
         .fetch_one(db)
         .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,17 +10,20 @@ mod backlog;
 mod cursor;
 mod failure;
 mod lease;
+mod ledger_check;
 mod message;
 mod parking;
 mod position;
 mod publisher;
 mod reader;
+mod start;
 mod stream_check;
 
 use std::{collections::HashMap, convert::Infallible, sync::atomic::Ordering, time::Duration};
 
 use async_nats::jetstream;
 use backon::BackoffBuilder;
+use futures::TryFutureExt;
 use service_runtime::{
     backoff, nats,
     stream::{self, StreamSettings},
@@ -30,7 +33,12 @@ use shared_events::Topic;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use self::{failure::Failure, lease::Lease, publisher::Publisher, reader::Reader};
+use self::{
+    failure::{Failure, within},
+    lease::Lease,
+    publisher::Publisher,
+    reader::Reader,
+};
 use crate::{
     config::RelayConfig,
     database::Pool,
@@ -47,10 +55,13 @@ const READ_INTERVAL: Duration = Duration::from_millis(1);
 const READ_AHEAD: usize = 2;
 /// An acknowledgement that is not there by then counts as unknown.
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Creating, updating or asking about the stream: some requests, each with [`ACK_TIMEOUT`].
+const STREAM_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often an event is tried that `JetStream` refuses, before it is parked.
 const MAX_REFUSALS: i32 = 3;
-/// How often an idle relay makes sure that the stream still has what it acknowledged.
-const STREAM_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often an idle relay makes sure that the stream still has what it acknowledged, and that the
+/// ledger gives out new ids.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the partitions of the outbox are looked after.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 /// A session that lasted this long before it failed starts the waiting anew.
@@ -177,14 +188,17 @@ impl Relay {
 
     /// Publishes until `shutdown`, or until something fails.
     async fn session(&self, lease: &Lease, shutdown: &CancellationToken) -> Result<(), Failure> {
-        stream::create_or_update(&self.jetstream, &self.topic, &self.settings)
-            .await
-            .map_err(|error| Failure::JetStream(error.to_string()))?;
-        let cursor =
-            stream_check::cursor_on_stream(&self.pool, &self.jetstream, &self.topic, lease).await?;
+        let preparing = stream::create_or_update(&self.jetstream, &self.topic, &self.settings)
+            .map_err(|error| Failure::JetStream(error.to_string()));
+        within(STREAM_TIMEOUT, preparing).await?;
+        let (cursor, lost) = start::find(&self.pool, &self.jetstream, &self.topic, lease).await?;
+        if lost.in_ledger {
+            let flag = &self.written.outbox_was_behind;
+            flag.store(true, Ordering::Relaxed);
+        }
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let reader = Reader::new(self.pool.clone(), BATCH, cursor.position.clone());
+        let reader = Reader::new(self.pool.clone(), BATCH, &cursor);
         let publisher = Publisher::new(
             &self.pool,
             &self.jetstream,
@@ -201,7 +215,7 @@ impl Relay {
         };
         tokio::select! {
             outcome = both => outcome,
-            failure = self.watch_stream() => Err(failure),
+            failure = self.watch_both_ends() => Err(failure),
         }
     }
 
@@ -243,13 +257,18 @@ impl Relay {
         }
     }
 
-    async fn watch_stream(&self) -> Failure {
+    async fn watch_both_ends(&self) -> Failure {
         loop {
-            tokio::time::sleep(STREAM_CHECK_INTERVAL).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
             match stream_check::is_whole(&self.pool, &self.jetstream, &self.topic).await {
                 Ok(true) => {}
                 Ok(false) => return Failure::StreamChanged,
                 Err(failure) => return failure,
+            }
+            match ledger_check::is_behind(&self.pool).await {
+                Ok(false) => {}
+                Ok(true) => return Failure::LedgerChanged,
+                Err(error) => return error.into(),
             }
         }
     }

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use crate::database::Pool;
 
 /// Partitions that stand ready above the one in use.
-const AHEAD: i64 = 2;
+const AHEAD: i64 = 8;
 /// Attaching or dropping waits this long for readers and writers, then leaves it for the next
 /// round: what waits for such a lock makes others wait behind it.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '100ms'";
@@ -110,10 +110,11 @@ async fn attach(pool: &Pool, partition: Partition) -> sqlx::Result<()> {
 
 async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx::Result<()> {
     let keep = keep.as_secs_f64();
-    // Whatever is below this id is on the stream or parked.
+    // Whatever is below this id is on the stream or parked. The last event stays: by it the relay
+    // knows the ledger.
     let done_below: i64 = sqlx::query_scalar(
         r"
-        select coalesce((select min(lower(gap)) from unnest(gaps) as gap), last_id + 1)
+        select least((select min(lower(gap)) from unnest(gaps) as gap), last_id)
         from relay_cursor
         ",
     )

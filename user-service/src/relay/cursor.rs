@@ -6,17 +6,35 @@ use sqlx::{FromRow, PgExecutor, postgres::types::PgRange};
 use uuid::Uuid;
 
 use super::{lease::Lease, position::Position};
-
 use crate::database::Pool;
 
-/// How far the ledger is on the stream, and how to tell that the stream still has it.
+/// Gaps in the saved cursor. Of more than these some are joined, and what lies between them is
+/// published a second time after a crash.
+const SAVED_GAPS: usize = 1000;
+
+/// How far the ledger is on the stream, and how to tell that both still have it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cursor {
     pub(super) position: Position,
+    /// The event with the position's `last_id`: if the ledger has another one under this id, or
+    /// none, it was restored to an earlier state. `None` if it is not known.
+    pub(super) last_event_id: Option<Uuid>,
     pub(super) tail: Tail,
 }
 
-/// The last event that the stream acknowledged.
+impl Cursor {
+    /// This event is done.
+    pub(super) fn pass(&mut self, id: i64, event_id: Uuid) {
+        if id > self.position.last_id() {
+            self.last_event_id = Some(event_id);
+        }
+        self.position.pass(id);
+    }
+}
+
+/// The acknowledged event with the greatest sequence. Every event that the cursor has passed is on
+/// the stream at this sequence or a lower one (or parked), so a stream that still has this event
+/// has them all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tail {
     /// 0 before the first.
@@ -28,6 +46,7 @@ pub(super) struct Tail {
 struct CursorRow {
     last_id: i64,
     gaps: Vec<PgRange<i64>>,
+    last_event_id: Option<Uuid>,
     stream_sequence: i64,
     stream_event_id: Option<Uuid>,
 }
@@ -37,29 +56,39 @@ struct CursorRow {
 pub(super) enum CursorError {
     #[error("the lease has passed to another relay")]
     LeaseLost,
+    #[error("the sequence of the outbox is behind the cursor")]
+    LedgerBehind,
     #[error("Postgres did not keep the cursor")]
     Database(#[from] sqlx::Error),
 }
 
 pub(super) async fn load(db: impl PgExecutor<'_>) -> sqlx::Result<Cursor> {
-    let row: CursorRow =
-        sqlx::query_as("select last_id, gaps, stream_sequence, stream_event_id from relay_cursor")
-            .fetch_one(db)
-            .await?;
+    let row: CursorRow = sqlx::query_as(
+        r"
+        select last_id, gaps, stream_sequence, stream_event_id,
+               case when anchor_id = last_id then anchor_event_id end as last_event_id
+        from relay_cursor
+        ",
+    )
+    .fetch_one(db)
+    .await?;
     Ok(row.into())
 }
 
-/// Moves the cursor, under the lease.
+/// Moves the cursor, under the lease. Looks at the sequence of the ledger in passing: while it is
+/// behind the cursor, events get ids that the reader has passed already.
 pub(super) async fn save(
     db: impl PgExecutor<'_>,
     lease: &Lease,
     cursor: &Cursor,
 ) -> Result<(), CursorError> {
-    let saved = sqlx::query(
+    let drawn: Option<i64> = sqlx::query_scalar(
         r"
         update relay_cursor
-        set last_id = $2, gaps = $3, stream_sequence = $4, stream_event_id = $5
+        set last_id = $2, gaps = $3, stream_sequence = $4, stream_event_id = $5,
+            anchor_id = $2, anchor_event_id = $6
         where epoch = $1
+        returning (select last_value from outbox_id_seq)
         ",
     )
     .bind(lease.epoch)
@@ -67,12 +96,14 @@ pub(super) async fn save(
     .bind(ranges(&cursor.position))
     .bind(cursor.tail.sequence)
     .bind(cursor.tail.event_id)
-    .execute(db)
+    .bind(cursor.last_event_id)
+    .fetch_optional(db)
     .await?;
-    if saved.rows_affected() == 0 {
-        return Err(CursorError::LeaseLost);
+    match drawn {
+        None => Err(CursorError::LeaseLost),
+        Some(drawn) if drawn < cursor.position.last_id() => Err(CursorError::LedgerBehind),
+        Some(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Moves the cursor back to a checkpoint and forgets those behind it.
@@ -95,17 +126,20 @@ pub(super) async fn move_back(
 pub(super) async fn save_checkpoint(pool: &Pool, cursor: &Cursor) -> sqlx::Result<()> {
     sqlx::query(
         r"
-        insert into relay_checkpoint (stream_sequence, stream_event_id, last_id, gaps)
-        values ($1, $2, $3, $4)
+        insert into relay_checkpoint (stream_sequence, stream_event_id, last_id, gaps,
+                                      anchor_id, anchor_event_id)
+        values ($1, $2, $3, $4, $3, $5)
         on conflict (stream_sequence) do update
         set stream_event_id = excluded.stream_event_id, last_id = excluded.last_id,
-            gaps = excluded.gaps, saved_at = clock_timestamp()
+            gaps = excluded.gaps, anchor_id = excluded.anchor_id,
+            anchor_event_id = excluded.anchor_event_id, saved_at = clock_timestamp()
         ",
     )
     .bind(cursor.tail.sequence)
     .bind(cursor.tail.event_id)
     .bind(cursor.position.last_id())
     .bind(ranges(&cursor.position))
+    .bind(cursor.last_event_id)
     .execute(pool)
     .await?;
     Ok(())
@@ -115,7 +149,9 @@ pub(super) async fn save_checkpoint(pool: &Pool, cursor: &Cursor) -> sqlx::Resul
 pub(super) async fn checkpoint_below(pool: &Pool, sequence: i64) -> sqlx::Result<Option<Cursor>> {
     let row: Option<CursorRow> = sqlx::query_as(
         r"
-        select last_id, gaps, stream_sequence, stream_event_id from relay_checkpoint
+        select last_id, gaps, stream_sequence, stream_event_id,
+               case when anchor_id = last_id then anchor_event_id end as last_event_id
+        from relay_checkpoint
         where stream_sequence < $1 order by stream_sequence desc limit 1
         ",
     )
@@ -126,13 +162,15 @@ pub(super) async fn checkpoint_below(pool: &Pool, sequence: i64) -> sqlx::Result
 }
 
 fn ranges(position: &Position) -> Vec<PgRange<i64>> {
-    position.gaps().map(PgRange::from).collect()
+    let gaps = position.gaps_at_most(SAVED_GAPS);
+    gaps.into_iter().map(PgRange::from).collect()
 }
 
 impl From<CursorRow> for Cursor {
     fn from(row: CursorRow) -> Self {
         Self {
             position: Position::new(row.last_id, row.gaps.iter().filter_map(bounds)),
+            last_event_id: row.last_event_id,
             tail: Tail {
                 sequence: row.stream_sequence,
                 event_id: row.stream_event_id,

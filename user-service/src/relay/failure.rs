@@ -1,5 +1,7 @@
 //! What can go wrong while the relay is active, and with that what is to be done.
 
+use std::time::Duration;
+
 use async_nats::jetstream::{
     self, ErrorCode,
     context::{PublishError, PublishErrorKind},
@@ -18,6 +20,9 @@ pub(super) enum Failure {
     /// Acknowledged events are gone: look for the last that is there, and go on from it.
     #[error("the stream does not end where it was left")]
     StreamChanged,
+    /// The ledger is not the one that was read before: find the part of it that is.
+    #[error("the outbox was restored to an earlier state")]
+    LedgerChanged,
     /// Unknown whether it was stored: publish it again, under the same id.
     #[error("no acknowledgement: {0}")]
     Unacknowledged(#[source] PublishError),
@@ -41,6 +46,18 @@ impl Failure {
     }
 }
 
+/// Bounds a step that talks to `JetStream`: a client's own deadlines do not cover a connection that
+/// takes no more data.
+pub(super) async fn within<T, E: Into<Failure>>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(Failure::JetStream(format!("no answer within {deadline:?}"))),
+    }
+}
+
 fn is_refusal(error: &PublishError) -> bool {
     const FOR_WHAT_IT_IS: [ErrorCode; 2] = [
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
@@ -57,6 +74,7 @@ impl From<CursorError> for Failure {
     fn from(error: CursorError) -> Self {
         match error {
             CursorError::LeaseLost => Self::LeaseLost,
+            CursorError::LedgerBehind => Self::LedgerChanged,
             CursorError::Database(error) => Self::Database(error),
         }
     }

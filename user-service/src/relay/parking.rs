@@ -17,7 +17,9 @@ pub(super) async fn park(
 ) -> Result<(), CursorError> {
     let mut transaction = pool.begin().await?;
     let mut cursor = cursor::load(&mut *transaction).await?;
-    cursor.position.pass(id);
+    if let Some(event) = outbox::find(&mut *transaction, id).await? {
+        cursor.pass(id, event.event_id);
+    }
     cursor::save(&mut *transaction, lease, &cursor).await?;
     outbox::park(&mut *transaction, id, reason, attempts).await?;
     transaction.commit().await?;

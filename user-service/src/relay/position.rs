@@ -24,6 +24,23 @@ impl Position {
         self.gaps.iter().map(|(start, end)| *start..*end)
     }
 
+    /// The gaps, or if there are more than `limit`, fewer and wider ones that contain them.
+    pub(super) fn gaps_at_most(&self, limit: usize) -> Vec<Range<i64>> {
+        let mut gaps: Vec<_> = self.gaps().collect();
+        let mut distance = 1;
+        while gaps.len() > limit.max(1) {
+            gaps.dedup_by(|next, gap| {
+                let is_near = next.start - gap.end <= distance;
+                if is_near {
+                    gap.end = next.end;
+                }
+                is_near
+            });
+            distance *= 2;
+        }
+        gaps
+    }
+
     pub(super) fn has_gaps(&self) -> bool {
         !self.gaps.is_empty()
     }
@@ -80,6 +97,15 @@ mod tests {
         position.pass(3);
         position.close(5..6);
         assert_eq!(position, Position::new(6, []));
+    }
+
+    #[test]
+    fn of_too_many_gaps_the_closest_are_joined_and_none_is_lost() {
+        let position = Position::new(100, [3..4, 5..6, 20..30, 90..95]);
+        let joined = position.gaps_at_most(3);
+        assert_eq!(joined, [3..6, 20..30, 90..95]);
+        assert_eq!(position.gaps_at_most(1).first(), Some(&(3..95)));
+        assert_eq!(position.gaps_at_most(4).len(), 4);
     }
 
     proptest! {

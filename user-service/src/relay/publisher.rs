@@ -7,15 +7,16 @@ use async_nats::jetstream::{
     context::{PublishAckFuture, PublishError},
     publish::PublishAck,
 };
-use futures::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use futures::{StreamExt, TryFutureExt, future::BoxFuture, stream::FuturesOrdered};
 use shared_events::Topic;
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use super::{
+    ACK_TIMEOUT,
     backlog::Backlog,
     cursor::{self, Cursor, Tail},
-    failure::Failure,
+    failure::{Failure, within},
     lease::Lease,
     message,
     reader::Step,
@@ -149,11 +150,9 @@ impl<'a> Publisher<'a> {
         let headers = message::headers(event, self.topic);
         let body = message::body(event).into();
         let subject = self.topic.subject.clone();
-        let ack = (self
-            .jetstream
-            .publish_with_headers(subject, headers, body)
-            .await)
-            .map_err(|error| Failure::of_publish(event.id, error))?;
+        let sending = self.jetstream.publish_with_headers(subject, headers, body);
+        let sending = sending.map_err(|error| Failure::of_publish(event.id, error));
+        let ack = within(ACK_TIMEOUT, sending).await?;
         let published = Published {
             id: event.id,
             event_id: event.event_id,
@@ -170,10 +169,8 @@ impl<'a> Publisher<'a> {
                 return Err(Failure::of_publish(event.id, error));
             }
             Ended::Published(event, Ok(ack)) => {
-                if !ack.duplicate {
-                    self.cursor.tail = self.extended_tail(&event, ack.sequence)?;
-                }
-                self.cursor.position.pass(event.id);
+                self.extend_tail(&event, &ack)?;
+                self.cursor.pass(event.id, event.event_id);
                 self.backlog.done(event.user_id);
             }
         }
@@ -181,15 +178,24 @@ impl<'a> Publisher<'a> {
         Ok(())
     }
 
-    /// A stream only grows, unless it has lost what it had.
-    fn extended_tail(&self, event: &Published, sequence: u64) -> Result<Tail, Failure> {
-        match i64::try_from(sequence) {
-            Ok(sequence) if sequence > self.cursor.tail.sequence => Ok(Tail {
+    /// Keeps the tail at the greatest sequence of all events that the cursor has passed.
+    ///
+    /// A duplicate is as much on the stream as a new event, at the sequence that it got the first
+    /// time. That may be below the tail: it was read again after a crash, or another relay published
+    /// it. A new event comes last: acknowledgements are handled in the order in which the events
+    /// were sent, so one that is not above the tail shows that the stream was replaced or has lost
+    /// its end.
+    fn extend_tail(&mut self, event: &Published, ack: &PublishAck) -> Result<(), Failure> {
+        let sequence = i64::try_from(ack.sequence).map_err(|_| Failure::StreamChanged)?;
+        if sequence > self.cursor.tail.sequence {
+            self.cursor.tail = Tail {
                 sequence,
                 event_id: Some(event.event_id),
-            }),
-            _ => Err(Failure::StreamChanged),
+            };
+        } else if !ack.duplicate {
+            return Err(Failure::StreamChanged);
         }
+        Ok(())
     }
 
     fn is_save_due(&self) -> bool {

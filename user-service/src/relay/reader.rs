@@ -7,10 +7,16 @@
 
 use std::ops::Range;
 
-use super::position::Position;
-use crate::outbox::{self, OutboxEvent};
+use uuid::Uuid;
 
-use crate::database::Pool;
+use super::{cursor::Cursor, failure::Failure, position::Position};
+use crate::{
+    database::Pool,
+    outbox::{self, OutboxEvent},
+};
+
+/// Gaps that one statement looks at: some 10 ms of work.
+const GAPS_AT_ONCE: usize = 2000;
 
 /// What is to be done next for the stream to follow the ledger.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub(super) struct Reader {
     pool: Pool,
     batch: u16,
     position: Position,
+    /// The event with the position's `last_id`.
+    last_event_id: Option<Uuid>,
     watch: Option<Watch>,
 }
 
@@ -45,11 +53,12 @@ struct Watch {
 }
 
 impl Reader {
-    pub(super) fn new(pool: Pool, batch: u16, position: Position) -> Self {
+    pub(super) fn new(pool: Pool, batch: u16, cursor: &Cursor) -> Self {
         Self {
             pool,
             batch,
-            position,
+            position: cursor.position.clone(),
+            last_event_id: cursor.last_event_id,
             watch: None,
         }
     }
@@ -58,8 +67,11 @@ impl Reader {
     ///
     /// New ones are read first and come last: whatever preceded one of them for the same user was
     /// committed before it, so the later look into the gaps shows it, and its id is lower.
-    pub(super) async fn next(&mut self) -> sqlx::Result<Steps> {
-        let new = outbox::read_after(&self.pool, self.position.last_id(), self.batch).await?;
+    ///
+    /// # Errors
+    /// If Postgres can't be reached, or the ledger has not the event that was read last.
+    pub(super) async fn next(&mut self) -> Result<Steps, Failure> {
+        let new = self.read_new().await?;
         let mut steps = Vec::with_capacity(new.len());
         if self.position.has_gaps() && !self.read_gaps(&mut steps).await? {
             // Some of the late ones were cut off: the new ones have to wait for them.
@@ -68,21 +80,52 @@ impl Reader {
         let more = new.len() == usize::from(self.batch);
         for event in new {
             self.position.pass(event.id);
+            self.last_event_id = Some(event.event_id);
             steps.push(Step::Publish(event));
         }
         self.watch_gaps().await?;
         Ok(Steps { steps, more })
     }
 
-    /// Whether the look into the gaps was a whole one.
-    async fn read_gaps(&mut self, steps: &mut Vec<Step>) -> sqlx::Result<bool> {
-        let filled = outbox::read_gaps(&self.pool, self.position.gaps(), self.batch).await?;
-        let whole = filled.events.len() < usize::from(self.batch);
-        for event in filled.events {
-            self.position.pass(event.id);
-            steps.push(Step::Publish(event));
+    /// The events above the last one, read together with that one. If it is not there, the ledger
+    /// was restored to an earlier state, and ids that were read before are given out again. One
+    /// statement reads both, so no event can hide behind an id that was read before.
+    async fn read_new(&mut self) -> Result<Vec<OutboxEvent>, Failure> {
+        let last_id = self.position.last_id();
+        let mut events = outbox::read_after(&self.pool, last_id - 1, self.batch + 1).await?;
+        let last = events.first().filter(|event| event.id == last_id);
+        let last_event_id = last.map(|event| event.event_id);
+        if self.last_event_id.is_some() && self.last_event_id != last_event_id {
+            return Err(Failure::LedgerChanged);
         }
-        if whole && let Some(watch) = self.watch.take_if(|it| it.bound <= filled.horizon) {
+        if last_event_id.is_some() {
+            self.last_event_id = last_event_id;
+            events.remove(0);
+        }
+        events.truncate(self.batch.into());
+        Ok(events)
+    }
+
+    /// Whether every gap was looked at. They are looked at in slices, lowest ids first, so that no
+    /// statement takes long however many there are. The order holds across slices: whatever is found
+    /// in a gap drew its id before the first slice was read, so what precedes it for the same user
+    /// had been committed by then.
+    async fn read_gaps(&mut self, steps: &mut Vec<Step>) -> sqlx::Result<bool> {
+        let gaps: Vec<_> = self.position.gaps().collect();
+        let mut horizon = i64::MAX;
+        for slice in gaps.chunks(GAPS_AT_ONCE) {
+            let filled = outbox::read_gaps(&self.pool, slice, self.batch).await?;
+            for event in filled.events {
+                self.position.pass(event.id);
+                steps.push(Step::Publish(event));
+            }
+            if steps.len() >= usize::from(self.batch) {
+                return Ok(false);
+            }
+            // Each gap was absent from a snapshot with this horizon or a later one.
+            horizon = horizon.min(filled.horizon);
+        }
+        if let Some(watch) = self.watch.take_if(|it| it.bound <= horizon) {
             let dead: Vec<_> = (self.position.gaps())
                 .take_while(|gap| gap.end <= watch.up_to)
                 .collect();
@@ -91,7 +134,7 @@ impl Reader {
                 steps.push(Step::Close(gap));
             }
         }
-        Ok(whole)
+        Ok(true)
     }
 
     /// One watch at a time: those gaps that come while it stands wait for the next one.

@@ -1,46 +1,19 @@
 //! Noticing a stream that was recreated, or that lost what it had acknowledged (a server's
-//! default is to flush to disk every two minutes), and finding the way back.
+//! default is to flush to disk every two minutes).
 
 use async_nats::jetstream::{
     Context,
     stream::{Info, RawMessageErrorKind},
 };
 use shared_events::{Topic, headers};
+use uuid::Uuid;
 
 use super::{
-    cursor::{self, Cursor, Tail},
-    failure::Failure,
-    lease::Lease,
+    STREAM_TIMEOUT,
+    cursor::{self, Tail},
+    failure::{Failure, within},
 };
-
 use crate::database::Pool;
-
-/// The saved cursor if the stream still has what it stands for. Otherwise the newest checkpoint
-/// of which that is true, or the beginning of the ledger; the cursor is then moved back to it.
-pub(super) async fn cursor_on_stream(
-    pool: &Pool,
-    jetstream: &Context,
-    topic: &Topic,
-    lease: &Lease,
-) -> Result<Cursor, Failure> {
-    let saved = cursor::load(pool).await?;
-    let mut found = saved.clone();
-    while !has(jetstream, topic, found.tail).await? {
-        let earlier = cursor::checkpoint_below(pool, found.tail.sequence).await?;
-        found = earlier.unwrap_or_default();
-    }
-    if found.tail != saved.tail {
-        tracing::error!(
-            stream = topic.stream,
-            acknowledged_sequence = saved.tail.sequence,
-            found_sequence = found.tail.sequence,
-            from_outbox_id = found.position.last_id(),
-            "the stream has lost events that it had acknowledged; publishing the ledger again"
-        );
-        cursor::move_back(pool, lease, &found).await?;
-    }
-    Ok(found)
-}
 
 /// Whether the stream still has the saved cursor's last event.
 pub(super) async fn is_whole(
@@ -52,15 +25,26 @@ pub(super) async fn is_whole(
     has(jetstream, topic, saved.tail).await
 }
 
-async fn has(jetstream: &Context, topic: &Topic, tail: Tail) -> Result<bool, Failure> {
-    let Tail {
-        sequence,
-        event_id: Some(event_id),
-    } = tail
-    else {
-        return Ok(true);
-    };
-    let sequence = u64::try_from(sequence).unwrap_or(u64::MAX);
+/// Whether the stream still has this event, or had it for as long as it keeps events.
+pub(super) async fn has(jetstream: &Context, topic: &Topic, tail: Tail) -> Result<bool, Failure> {
+    match (u64::try_from(tail.sequence), tail.event_id) {
+        (Ok(sequence), Some(event_id)) => {
+            within(
+                STREAM_TIMEOUT,
+                look_up(jetstream, topic, sequence, event_id),
+            )
+            .await
+        }
+        _ => Ok(true),
+    }
+}
+
+async fn look_up(
+    jetstream: &Context,
+    topic: &Topic,
+    sequence: u64,
+    event_id: Uuid,
+) -> Result<bool, Failure> {
     let stream = jetstream
         .get_stream(&topic.stream)
         .await

@@ -5,6 +5,7 @@ mod cluster;
 mod conditional;
 mod idempotency;
 mod import;
+mod ledger_loss;
 mod openapi;
 mod operator;
 mod outage;

@@ -4,7 +4,7 @@ use crate::support::{World, assert_in_order};
 
 #[tokio::test]
 async fn old_events_go_by_the_partition_once_they_are_published() {
-    let world = World::new().await;
+    let world = world_with_small_partitions().await;
     let flags = [
         "--outbox-retention",
         "1s",
@@ -13,7 +13,6 @@ async fn old_events_go_by_the_partition_once_they_are_published() {
     ];
     let api = world.serve(&flags).await;
     let first = first_partition(&world).await;
-    shrink_first_partition(&world).await;
     let id = api.create().await;
     for round in 0..450 {
         api.rename(id, &format!("Ada {round}")).await;
@@ -39,9 +38,8 @@ async fn old_events_go_by_the_partition_once_they_are_published() {
 
 #[tokio::test]
 async fn events_that_are_not_published_stay_however_old_they_are() {
-    let world = World::new().await;
+    let world = world_with_small_partitions().await;
     let api = world.serve(&["--no-relay"]).await;
-    shrink_first_partition(&world).await;
     let id = api.create().await;
     for round in 0..250 {
         api.rename(id, &format!("Ada {round}")).await;
@@ -62,17 +60,17 @@ async fn events_that_are_not_published_stay_however_old_they_are() {
 }
 
 /// The migration makes the first partition for a million events: too many for a test.
-async fn shrink_first_partition(world: &World) {
-    sqlx::raw_sql(
-        r"
+async fn world_with_small_partitions() -> World {
+    let world = World::new().await;
+    let (migrated, output) = world.run(&["migrate"]).await;
+    assert!(migrated, "{output}");
+    let shrink = r"
         drop table outbox_1_1000001;
         create table outbox_1_101 partition of outbox for values from (1) to (101);
         create table outbox_101_201 partition of outbox for values from (101) to (201);
-        ",
-    )
-    .execute(&world.database.pool)
-    .await
-    .expect("small partitions");
+    ";
+    world.execute(shrink).await;
+    world
 }
 
 async fn first_partition(world: &World) -> i64 {

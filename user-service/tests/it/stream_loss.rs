@@ -48,7 +48,60 @@ async fn a_stream_that_lost_its_end_gets_it_again() {
     assert_loud(&api).await;
 }
 
-async fn write(api: &Api, count: usize) {
+/// The relay crashes after the acknowledgement and before it saves the cursor, then publishes the
+/// event again and learns that it is a duplicate. Then the stream is restored to before that event.
+#[tokio::test]
+async fn an_event_that_was_last_seen_as_a_duplicate_is_published_again_if_the_stream_loses_it() {
+    let mut nats = nats::Server::start().await;
+    let world = World::with_nats(nats.url()).await;
+    let mut api = world.serve(&[]).await;
+    write(&api, 5).await;
+    world.published(5).await;
+    world.drained().await;
+    world
+        .execute("create table saved as select * from relay_cursor")
+        .await;
+    nats.stop().await;
+    let copy = tempfile::tempdir().expect("a directory");
+    copy_tree(nats.store(), copy.path());
+    nats.restart().await;
+    write(&api, 1).await;
+    world.published(6).await;
+    world.drained().await;
+
+    api.service.process.kill();
+    world
+        .execute(
+            r"
+            update relay_cursor as c
+            set last_id = s.last_id, gaps = s.gaps, stream_sequence = s.stream_sequence,
+                stream_event_id = s.stream_event_id, anchor_id = s.anchor_id,
+                anchor_event_id = s.anchor_event_id
+            from saved as s
+            ",
+        )
+        .await;
+    world
+        .execute("delete from relay_checkpoint where last_id > (select last_id from saved)")
+        .await;
+    let mut api = world.serve(&[]).await;
+    world.drained().await;
+    assert_eq!(
+        world.events().await.len(),
+        6,
+        "the stream drops the duplicate"
+    );
+
+    api.service.process.kill();
+    nats.stop().await;
+    fs::remove_dir_all(nats.store().join("jetstream")).expect("the newer store");
+    copy_tree(copy.path(), nats.store());
+    nats.restart().await;
+    let _api = world.serve(&[]).await;
+    assert_in_order(&world.published(6).await);
+}
+
+pub(crate) async fn write(api: &Api, count: usize) {
     let id = api.create().await;
     for round in 1..count {
         api.rename(id, &format!("Ada {round}")).await;

@@ -8,7 +8,7 @@ use testkit::{eventually, postgres::Database};
 use uuid::Uuid;
 
 use super::{Reader, Step, Watch};
-use crate::{database, outbox, relay::position::Position};
+use crate::{database, outbox, relay::cursor::Cursor};
 
 /// What a reader handed out: the ids, in its order.
 type Found = Vec<i64>;
@@ -20,7 +20,7 @@ trait Follow {
 #[tokio::test]
 async fn our_reader_misses_nothing_and_keeps_the_order() {
     let pool = ledger().await;
-    let ours = || Reader::new(pool.clone().into(), 1000, Position::default());
+    let ours = || Reader::new(pool.clone().into(), 1000, &Cursor::default());
     assert_eq!(late_commit(&pool, ours()).await, Ok(()));
     assert_eq!(late_commit_of_a_later_xid(&pool, ours()).await, Ok(()));
     assert_eq!(early_xid_late_lock(&pool, ours()).await, Ok(()));
@@ -42,7 +42,7 @@ async fn the_naive_cursor_loses_what_commits_late() {
 async fn a_bound_taken_from_the_snapshot_comes_too_early() {
     let pool = ledger().await;
     let lost = eventually("a loss", async || {
-        let early = EarlyBound(Reader::new(pool.clone().into(), 1000, Position::default()));
+        let early = EarlyBound(Reader::new(pool.clone().into(), 1000, &Cursor::default()));
         late_commit_of_a_later_xid(&pool, early).await.err()
     })
     .await;
@@ -67,7 +67,7 @@ async fn reading_in_the_order_of_xids_breaks_the_order_of_a_user() {
 #[tokio::test]
 async fn a_rolled_back_event_is_given_up_and_no_other_waits_for_it() {
     let pool = ledger().await;
-    let mut reader = Reader::new(pool.clone().into(), 1000, Position::default());
+    let mut reader = Reader::new(pool.clone().into(), 1000, &Cursor::default());
     let mut rolled_back = Writer::begin(&pool).await;
     rolled_back.change(new_user(&pool).await).await;
     let kept = write(&pool, new_user(&pool).await).await;
@@ -88,7 +88,7 @@ async fn a_rolled_back_event_is_given_up_and_no_other_waits_for_it() {
 #[tokio::test]
 async fn late_events_beyond_a_batch_come_before_newer_ones() {
     let pool = ledger().await;
-    let mut reader = Reader::new(pool.clone().into(), 2, Position::default());
+    let mut reader = Reader::new(pool.clone().into(), 2, &Cursor::default());
     let user = new_user(&pool).await;
     let mut large = Writer::begin(&pool).await;
     let mut expected = Vec::new();
@@ -119,7 +119,7 @@ async fn under_adversarial_load_every_event_is_found_once_and_in_order() {
     let writers =
         (0..8_usize).map(|writer| tokio::spawn(write_badly(pool.clone(), users.clone(), writer)));
     let writing = tokio::spawn(futures::future::join_all(writers));
-    let mut reader = Reader::new(pool.clone().into(), 7, Position::default());
+    let mut reader = Reader::new(pool.clone().into(), 7, &Cursor::default());
     let mut found = Vec::new();
     while !writing.is_finished() {
         found.extend(reader.read().await);
