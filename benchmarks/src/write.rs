@@ -120,7 +120,8 @@ fn pgbench_script() -> anyhow::Result<tempfile::NamedTempFile> {
         .replace("$1", "array[gen_random_uuid()]")
         .replace("$2", "array[null]")
         .replace("$3", "array['Ada Lovelace']")
-        .replace("$4", "array['c' || :number || '@example.com']");
+        .replace("$4", "array['c' || :number || '@example.com']")
+        .replace("$5", "array['c' || :number || '@example.com']");
     let script = format!(
         "\\set number random(1, 9000000000000000000)\n{};\n",
         statement.trim()

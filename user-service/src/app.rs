@@ -89,6 +89,10 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         idempotency::sweep(pool.clone(), idempotency_retention, shutdown.clone()),
     );
     tasks.spawn(
+        "e-mail backfill",
+        users::backfill_normal_emails(pool.clone(), shutdown.clone()),
+    );
+    tasks.spawn(
         "notifier",
         wake::notify_relays(pool, written.elsewhere.clone(), shutdown.clone()),
     );
@@ -155,12 +159,12 @@ fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, written: Written) -> anyh
     Ok(())
 }
 
-/// Ready means that users can be read and written: the schema is there.
+/// Ready means that users can be read and written: the schema is there, as this release needs it.
 fn postgres_check(pool: Pool) -> Check {
     Check::new("postgres", move || {
         let pool = pool.clone();
         async move {
-            sqlx::query("select from users limit 1")
+            sqlx::query("select normal_email from users limit 1")
                 .execute(&pool)
                 .await
                 .context("reading from Postgres")?;

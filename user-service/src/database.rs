@@ -16,7 +16,7 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub(crate) use self::{connection::Connection, listener::Listener, pool::Pool};
 
@@ -29,6 +29,9 @@ pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// How long a request waits for a free connection, or for a new one.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Lets others use the tables between two attempts to migrate them.
+const MIGRATION_RETRY: Duration = Duration::from_secs(2);
 
 /// A connection that was used this recently is taken to be alive.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
@@ -88,21 +91,23 @@ fn milliseconds(duration: Duration) -> String {
 /// If the URL is not valid or a migration fails for another reason than a lost connection.
 pub(crate) async fn migrate(url: &ConnectionUrl) -> anyhow::Result<()> {
     let options = options(url)?;
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .connect_lazy_with(options.clone());
     loop {
-        // A pool would hide why it can't connect.
-        backoff::wait_for("Postgres", || PgConnection::connect_with(&options)).await;
-        match MIGRATIONS.run(&pool).await {
+        // A pool would hide why it can't connect. Each attempt has a connection of its own, because
+        // one that failed may still be in a transaction.
+        let connecting = || PgConnection::connect_with(&options);
+        let mut connection = backoff::wait_for("Postgres", connecting).await;
+        match MIGRATIONS.run_direct(None, &mut connection, false).await {
             Ok(()) => break,
             Err(error) if is_lost_connection(&error) => {
                 tracing::warn!(%error, "connection lost while migrating; trying again");
             }
+            Err(error) if is_locked(&error) => {
+                tracing::warn!(%error, "tables are in use while migrating; trying again");
+                sleep(MIGRATION_RETRY).await;
+            }
             Err(error) => return Err(error).context("migrating the database"),
         }
     }
-    pool.close().await;
     tracing::info!(database = %url, "schema is up to date");
     Ok(())
 }
@@ -127,6 +132,15 @@ fn options(url: &ConnectionUrl) -> anyhow::Result<PgConnectOptions> {
                 .application_name("user-service")
                 .options(WHEN_THE_CLIENT_IS_GONE)
         })
+}
+
+/// A migration waits only briefly for a lock, since all others wait behind it.
+fn is_locked(error: &sqlx::migrate::MigrateError) -> bool {
+    let sqlx::migrate::MigrateError::ExecuteMigration(sqlx::Error::Database(error), _) = error
+    else {
+        return false;
+    };
+    error.code().as_deref() == Some("55P03")
 }
 
 fn is_lost_connection(error: &sqlx::migrate::MigrateError) -> bool {

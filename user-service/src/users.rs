@@ -5,6 +5,7 @@ mod body;
 mod creation;
 mod draft;
 mod email;
+mod email_backfill;
 mod error;
 mod import;
 mod name;
@@ -16,4 +17,5 @@ mod store;
 pub(crate) use self::{
     api::{Users, routes},
     creation::{CREATORS, creation},
+    email_backfill::backfill as backfill_normal_emails,
 };

@@ -48,7 +48,7 @@ kinds! {
     BODY_TOO_SLOW "body-too-slow" REQUEST_TIMEOUT "Body too slow"
         "The body did not arrive in time. Nothing of it was used; send it again."
     EMAIL_TAKEN "email-taken" CONFLICT "E-mail address taken"
-        "Another user has this address. Addresses are compared without regard to case."
+        "Another user has this address, perhaps in another spelling: case, Unicode composition and the form of an internationalized domain make no difference."
     REQUEST_IN_PROGRESS "request-in-progress" CONFLICT "Request in progress"
         "Another request under the same `Idempotency-Key` is being carried out. Ask again after `Retry-After` for its answer."
     DELETED "deleted" GONE "Deleted"

@@ -104,7 +104,8 @@ fn created(user: User) -> Response {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// Only the user who has this address, in whatever case.
+    /// Only the user who has this address, however it is spelled: in another case, or with its
+    /// domain in Unicode or ASCII.
     #[param(format = "email", max_length = 254, nullable = false)]
     email: Option<String>,
 }

@@ -1,16 +1,17 @@
 with draft as (
-    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
-        as draft (event_id, traceparent, name, email)
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+        as draft (event_id, traceparent, name, email, normal_email)
 ), created as (
-    insert into users (name, email)
+    insert into users (name, email, normal_email)
     -- All writers take the addresses in one order, so that no two wait for each other.
-    select name, email from draft order by lower(email)
-    on conflict (lower(email)) do nothing
-    returning id, name, email, updated_at, version
+    select name, email, normal_email from draft order by normal_email collate "C"
+    -- Whichever index has the address: the one of the normal form or that of older releases.
+    on conflict do nothing
+    returning id, name, email, updated_at, version, normal_email
 ), event as (
     insert into outbox (event_id, type, user_id, version, payload, traceparent)
     select event_id, 'user_created', id, version,
-           user_state(id, created.name, email, updated_at, version), traceparent
-    from created join draft using (email)
+           user_state(id, created.name, created.email, updated_at, version), traceparent
+    from created join draft using (normal_email)
 )
 select * from created

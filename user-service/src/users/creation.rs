@@ -129,7 +129,7 @@ fn take_distinct(requests: &mut Vec<Request>) -> Vec<Request> {
     let mut emails = HashSet::with_capacity(requests.len());
     let (batch, rest) = std::mem::take(requests)
         .into_iter()
-        .partition(|request| emails.insert(request.user.draft.email.as_str().to_owned()));
+        .partition(|request| emails.insert(request.user.draft.email.normal().to_owned()));
     *requests = rest;
     batch
 }

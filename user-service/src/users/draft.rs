@@ -7,7 +7,11 @@ use service_runtime::problem::Problem;
 
 use utoipa::ToSchema;
 
-use super::{body, email::Email, name::Name};
+use super::{
+    body,
+    email::{Email, EmailText},
+    name::Name,
+};
 
 /// What a client wants a user to be: checked, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub(crate) struct Draft {
 pub(super) struct Fields {
     #[schema(value_type = Name, inline, required)]
     name: Option<Value>,
-    #[schema(value_type = Email, inline, required)]
+    #[schema(value_type = EmailText, inline, required)]
     email: Option<Value>,
 }
 

@@ -1,13 +1,23 @@
 //! A user's e-mail address.
 
+pub(super) mod normal_form;
+
 use email_address::{EmailAddress, Options};
 use utoipa::ToSchema;
 
-/// A valid address of at most 254 bytes, kept as it was given and compared without regard to
-/// case.
-#[derive(Debug, Clone, PartialEq, Eq, ToSchema)]
-#[schema(format = "email", max_length = 254, example = "ada@example.com")]
-pub(crate) struct Email(String);
+/// A valid address of at most 254 bytes, kept as it was given and compared by its normal form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Email {
+    text: String,
+    normal: String,
+}
+
+/// A valid address of at most 254 bytes, kept as it was given. Case, Unicode composition and the
+/// form of an internationalized domain make no difference when addresses are compared.
+#[derive(ToSchema)]
+#[schema(as = Email, format = "email", max_length = 254, example = "ada@example.com")]
+#[expect(dead_code, reason = "nothing is read of a description")]
+pub(super) struct EmailText(String);
 
 /// What fits between `<` and `>` of an SMTP path (RFC 5321, 4.5.3.1.3).
 const MAX_BYTES: usize = 254;
@@ -23,11 +33,21 @@ impl Email {
             .without_domain_literal();
         EmailAddress::parse_with_options(text, options)
             .map_err(|_| "must be a valid e-mail address")?;
-        Ok(Self(text.to_owned()))
+        let normal = normal_form::of(text).ok_or("must have a valid domain")?;
+        Ok(Self {
+            text: text.to_owned(),
+            normal,
+        })
     }
 
+    /// The address as the client wrote it.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Equal for all spellings of one address.
+    pub(crate) fn normal(&self) -> &str {
+        &self.normal
     }
 }
 
@@ -59,6 +79,14 @@ mod tests {
             "a\0@b.c",
             &long,
         ] {
+            assert!(Email::parse(email).is_err(), "{email:?}");
+        }
+    }
+
+    #[test]
+    fn a_domain_that_dns_can_not_have_is_refused() {
+        let long = format!("a@{}.example", "ü".repeat(31) + &"é".repeat(31));
+        for email in ["a@xn--a.example", "a@b\u{ff20}c.example", &long] {
             assert!(Email::parse(email).is_err(), "{email:?}");
         }
     }

@@ -11,7 +11,12 @@ use service_runtime::problem::{FieldError, Problem};
 
 use utoipa::ToSchema;
 
-use super::{body, email::Email, name::Name, store::Change};
+use super::{
+    body,
+    email::{Email, EmailText},
+    name::Name,
+    store::Change,
+};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -28,7 +33,7 @@ pub(super) struct Fields {
     #[schema(value_type = Name, inline, required = false)]
     name: Option<Value>,
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Email, inline, required = false)]
+    #[schema(value_type = EmailText, inline, required = false)]
     email: Option<Value>,
 }
 

@@ -2,6 +2,8 @@
 //! users row first: its lock gives the events of a user their order, and the transaction has its
 //! xid before the event's id is drawn, which the relay relies on.
 
+pub(super) mod normal_emails;
+
 use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
@@ -54,8 +56,16 @@ pub(crate) struct NewUser {
     pub(crate) traceparent: Option<String>,
 }
 
+/// A new user, found among others by its address.
+#[derive(sqlx::FromRow)]
+struct Created {
+    #[sqlx(flatten)]
+    user: User,
+    normal_email: String,
+}
+
 /// Creates those users whose address is free, all in one statement; the answers stand in the
-/// order of the requests. No two of them may have the very same address.
+/// order of the requests. No two of them may have the same address.
 pub(crate) async fn create(
     db: impl PgExecutor<'_>,
     users: &[&NewUser],
@@ -63,21 +73,23 @@ pub(crate) async fn create(
     let column = |field: fn(&NewUser) -> &str| users.iter().map(|user| field(user)).collect();
     let names: Vec<&str> = column(|user| user.draft.name.as_str());
     let emails: Vec<&str> = column(|user| user.draft.email.as_str());
+    let normal_emails: Vec<&str> = column(|user| user.draft.email.normal());
     let event_ids: Vec<_> = users.iter().map(|_| Uuid::now_v7()).collect();
     let traceparents: Vec<_> = users.iter().map(|it| it.traceparent.as_deref()).collect();
     // In a file of its own, because pgbench runs the same for comparison.
-    let created: Vec<User> = sqlx::query_as(include_str!("create.sql"))
+    let created: Vec<Created> = sqlx::query_as(include_str!("create.sql"))
         .bind(event_ids)
         .bind(traceparents)
         .bind(names)
-        .bind(&emails)
+        .bind(emails)
+        .bind(&normal_emails)
         .fetch_all(db)
         .await?;
     let mut by_email: HashMap<_, _> = (created.into_iter())
-        .map(|user| (user.email.clone(), user))
+        .map(|created| (created.normal_email, created.user))
         .collect();
     let answer = |email: &&str| by_email.remove(*email).ok_or(StoreError::EmailTaken);
-    Ok(emails.iter().map(answer).collect())
+    Ok(normal_emails.iter().map(answer).collect())
 }
 
 /// What is to become of a user: what is left out stays.
@@ -107,11 +119,15 @@ pub(crate) async fn change(
     let row = sqlx::query(
         r"
         with current as (
-            select *, $6::bigint[] is null or version = any($6) as is_expected
+            select *, $7::bigint[] is null or version = any($7) as is_expected,
+                   coalesce($5 <> email, false) as has_new_email
             from users where id = $3 for no key update
         ), changed as (
             update users
             set name = coalesce($4, current.name), email = coalesce($5, current.email),
+                -- An address that stays keeps its normal form, even if another user has it.
+                normal_email = case when has_new_email then $6 else current.normal_email end,
+                normal_email_set = case when has_new_email then true end,
                 version = current.version + 1, updated_at = clock_timestamp()
             from current
             where users.id = current.id and is_expected
@@ -135,6 +151,7 @@ pub(crate) async fn change(
     .bind(id)
     .bind(change.name.as_ref().map(Name::as_str))
     .bind(change.email.as_ref().map(Email::as_str))
+    .bind(change.email.as_ref().map(Email::normal))
     .bind(expected)
     .fetch_optional(db)
     .await?;
@@ -185,17 +202,23 @@ pub(crate) async fn delete(
     }
 }
 
-/// The user who has this address, in whatever case.
+/// The user who has this address, however it is spelled. One whose normal form is not known yet is
+/// found by the comparison of older releases.
 pub(crate) async fn find_by_email(
     db: impl PgExecutor<'_>,
     email: &Email,
 ) -> Result<Option<User>, StoreError> {
     sqlx::query_as(
         r"
-        select id, name, email, updated_at, version from users where lower(email) = lower($1)
+        select id, name, email, updated_at, version from users where normal_email = $2
+        union all
+        select id, name, email, updated_at, version from users
+        where lower(email) = lower($1) and normal_email is null
+        limit 1
         ",
     )
     .bind(email.as_str())
+    .bind(email.normal())
     .fetch_optional(db)
     .await
     .map_err(StoreError::from)
@@ -232,7 +255,12 @@ impl From<sqlx::Error> for StoreError {
     /// The constraint's name decides: looking first would race with another writer.
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(refusal) if refusal.constraint() == Some("users_email_key") => {
+            sqlx::Error::Database(refusal)
+                if matches!(
+                    refusal.constraint(),
+                    Some("users_normal_email_key" | "users_email_key")
+                ) =>
+            {
                 Self::EmailTaken
             }
             // lock_not_available

@@ -1,5 +1,6 @@
 //! The user service over its real binary, on real servers.
 
+mod addresses;
 mod api;
 mod cluster;
 mod conditional;

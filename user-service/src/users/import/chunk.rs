@@ -32,7 +32,7 @@ impl Chunk {
     fn push(&mut self, line: Line) {
         self.bytes += line.text.as_ref().map_or(0, Bytes::len);
         match parse(&line) {
-            Ok(draft) if self.emails.insert(draft.email.as_str().to_lowercase()) => {
+            Ok(draft) if self.emails.insert(draft.email.normal().to_owned()) => {
                 self.drafts.push((line.number, draft));
             }
             Ok(_) => (self.refused).push((line.number, StoreError::EmailTaken.into())),
