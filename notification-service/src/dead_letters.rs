@@ -1,38 +1,37 @@
 //! Dead letters as an operator meets them: listed, shown, published again or discarded.
 
 pub(crate) mod api;
+pub(crate) mod category;
 pub(crate) mod command;
 pub(crate) mod headers;
+mod letter;
 
-use anyhow::Context as _;
+use std::error::Error as _;
+
+use anyhow::{Context as _, bail};
 use async_nats::{
     HeaderMap,
     jetstream::{
-        Context, ErrorCode,
-        message::StreamMessage,
-        stream::{RawMessageError, RawMessageErrorKind, Stream},
+        self, Context, ErrorCode,
+        context::{PublishError, PublishErrorKind},
+        publish::PublishAck,
     },
 };
 use bytes::Bytes;
 use shared_events::{Topic, headers as event_headers};
 use uuid::Uuid;
 
-/// A message that could not be applied, with what is known about it.
-#[derive(Debug)]
-pub(crate) struct DeadLetter {
-    /// Its place in the dead-letter stream, which names it.
-    pub(crate) sequence: u64,
-    pub(crate) reason: String,
-    /// When it was set aside, RFC 3339.
-    pub(crate) time: String,
-    /// The stream that it came from, and its place there.
-    pub(crate) stream: String,
-    pub(crate) stream_sequence: Option<u64>,
-    /// The original's, as far as they could be read and do not instruct the server.
-    pub(crate) headers: HeaderMap,
-    /// The original's, byte for byte.
-    pub(crate) payload: Bytes,
-}
+use crate::raw_message;
+
+pub(crate) use letter::{DeadLetter, Payload};
+
+/// What one page may read, lest a page of large letters exhaust the memory.
+const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+const TOO_LARGE: [ErrorCode; 2] = [
+    ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM,
+    ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
+];
 
 /// The stream of dead letters.
 #[derive(Debug, Clone)]
@@ -40,6 +39,14 @@ pub(crate) struct DeadLetters {
     jetstream: Context,
     source: Topic,
     topic: Topic,
+}
+
+/// Some of the letters, in order.
+#[derive(Debug)]
+pub(crate) struct Listing<T> {
+    pub(crate) letters: Vec<T>,
+    /// Whether there may be more behind the last.
+    pub(crate) is_cut: bool,
 }
 
 impl DeadLetters {
@@ -52,31 +59,51 @@ impl DeadLetters {
         }
     }
 
-    /// The oldest first, only those behind the sequence `after`, at most `limit`.
+    /// The oldest first, only those behind the sequence `after`: at most `limit`, and no more than
+    /// a few megabytes read. Keeps of each only what `summarize` takes.
     ///
     /// # Errors
     /// If `JetStream` does not answer.
-    pub(crate) async fn list(&self, after: u64, limit: usize) -> anyhow::Result<Vec<DeadLetter>> {
-        let stream = self.stream().await?;
+    pub(crate) async fn list<T>(
+        &self,
+        after: u64,
+        limit: usize,
+        summarize: impl Fn(DeadLetter) -> T,
+    ) -> anyhow::Result<Listing<T>> {
         let mut letters = Vec::new();
-        let mut after = after;
-        while letters.len() < limit {
-            let request = stream.raw_message_builder().sequence(after + 1);
-            let next = request.next_by_subject(self.topic.subject.clone()).send();
-            let Some(message) = found(next.await)? else {
-                break;
+        let (mut after, mut bytes) = (after, 0);
+        let (stream, subject) = (&self.topic.stream, &self.topic.subject);
+        while letters.len() < limit && bytes < MAX_PAGE_BYTES {
+            let Some(message) =
+                raw_message::next(&self.jetstream, stream, subject, after + 1).await?
+            else {
+                let is_cut = false;
+                return Ok(Listing { letters, is_cut });
             };
             after = message.sequence;
-            letters.push(DeadLetter::from(message));
+            bytes += message.headers.len() + message.payload.len();
+            letters.push(summarize(DeadLetter::from(message)));
         }
-        Ok(letters)
+        let is_cut = true;
+        Ok(Listing { letters, is_cut })
     }
 
+    /// With the original, wherever it is kept.
+    ///
     /// # Errors
     /// If `JetStream` does not answer.
     pub(crate) async fn find(&self, sequence: u64) -> anyhow::Result<Option<DeadLetter>> {
-        let message = self.stream().await?.get_raw_message(sequence).await;
-        Ok(found(message)?.map(DeadLetter::from))
+        let message = raw_message::at(&self.jetstream, &self.topic.stream, sequence).await?;
+        let Some(mut letter) = message.map(DeadLetter::from) else {
+            return Ok(None);
+        };
+        if let Payload::Referenced = letter.payload
+            && let Some(original) = letter.stream_sequence
+        {
+            let original = raw_message::at(&self.jetstream, &letter.stream, original).await?;
+            letter.restore(original);
+        }
+        Ok(Some(letter))
     }
 
     /// Publishes the original bytes again as an event of a new id, and forgets the letter once
@@ -86,64 +113,58 @@ impl DeadLetters {
     /// # Errors
     /// If it is not known to be published, or could not be forgotten.
     pub(crate) async fn replay(&self, letter: DeadLetter) -> anyhow::Result<u64> {
-        let mut headers = letter.headers;
+        let Payload::Here(payload) = letter.payload else {
+            bail!("its message is no longer on the stream {}", letter.stream);
+        };
+        let published = match self.publish(letter.headers, payload.clone()).await {
+            // The headers only describe the event; without any, whatever came once fits again.
+            Err(error) if is_too_large(&error) => {
+                let subject = self.source.subject.clone();
+                let publish = self.jetstream.publish(subject, payload).await;
+                publish?.await
+            }
+            published => published,
+        };
+        let sequence = published.context("publishing the event")?.sequence;
+        let forgotten = self.discard(letter.sequence).await;
+        forgotten.context("it is published, but still among the dead letters")?;
+        Ok(sequence)
+    }
+
+    async fn publish(
+        &self,
+        mut headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<PublishAck, PublishError> {
         headers.insert(event_headers::MESSAGE_ID, Uuid::now_v7().to_string());
         headers.insert(event_headers::EXPECTED_STREAM, self.source.stream.as_str());
         let subject = self.source.subject.clone();
         let publish = self
             .jetstream
-            .publish_with_headers(subject, headers, letter.payload);
-        let published = publish.await?.await.context("publishing the event")?;
-        let forgotten = self.discard(letter.sequence).await;
-        forgotten.context("it is published, but still among the dead letters")?;
-        Ok(published.sequence)
+            .publish_with_headers(subject, headers, payload);
+        publish.await?.await
     }
 
     /// # Errors
     /// If `JetStream` does not answer, or there is no such letter.
     pub(crate) async fn discard(&self, sequence: u64) -> anyhow::Result<()> {
-        self.stream().await?.delete_message(sequence).await?;
-        Ok(())
-    }
-
-    async fn stream(&self) -> anyhow::Result<Stream<()>> {
-        Ok(self
+        let stream = self
             .jetstream
             .get_stream_no_info(&self.topic.stream)
-            .await?)
+            .await?;
+        stream.delete_message(sequence).await?;
+        Ok(())
     }
 }
 
-/// Neither an empty place nor a stream that nobody has needed yet is an error.
-fn found(answer: Result<StreamMessage, RawMessageError>) -> anyhow::Result<Option<StreamMessage>> {
-    match answer {
-        Ok(message) => Ok(Some(message)),
-        Err(error) => match error.kind() {
-            RawMessageErrorKind::NoMessageFound => Ok(None),
-            RawMessageErrorKind::JetStream(cause)
-                if cause.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-            {
-                Ok(None)
-            }
-            _ => Err(error).context("reading the dead letters"),
-        },
-    }
+/// Whether the message was refused for its size, so that a smaller one may be taken.
+pub(crate) fn is_too_large(error: &PublishError) -> bool {
+    error.kind() == PublishErrorKind::MaxPayloadExceeded
+        || refusal(error).is_some_and(|code| TOO_LARGE.contains(&code))
 }
 
-impl From<StreamMessage> for DeadLetter {
-    fn from(message: StreamMessage) -> Self {
-        let header = |name: &str| {
-            let value = message.headers.get(name);
-            value.map(ToString::to_string).unwrap_or_default()
-        };
-        Self {
-            sequence: message.sequence,
-            reason: header(headers::REASON),
-            time: header(headers::TIME),
-            stream: header(headers::STREAM),
-            stream_sequence: header(headers::STREAM_SEQUENCE).parse().ok(),
-            headers: headers::harmless(&message.headers),
-            payload: message.payload,
-        }
-    }
+/// Why `JetStream` refused the message, if it was that.
+pub(crate) fn refusal(error: &PublishError) -> Option<ErrorCode> {
+    let refusal = error.source()?.downcast_ref::<jetstream::Error>()?;
+    Some(refusal.error_code())
 }

@@ -10,5 +10,6 @@ mod mongo;
 mod notifications;
 mod projection;
 mod projector;
+mod raw_message;
 mod rebuild;
 mod verify;

@@ -53,6 +53,24 @@ pub(crate) enum Failure {
     Driver(#[from] Error),
 }
 
+/// `MaxTimeMSExpired`
+const TIME_LIMIT_EXCEEDED: i32 = 50;
+
+impl Failure {
+    /// Whether nothing was heard of the command for its whole deadline.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self, Self::Late(_))
+    }
+
+    /// Whether MongoDB ended the command for its `maxTimeMS`: it works, but is slow.
+    pub(crate) fn is_time_limit(&self) -> bool {
+        let Self::Driver(error) = self else {
+            return false;
+        };
+        matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == TIME_LIMIT_EXCEEDED)
+    }
+}
+
 /// Awaits `call` for at most `deadline`.
 ///
 /// The driver's futures are not to be dropped midway, yet deadlines and clients that hang up drop

@@ -1,5 +1,6 @@
 //! From the stream into the copy, through any failure of MongoDB and NATS.
 
+mod batch_size;
 mod connection;
 mod consumer;
 mod dead_letter;
@@ -30,10 +31,18 @@ use shared_events::Topic;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use self::{dead_letter::DeadLetters, deliveries::Deliveries, settler::Settler};
+use self::{
+    batch_size::BatchSize,
+    dead_letter::{DeadLetters, Retry},
+    deliveries::Deliveries,
+    quarantine::Suspects,
+    settler::Settler,
+};
 use crate::{config::ProjectorConfig, projection::Projection};
 
 const CONNECTION_NAME: &str = "notification-service";
+/// How long the write of a full batch is to take at most.
+const MAX_WRITE_TIME: Duration = Duration::from_secs(2);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 pub(crate) use connection::Connection;
@@ -46,6 +55,8 @@ pub(crate) struct Projector {
     projection: Projection,
     ack_wait: Duration,
     tombstone_ttl: Duration,
+    batch_size: Arc<BatchSize>,
+    retry: Retry,
     bound: Arc<AtomicBool>,
 }
 
@@ -63,6 +74,9 @@ impl Projector {
             projection,
             ack_wait: config.ack_wait,
             tombstone_ttl,
+            // A batch and those ahead of it are to be written well before they come again.
+            batch_size: Arc::new(BatchSize::new(MAX_WRITE_TIME.min(config.ack_wait / 4))),
+            retry: Retry::default(),
             bound: Arc::default(),
         }
     }
@@ -93,9 +107,10 @@ impl Projector {
             return Ok(());
         };
         let mut delays = backoff::unbounded().build();
+        let mut suspects = Suspects::default();
         loop {
             let mut progress = false;
-            let session = self.session(&client, &shutdown, grace, &mut progress);
+            let session = self.session(&client, &mut suspects, &shutdown, grace, &mut progress);
             let Err(error) = session.await else { break };
             if progress {
                 delays = backoff::unbounded().build();
@@ -134,11 +149,15 @@ impl Projector {
     async fn session(
         &self,
         client: &Client,
+        suspects: &mut Suspects,
         shutdown: &CancellationToken,
         grace: Duration,
         progress: &mut bool,
     ) -> anyhow::Result<()> {
-        let Some(opened) = shutdown.run_until_cancelled(self.open(client)).await else {
+        let Some(opened) = shutdown
+            .run_until_cancelled(self.open(client, suspects))
+            .await
+        else {
             return Ok(());
         };
         let (deliveries, settler) = opened?;
@@ -146,7 +165,11 @@ impl Projector {
         session::run(deliveries, &settler, progress, shutdown, grace).await
     }
 
-    async fn open(&self, client: &Client) -> anyhow::Result<(Deliveries, Settler)> {
+    async fn open(
+        &self,
+        client: &Client,
+        suspects: &mut Suspects,
+    ) -> anyhow::Result<(Deliveries, Settler)> {
         let prepare = self.projection.prepare(self.tombstone_ttl);
         prepare.await.context("waiting for MongoDB")?;
         let jetstream = jetstream::new(client.clone());
@@ -154,18 +177,23 @@ impl Projector {
             consumer::bind(&jetstream, &self.topic, &self.consumer, self.ack_wait)
                 .await
                 .context("waiting for JetStream")?;
-        let dead_letters = DeadLetters::open(&jetstream, &stream, &self.topic).await?;
-        quarantine::sweep(&jetstream, consumer.cached_info(), &dead_letters)
+        let dead_letters =
+            DeadLetters::open(&jetstream, &stream, &self.topic, self.retry.clone()).await;
+        quarantine::sweep(suspects, &jetstream, consumer.cached_info(), &dead_letters)
             .await
             .context("looking for unreadable headers")?;
-        let deliveries = Deliveries::open(client, consumer).await?;
+        let deliveries = Deliveries::open(client, consumer, self.batch_size.clone()).await?;
         self.warn_of_old_events(&stream.cached_info().config);
         tracing::info!(
             stream = self.topic.stream,
             consumer = self.consumer,
             "projecting"
         );
-        let settler = Settler::new(self.projection.clone(), dead_letters);
+        let settler = Settler::new(
+            self.projection.clone(),
+            dead_letters,
+            self.batch_size.clone(),
+        );
         Ok((deliveries, settler))
     }
 

@@ -53,6 +53,7 @@ impl Database {
 pub struct Server {
     port: u16,
     data: TempDir,
+    arguments: Vec<String>,
     process: Option<Process>,
 }
 
@@ -60,9 +61,18 @@ impl Server {
     /// # Panics
     /// If it can't be written to within a minute.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further arguments, such as a `--setParameter`.
+    ///
+    /// # Panics
+    /// If it can't be written to within a minute.
+    pub async fn start_with(arguments: &[&str]) -> Self {
         let mut server = Self {
             port: free_port(),
             data: tempfile::tempdir().expect("a temporary directory"),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
             process: None,
         };
         server.restart().await;
@@ -98,7 +108,7 @@ impl Server {
     pub async fn restart(&mut self) {
         let port = self.port.to_string();
         let data = self.data.path().to_str().expect("a path in UTF-8");
-        let arguments = [
+        let mut arguments = vec![
             "--dbpath",
             data,
             "--bind_ip",
@@ -113,6 +123,7 @@ impl Server {
             "--oplogSize",
             "64",
         ];
+        arguments.extend(self.arguments.iter().map(String::as_str));
         let program = required("MONGOD_BIN");
         self.process = Some(Process::spawn(&program, &arguments, &[]));
         let admin = direct(self.port).await;

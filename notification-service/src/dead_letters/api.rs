@@ -1,5 +1,5 @@
-//! `GET /dead-letters`: what waits for an operator. The bytes themselves are left to the command
-//! line, since they may be personal.
+//! `GET /dead-letters`: what waits for an operator. The bytes themselves and the full reason, which
+//! may quote them, are left to the command line, since they may be personal.
 
 use axum::{
     extract::State,
@@ -14,7 +14,7 @@ use shared_events::Topic;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{DeadLetter, DeadLetters};
+use super::{DeadLetter, DeadLetters, category::Category};
 use crate::projector::Connection;
 
 /// Where dead letters are, and the topic of the events that they were.
@@ -30,10 +30,12 @@ pub(crate) struct Source {
 struct Summary {
     /// Its place among the dead letters.
     sequence: u64,
-    reason: String,
+    reason: Category,
     set_aside_at: String,
+    /// The stream that it came from.
     stream: String,
     stream_sequence: Option<u64>,
+    /// The size of its payload.
     bytes: usize,
 }
 
@@ -42,6 +44,8 @@ pub(crate) fn router() -> OpenApiRouter<Source> {
 }
 
 /// List the events that could not be applied, the oldest first, page by page
+///
+/// A page of large ones may hold fewer than asked for; `Link` leads on.
 #[utoipa::path(
     get, path = "/dead-letters", tag = "dead letters",
     params(PageParameters),
@@ -53,12 +57,11 @@ async fn list(State(source): State<Source>, page: Page) -> Response {
     };
     let after = u64::try_from(page.after).unwrap_or_default();
     let letters = DeadLetters::new(jetstream, source.topic);
-    match letters.list(after, page.limit.into()).await {
-        Ok(letters) => {
-            let summaries: Vec<_> = letters.into_iter().map(Summary::from).collect();
-            // JetStream counts from 1, and never as far as the sign.
-            page.respond(&summaries, |letter| letter.sequence.cast_signed())
-        }
+    match letters.list(after, page.limit.into(), Summary::from).await {
+        // JetStream counts from 1, and never as far as the sign.
+        Ok(found) => page.respond_cut(&found.letters, found.is_cut, |letter| {
+            letter.sequence.cast_signed()
+        }),
         Err(error) => {
             let error = format!("{error:#}");
             tracing::warn!(error, "the dead letters can't be read");
@@ -78,8 +81,8 @@ impl From<DeadLetter> for Summary {
     fn from(letter: DeadLetter) -> Self {
         Self {
             sequence: letter.sequence,
-            bytes: letter.payload.len(),
-            reason: letter.reason,
+            bytes: letter.payload_bytes,
+            reason: letter.category,
             set_aside_at: letter.time,
             stream: letter.stream,
             stream_sequence: letter.stream_sequence,

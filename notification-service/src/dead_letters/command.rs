@@ -7,7 +7,7 @@ use async_nats::jetstream;
 use service_runtime::{confirm::confirm, nats};
 use tokio::time;
 
-use super::{DeadLetter, DeadLetters};
+use super::{DeadLetter, DeadLetters, Payload};
 use crate::config::{DeadLettersCommand, DeadLettersConfig, NatsConfig};
 
 const CONNECTION_NAME: &str = "notification-service dead-letters";
@@ -36,20 +36,20 @@ async fn connect(config: &NatsConfig) -> anyhow::Result<DeadLetters> {
 }
 
 async fn list(letters: &DeadLetters, after: u64, limit: u16) -> anyhow::Result<()> {
-    let page = letters.list(after, limit.into()).await?;
-    for letter in &page {
+    let page = letters.list(after, limit.into(), |letter| letter).await?;
+    for letter in &page.letters {
         println!(
             "{}  {}  {} bytes  {}: {}",
             letter.sequence,
             letter.time,
-            letter.payload.len(),
+            letter.payload_bytes,
             origin(letter),
             letter.reason
         );
     }
-    match page.last() {
+    match page.letters.last() {
         None => println!("no dead letters"),
-        Some(last) if page.len() == usize::from(limit) => {
+        Some(last) if page.is_cut => {
             println!("there may be more: --after {}", last.sequence);
         }
         Some(_) => {}
@@ -71,7 +71,10 @@ async fn show(letters: &DeadLetters, sequence: u64) -> anyhow::Result<()> {
             );
         }
     }
-    println!("payload    {}", printable(&letter.payload));
+    match letter.payload {
+        Payload::Here(payload) => println!("payload    {}", printable(&payload)),
+        Payload::Referenced => println!("payload    is no longer on the stream"),
+    }
     Ok(())
 }
 

@@ -9,11 +9,23 @@ pub(crate) const SERVER: &str = "Nats-";
 
 /// Why it can never be applied.
 pub(crate) const REASON: &str = "Dead-Letter-Reason";
+/// The same in a word, see [`Category`](super::category::Category).
+pub(crate) const CATEGORY: &str = "Dead-Letter-Category";
 /// When it was set aside, RFC 3339.
 pub(crate) const TIME: &str = "Dead-Letter-Time";
 /// The stream that it came from, and its sequence there.
 pub(crate) const STREAM: &str = "Dead-Letter-Stream";
 pub(crate) const STREAM_SEQUENCE: &str = "Dead-Letter-Stream-Sequence";
+/// When the original was stored there, in nanoseconds since 1970: a stream that is created anew
+/// counts from 1 again.
+pub(crate) const STREAM_TIME: &str = "Dead-Letter-Stream-Time-Ns";
+/// How many bytes the original's payload has.
+pub(crate) const PAYLOAD_BYTES: &str = "Dead-Letter-Payload-Bytes";
+/// The body begins with so many bytes of the original's headers, which were too large to be kept
+/// as headers beside these.
+pub(crate) const HEADER_BYTES: &str = "Dead-Letter-Header-Bytes";
+/// The body is empty: the original, too large to be stored again, is only where it came from.
+pub(crate) const REFERENCE: &str = "Dead-Letter-Reference";
 /// Goes before the original's headers that would instruct the server: a rollup would erase other
 /// dead letters, an expected stream would refuse this one.
 pub(crate) const ORIGINAL: &str = "Dead-Letter-Original-";

@@ -1,30 +1,38 @@
 //! Setting a message aside that can never be applied.
 
+mod form;
+mod retry;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::{
-    HeaderMap, HeaderName, HeaderValue,
     datetime::DateTime,
     jetstream::{
-        AckKind, Context, Message,
+        AckKind, Context, ErrorCode, Message,
         context::{PublishError, PublishErrorKind},
+        publish::PublishAck,
         stream::Stream,
     },
 };
 use bytes::Bytes;
-use chrono::{SecondsFormat, Utc};
 use service_runtime::stream::{self, StreamSettings};
-use shared_events::{Topic, UnreadableEvent, headers::MESSAGE_ID};
+use shared_events::{Topic, UnreadableEvent, headers::EXPECTED_STREAM};
+use tokio::time;
 
-use crate::{dead_letters::headers, projection::Refusal};
+use self::form::Form;
+pub(super) use self::retry::Retry;
+use crate::{
+    dead_letters::{category::Category, is_too_large, refusal},
+    projection::Refusal,
+    raw_message,
+};
 
-const MAX_REASON_CHARS: usize = 500;
 /// Dead letters wait for a person, who may be on holiday.
 const MAX_AGE: Duration = Duration::from_hours(90 * 24);
-/// When what could not be set aside is delivered again.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
-const TOO_LARGE_DELAY: Duration = Duration::from_mins(1);
+
+/// JetStream does not answer who lacks the permission to ask.
+const STORE_DEADLINE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum Reason {
@@ -37,100 +45,18 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    /// For logs, which must hold nothing of the message itself.
-    fn kind(&self) -> &'static str {
+    fn category(&self) -> Category {
         match self {
-            Self::Unreadable(UnreadableEvent::NotJson(_)) => "not JSON",
-            Self::Unreadable(UnreadableEvent::UnknownType(_)) => "unknown event type",
-            Self::Unreadable(UnreadableEvent::WrongShape(_)) => "not shaped like an event",
-            Self::Refused(_) => "refused by MongoDB",
-            Self::UnreadableHeaders => "unreadable headers",
+            Self::Unreadable(event) => event.into(),
+            Self::Refused(_) => Category::RefusedByMongodb,
+            Self::UnreadableHeaders => Category::UnreadableHeaders,
         }
-    }
-}
-
-/// The stream that keeps the dead letters.
-#[derive(Debug, Clone)]
-pub(super) struct DeadLetters {
-    jetstream: Context,
-    topic: Topic,
-}
-
-impl DeadLetters {
-    /// Creates the stream or brings it up to date, as safe as `source` is.
-    pub(super) async fn open(
-        jetstream: &Context,
-        source: &Stream,
-        topic: &Topic,
-    ) -> anyhow::Result<Self> {
-        let topic = topic.dead_letters();
-        let settings = StreamSettings {
-            replicas: source.cached_info().config.num_replicas,
-            max_age: MAX_AGE,
-            ..StreamSettings::default()
-        };
-        stream::create_or_update(jetstream, &topic, &settings)
-            .await
-            .context("the dead-letter stream")?;
-        Ok(Self {
-            jetstream: jetstream.clone(),
-            topic,
-        })
-    }
-
-    /// Stores `message` with its reason, then ends its delivery. In this order a crash repeats and
-    /// loses nothing; the repeat carries the same message id.
-    ///
-    /// # Errors
-    /// If it can't be stored now: it is delivered again later. A message that has no room for the
-    /// reason beside it is no error, lest it hold up the others, but comes again all the same.
-    pub(super) async fn set_aside(&self, message: &Message, reason: Reason) -> anyhow::Result<()> {
-        let info = message.info().map_err(anyhow::Error::from_boxed)?;
-        let letter = DeadLetter {
-            headers: original_headers(message.headers.as_ref()),
-            payload: message.payload.clone(),
-            stream: info.stream,
-            sequence: info.stream_sequence,
-            published: info.published,
-            reason,
-        };
-        let (answer, outcome) = match self.store(letter).await {
-            Ok(()) => (AckKind::Term, Ok(())),
-            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                let sequence = info.stream_sequence;
-                tracing::error!(
-                    sequence,
-                    "too large to be set aside: raise max_payload of NATS"
-                );
-                (AckKind::Nak(Some(TOO_LARGE_DELAY)), Ok(()))
-            }
-            Err(error) => (AckKind::Nak(Some(RETRY_DELAY)), Err(error)),
-        };
-        let answered = message.ack_with(answer).await;
-        answered.map_err(anyhow::Error::from_boxed)?;
-        outcome.context("setting a message aside")
-    }
-
-    /// # Errors
-    /// If it is not known to be stored. Harmless to repeat.
-    pub(super) async fn store(&self, letter: DeadLetter<'_>) -> Result<(), PublishError> {
-        let (reason, sequence) = (letter.reason.kind(), letter.sequence);
-        let payload = letter.payload.clone();
-        let (subject, headers) = (self.topic.subject.clone(), letter.into_headers());
-        let publish = self
-            .jetstream
-            .publish_with_headers(subject, headers, payload);
-        let stored = publish.await?.await?;
-        if !stored.duplicate {
-            let dead_letter = stored.sequence;
-            tracing::error!(sequence, reason, dead_letter, "set a message aside");
-        }
-        Ok(())
     }
 }
 
 pub(super) struct DeadLetter<'a> {
-    pub(super) headers: HeaderMap,
+    /// As on the wire.
+    pub(super) headers: Bytes,
     pub(super) payload: Bytes,
     pub(super) stream: &'a str,
     pub(super) sequence: u64,
@@ -138,43 +64,140 @@ pub(super) struct DeadLetter<'a> {
     pub(super) reason: Reason,
 }
 
-impl DeadLetter<'_> {
-    fn into_headers(self) -> HeaderMap {
-        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-        // With the time, because a stream that is created anew counts from 1 again.
-        let id = format!("{}-{}-{}", self.stream, self.sequence, self.published);
-        let mut headers = self.headers;
-        headers.insert(MESSAGE_ID, printable(&id));
-        headers.insert(headers::REASON, printable(&self.reason.to_string()));
-        headers.insert(headers::TIME, now);
-        headers.insert(headers::STREAM, self.stream);
-        headers.insert(headers::STREAM_SEQUENCE, self.sequence.to_string());
-        headers
-    }
+/// The stream that keeps the dead letters.
+#[derive(Debug, Clone)]
+pub(super) struct DeadLetters {
+    jetstream: Context,
+    topic: Topic,
+    settings: StreamSettings,
+    retry: Retry,
 }
 
-fn original_headers(original: Option<&HeaderMap>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, values) in original.into_iter().flat_map(HeaderMap::iter) {
-        for value in values {
-            headers.append(kept_name(name), value.clone());
+impl DeadLetters {
+    /// The stream is created or brought up to date, as safe as `source` is. Should that fail, it
+    /// is tried again when the first letter is stored: events need not wait for it.
+    pub(super) async fn open(
+        jetstream: &Context,
+        source: &Stream,
+        topic: &Topic,
+        retry: Retry,
+    ) -> Self {
+        let dead_letters = Self {
+            jetstream: jetstream.clone(),
+            topic: topic.dead_letters(),
+            settings: StreamSettings {
+                replicas: source.cached_info().config.num_replicas,
+                max_age: MAX_AGE,
+                ..StreamSettings::default()
+            },
+            retry,
+        };
+        if let Err(error) = dead_letters.prepare().await {
+            let error = format!("{error:#}");
+            tracing::error!(error, "the dead-letter stream is not ready; events go on");
+        }
+        dead_letters
+    }
+
+    async fn prepare(&self) -> anyhow::Result<()> {
+        stream::create_or_update(&self.jetstream, &self.topic, &self.settings).await
+    }
+
+    /// Stores `message` with its reason, then ends its delivery. In this order a crash repeats and
+    /// loses nothing; the repeat carries the same message id. What can't be stored now stays
+    /// unacknowledged and is delivered again later; the other messages go on.
+    ///
+    /// # Errors
+    /// If the delivery can't be answered.
+    pub(super) async fn set_aside(&self, message: &Message, reason: Reason) -> anyhow::Result<()> {
+        let info = message.info().map_err(anyhow::Error::from_boxed)?;
+        let headers = message.headers.as_ref().map(raw_message::headers::encode);
+        let letter = DeadLetter {
+            headers: headers.unwrap_or_default().into(),
+            payload: message.payload.clone(),
+            stream: info.stream,
+            sequence: info.stream_sequence,
+            published: info.published,
+            reason,
+        };
+        let answer = match self.store(&letter).await {
+            Ok(()) => AckKind::Term,
+            Err(retry_in) => AckKind::Nak(Some(retry_in)),
+        };
+        let answered = message.ack_with(answer).await;
+        answered.map_err(anyhow::Error::from_boxed)
+    }
+
+    /// Harmless to repeat.
+    ///
+    /// # Errors
+    /// If it is not known to be stored: when to try again.
+    pub(super) async fn store(&self, letter: &DeadLetter<'_>) -> Result<(), Duration> {
+        if let Some(delay) = self.retry.delay() {
+            return Err(delay);
+        }
+        let sequence = letter.sequence;
+        let stored = time::timeout(STORE_DEADLINE, self.store_in_some_form(letter)).await;
+        match stored.context("no answer in time").flatten() {
+            Ok((stored, form)) => {
+                self.retry.succeeded();
+                if !stored.duplicate {
+                    let reason = letter.reason.category().as_str();
+                    let dead_letter = stored.sequence;
+                    tracing::error!(sequence, reason, dead_letter, ?form, "set a message aside");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let (delay, is_first) = self.retry.failed();
+                if is_first {
+                    tracing::error!(
+                        sequence,
+                        error = format!("{error:#}"),
+                        retry_in_ms = delay.as_millis(),
+                        "dead letters can't be stored; their messages stay pending, others go on"
+                    );
+                }
+                Err(delay)
+            }
         }
     }
-    headers
-}
 
-fn kept_name(name: &HeaderName) -> HeaderName {
-    let text: &str = name.as_ref();
-    if headers::has_prefix(text, headers::SERVER) {
-        let renamed = format!("{}{text}", headers::ORIGINAL).parse();
-        return renamed.unwrap_or_else(|_| unreachable!("a valid name stays so with a prefix"));
+    async fn store_in_some_form(
+        &self,
+        letter: &DeadLetter<'_>,
+    ) -> anyhow::Result<(PublishAck, Form)> {
+        let mut refusal = None;
+        for form in Form::ALL {
+            match self.publish(letter, form).await {
+                Ok(stored) => return Ok((stored, form)),
+                Err(error) if is_too_large(&error) => refusal = Some(error),
+                Err(error) if is_missing(&error) => {
+                    self.prepare().await.context("the dead-letter stream")?;
+                    return Ok((self.publish(letter, form).await?, form));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let refusal = refusal.map_or_else(|| anyhow::anyhow!("no form was tried"), Into::into);
+        Err(refusal.context("even a reference to the message is too large"))
     }
-    name.clone()
+
+    async fn publish(
+        &self,
+        letter: &DeadLetter<'_>,
+        form: Form,
+    ) -> Result<PublishAck, PublishError> {
+        let (mut headers, body) = form.encode(letter);
+        headers.insert(EXPECTED_STREAM, self.topic.stream.as_str());
+        let subject = self.topic.subject.clone();
+        let publish = self.jetstream.publish_with_headers(subject, headers, body);
+        publish.await?.await
+    }
 }
 
-/// Header values hold no line breaks.
-fn printable(text: &str) -> HeaderValue {
-    let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let bounded: String = visible.take(MAX_REASON_CHARS).collect();
-    bounded.into()
+/// Whether the stream is gone, or its subject leads into another one.
+fn is_missing(error: &PublishError) -> bool {
+    error.kind() == PublishErrorKind::StreamNotFound
+        || refusal(error) == Some(ErrorCode::STREAM_NOT_MATCH)
 }

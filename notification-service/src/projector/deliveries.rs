@@ -4,7 +4,10 @@
 //! what is under way when it is dropped would only be delivered again after the ack wait. This one
 //! can, and gives back all that it does not use.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::{
@@ -21,11 +24,10 @@ use async_nats::{
 use futures::{FutureExt, StreamExt};
 use tokio::{task, time};
 
-/// A batch is full with so many messages or so many bytes of them, whatever comes first.
-const MAX_MESSAGES: usize = 1_000;
+use super::batch_size::BatchSize;
+
+/// A batch is full with so many bytes, if it is not for its number of messages.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Asked for ahead, so that the next batch is at hand when one is done: between one and two of it.
-const AHEAD: usize = 1_000;
 const REQUEST_EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Two heartbeats and a little.
@@ -41,7 +43,9 @@ pub(super) struct Deliveries {
     consumer: Consumer<Config>,
     inbox: Subject,
     arrivals: Subscriber,
-    /// How many messages the server may still send.
+    batch_size: Arc<BatchSize>,
+    /// How many messages the server may still send: one to two batches ahead, so that the next is
+    /// at hand when one is done.
     asked: usize,
     /// Which of the client's connections they come over.
     connection: u64,
@@ -50,7 +54,11 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    pub(super) async fn open(client: &Client, consumer: Consumer<Config>) -> anyhow::Result<Self> {
+    pub(super) async fn open(
+        client: &Client,
+        consumer: Consumer<Config>,
+        batch_size: Arc<BatchSize>,
+    ) -> anyhow::Result<Self> {
         let connection = connection(client);
         let inbox = Subject::from(client.new_inbox());
         Ok(Self {
@@ -59,6 +67,7 @@ impl Deliveries {
             consumer,
             arrivals: client.subscribe(inbox.clone()).await?,
             inbox,
+            batch_size,
             asked: 0,
             connection,
             fault: None,
@@ -77,7 +86,7 @@ impl Deliveries {
         let first = self.first().await?;
         let mut bytes = first.payload.len();
         let mut batch = vec![first];
-        while batch.len() < MAX_MESSAGES && bytes < MAX_BYTES {
+        while batch.len() < self.batch_size.get() && bytes < MAX_BYTES {
             match self.at_hand() {
                 Some(Ok(message)) => {
                     bytes += message.payload.len();
@@ -98,7 +107,7 @@ impl Deliveries {
         loop {
             ensure!(connection(&self.client) == self.connection, "reconnected");
             ensure!(heard.elapsed() < MAX_SILENCE, "the consumer is silent");
-            if self.asked <= AHEAD {
+            if self.asked <= self.batch_size.get() {
                 self.ask().await?;
             }
             let Ok(arrival) = time::timeout(CONNECTION_CHECK, self.arrivals.next()).await else {
@@ -122,8 +131,9 @@ impl Deliveries {
     }
 
     async fn ask(&mut self) -> anyhow::Result<()> {
+        let batch = self.batch_size.get();
         let request = BatchConfig {
-            batch: AHEAD,
+            batch,
             // Any single message must fit, or the consumer would stand still before it.
             max_bytes: MAX_BYTES.max(2 * self.client.max_payload()),
             expires: Some(REQUEST_EXPIRES),
@@ -133,7 +143,7 @@ impl Deliveries {
         self.consumer
             .request_batch(request, self.inbox.clone())
             .await?;
-        self.asked += AHEAD;
+        self.asked += batch;
         Ok(())
     }
 
@@ -146,14 +156,22 @@ impl Deliveries {
         let description = arrival.description.as_deref().unwrap_or_default();
         match arrival.status {
             Some(StatusCode::IDLE_HEARTBEAT) => {}
-            Some(StatusCode::TIMEOUT) => self.asked -= unsent(&arrival).min(self.asked),
+            Some(StatusCode::TIMEOUT) => self.asked -= self.unsent(&arrival),
             Some(StatusCode::REQUEST_TERMINATED) if is_fulfilled(description) => {
-                self.asked -= unsent(&arrival).min(self.asked);
+                self.asked -= self.unsent(&arrival);
             }
             Some(status) => bail!("the consumer ended a request: {status} {description}"),
-            None => bail!("the consumer sent what is no message"),
+            None => bail!("unexpected message from the consumer"),
         }
         Ok(None)
+    }
+
+    /// How many messages of a request that has ended were not sent.
+    fn unsent(&self, status: &async_nats::Message) -> usize {
+        let headers = status.headers.as_ref();
+        let pending = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let unsent = pending.and_then(|count| count.as_str().parse().ok());
+        unsent.unwrap_or(self.asked).min(self.asked)
     }
 
     fn message(&self, message: async_nats::Message) -> Message {
@@ -214,15 +232,6 @@ fn is_fulfilled(description: &str) -> bool {
         description,
         "Message Size Exceeds MaxBytes" | "Batch Completed"
     )
-}
-
-/// How many messages of a request that has ended were not sent.
-fn unsent(status: &async_nats::Message) -> usize {
-    let headers = status.headers.as_ref();
-    let pending = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));
-    pending
-        .and_then(|count| count.as_str().parse().ok())
-        .unwrap_or(AHEAD)
 }
 
 fn connection(client: &Client) -> u64 {

@@ -1,18 +1,20 @@
 //! Brings each message to its end: applied and acknowledged, set aside, or left to come again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{AckKind, Message};
 use futures::future::try_join_all;
 use shared_events::{UnreadableEvent, UserEvent};
+use tokio::time::Instant;
 
 use super::{
+    batch_size::BatchSize,
     dead_letter::{DeadLetters, Reason},
     deliveries::answer,
 };
 use crate::projection::{Delivered, Fold, Outcome, Projection};
 
-/// How often an event is run again at once when other writers interfere.
+/// How often events are run again at once when other writers interfere with all of them.
 const MAX_ROUNDS: usize = 5;
 /// When an event is delivered again that MongoDB did not take.
 const DEFER_DELAY: Duration = Duration::from_secs(2);
@@ -20,6 +22,7 @@ const DEFER_DELAY: Duration = Duration::from_secs(2);
 pub(super) struct Settler {
     projection: Projection,
     dead_letters: DeadLetters,
+    batch_size: Arc<BatchSize>,
 }
 
 /// A failure that is not the messages' own, and those that it left as they were.
@@ -39,10 +42,15 @@ impl From<anyhow::Error> for Interrupted {
 }
 
 impl Settler {
-    pub(super) fn new(projection: Projection, dead_letters: DeadLetters) -> Self {
+    pub(super) fn new(
+        projection: Projection,
+        dead_letters: DeadLetters,
+        batch_size: Arc<BatchSize>,
+    ) -> Self {
         Self {
             projection,
             dead_letters,
+            batch_size,
         }
     }
 
@@ -54,22 +62,40 @@ impl Settler {
         Ok(set_aside?)
     }
 
+    /// In commands of the present batch size: what one has written is acknowledged before the next.
     async fn apply(&self, events: Vec<Delivered<Message>>) -> Result<(), Interrupted> {
         let mut fold = Fold::new(events);
-        for _ in 0..MAX_ROUNDS {
-            if fold.is_empty() {
-                break;
-            }
-            let outcomes = match self.projection.apply(&fold.newest()).await {
+        let mut idle_rounds = 0;
+        while !fold.is_empty() && idle_rounds < MAX_ROUNDS {
+            let newest = fold.newest();
+            let now = newest.len().min(self.batch_size.get());
+            let started = Instant::now();
+            let mut outcomes = match self.projection.apply(&newest[..now]).await {
                 Ok(outcomes) => outcomes,
+                // What it has written by then does no harm when it is written again.
+                Err(failure) if failure.is_time_limit() && self.batch_size.exceeded(now) => {
+                    tracing::warn!(
+                        events = now,
+                        "MongoDB is slow; writing fewer events at once"
+                    );
+                    continue;
+                }
                 Err(failure) => {
+                    if failure.is_late() {
+                        self.batch_size.exceeded(now);
+                    }
                     return Err(Interrupted {
                         unsettled: fold.into_messages(),
                         error: anyhow::Error::from(failure).context("waiting for MongoDB"),
                     });
                 }
             };
+            self.batch_size.took(now, started.elapsed());
             log_deferred(&outcomes);
+            let is_idle = outcomes.iter().all(|it| *it == Outcome::Contended);
+            idle_rounds += usize::from(is_idle);
+            // Those that had no room stay as they are.
+            outcomes.resize(newest.len(), Outcome::Contended);
             let decided = fold.decide(outcomes);
             answer(&decided.applied, AckKind::Ack).await?;
             answer(&decided.deferred, AckKind::Nak(Some(DEFER_DELAY))).await?;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use mongodb::bson::doc;
-
-use testkit::eventually;
+use serde_json::Value;
+use testkit::{eventually, nats};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -89,7 +89,8 @@ async fn the_headers_of_a_dead_letter_are_kept_but_not_obeyed() {
     assert!(["first", "second"].contains(&id.as_str()), "{id}");
     let stream = kept("Dead-Letter-Original-Nats-Expected-Stream");
     assert_eq!(stream, Some(world.topic.stream.clone()));
-    assert_eq!(kept("Nats-Expected-Stream"), None);
+    let own = world.topic.dead_letters().stream;
+    assert_eq!(kept("Nats-Expected-Stream"), Some(own));
     assert_eq!(kept("ce-type"), Some("user_created".to_owned()));
     service.stop().await;
 }
@@ -137,26 +138,165 @@ async fn a_dead_letter_stream_that_was_deleted_comes_back() {
     service.stop().await;
 }
 
+/// Neither its reason nor its headers would fit beside it.
 #[tokio::test]
-async fn poison_that_leaves_no_room_for_its_reason_waits_and_holds_up_nobody() {
+async fn poison_as_large_as_nats_takes_is_set_aside_by_reference() {
     let world = World::new().await;
     let service = world.serve().await;
-    let largest = vec![b'x'; world.jetstream.client().max_payload()];
+    let mut headers = HeaderMap::new();
+    headers.insert("ce-type", "user_created");
+    let wire = "NATS/1.0\r\nce-type: user_created\r\n\r\n".len();
+    let largest = vec![b'x'; world.jetstream.client().max_payload() - wire];
 
-    world.publish_raw(HeaderMap::new(), &largest).await;
+    world.publish_raw(headers, &largest).await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+
+    assert_eq!(world.version(1).await, Some(1));
+    assert_eq!(world.dead_letter_count().await, 1);
+    let listed = service.get("/dead-letters").await.json::<Value>().await;
+    assert_eq!(listed.expect("JSON")[0]["bytes"], largest.len());
+    let (shown, output) = world.run(&["dead-letters", "show", "1"]).await;
+    assert!(shown && output.contains("payload    xxx"), "not shown");
+    assert!(output.contains("header     ce-type: user_created"));
+
+    // Its event comes back as another letter, and one whose original is gone can't.
+    let (replayed, output) = world.run(&["dead-letters", "replay", "1"]).await;
+    assert!(replayed, "{output}");
+    world.settled().await;
+    assert_eq!(world.dead_letter_count().await, 1);
+    world.stream().await.purge().await.expect("purged");
+    let (_, output) = world.run(&["dead-letters", "show", "2"]).await;
+    assert!(output.contains("no longer on the stream"), "{output}");
+    let (replayed, output) = world.run(&["dead-letters", "replay", "2"]).await;
+    assert!(!replayed, "{output}");
+    assert!(output.contains("no longer on the stream"), "{output}");
+    let discard = ["dead-letters", "discard", "2", "--yes"];
+    assert!(world.run(&discard).await.0);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn headers_that_leave_no_room_for_those_of_a_dead_letter_go_into_its_body() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.projector.ack_wait = Duration::from_secs(1);
+    let service = world.serve_with(config).await;
+
+    let mut headers = HeaderMap::new();
+    headers.insert("ce-type", "user_created");
+    headers.insert("long", "x".repeat(65_000));
+    world.publish_raw(headers, b"readable").await;
+    let unreadable = format!("NATS/1.0\r\nlong: {}\rx\r\n\r\n", "x".repeat(65_000));
+    publish_bytes(&world, unreadable.as_bytes(), b"unreadable").await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+
+    assert_eq!(world.version(1).await, Some(1));
+    assert_eq!(world.dead_letter_count().await, 2);
+    let mut payloads = Vec::new();
+    for letter in ["1", "2"] {
+        let (_, output) = world.run(&["dead-letters", "show", letter]).await;
+        let payload = output.lines().find(|line| line.starts_with("payload"));
+        let payload = payload.expect("a payload").to_owned();
+        let is_readable = payload.ends_with(" readable");
+        let has_header = output.contains("header     ce-type: user_created");
+        assert_eq!(is_readable, has_header, "{payload}");
+        payloads.push(payload);
+        let (replayed, output) = world.run(&["dead-letters", "replay", letter]).await;
+        assert!(replayed, "{output}");
+    }
+    payloads.sort_unstable();
+    assert_eq!(payloads, ["payload    readable", "payload    unreadable"]);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_stream_that_is_full_holds_up_nothing_but_its_letters() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let mut config = world.dead_letters().await.cached_info().config.clone();
+    config.max_messages = 1;
+    let update = world.jetstream.update_stream(&config);
+    update.await.expect("updated");
+
+    for _ in 0..3 {
+        world.publish_raw(HeaderMap::new(), b"poison").await;
+    }
+    pending(&world, 2).await;
+    assert_eq!(world.dead_letter_count().await, 1);
+
+    config.max_messages = -1;
+    let update = world.jetstream.update_stream(&config);
+    update.await.expect("updated");
+    world.settled().await;
+    assert_eq!(world.dead_letter_count().await, 3);
+    service.stop().await;
+}
+
+/// Unreadable headers end the connection as well.
+#[tokio::test]
+async fn without_permission_for_dead_letters_events_go_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("nats.conf");
+    let permissions = "permissions: { publish: { deny: [\"dead-letters.>\"] } }";
+    let users = format!("users: [{{ user: anybody, password: pw, {permissions} }}]");
+    let config = format!("authorization: {{ {users} }}\nno_auth_user: anybody");
+    std::fs::write(&file, config).expect("written");
+    let path = file.to_str().expect("a path in UTF-8");
+    let nats = nats::Server::start_with(&["-c", path]).await;
+    let world = World::with_nats(nats.url()).await;
+    let mut config = world.config();
+    config.projector.ack_wait = Duration::from_secs(1);
+    let service = world.serve_with(config).await;
+
+    world.publish_raw(HeaderMap::new(), b"poison").await;
+    let headers = b"NATS/1.0\r\nX: \xff\r\n\r\n";
+    publish_bytes(&world, headers, b"poison").await;
+    pending(&world, 2).await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_dead_letter_stream_events_go_on() {
+    let world = World::new().await;
+    let mut obstacle = async_nats::jetstream::stream::Config {
+        name: format!("{}_OBSTACLE", world.topic.stream),
+        subjects: vec![world.topic.dead_letters().subject],
+        ..Default::default()
+    };
+    let jetstream = &world.jetstream;
+    jetstream
+        .create_stream(&obstacle)
+        .await
+        .expect("the subject is taken");
+    let service = world.serve().await;
+    world.publish_raw(HeaderMap::new(), b"poison").await;
+    pending(&world, 1).await;
+
+    obstacle.subjects = vec![testkit::unique("elsewhere")];
+    jetstream
+        .update_stream(&obstacle)
+        .await
+        .expect("the subject is free");
+    world.settled().await;
+    assert_eq!(world.dead_letter_count().await, 1);
+    service.stop().await;
+}
+
+/// Publishes events, and waits until all but so many messages are settled.
+async fn pending(world: &World, messages: usize) {
     for id in 1..=3 {
         world.publish(&created(id)).await;
         eventually("the next event", async || world.version(id).await).await;
     }
     let stream = world.stream().await;
-    // The events are acknowledged after they can be seen; the poison never is.
+    // The events are acknowledged after they can be seen.
     eventually("the others' acknowledgements", async || {
         let consumer = stream.consumer_info(&world.consumer).await.ok()?;
-        (consumer.num_ack_pending == 1 && consumer.num_pending == 0).then_some(())
+        (consumer.num_ack_pending == messages && consumer.num_pending == 0).then_some(())
     })
     .await;
-    assert_eq!(world.dead_letter_count().await, 0);
-    service.stop().await;
 }
 
 #[tokio::test]
@@ -229,17 +369,18 @@ async fn headers_that_the_client_cannot_read_are_set_aside_too() {
     assert_eq!(world.count(doc! {}).await, 3);
     let dead = world.dead_letters().await;
     assert_eq!(world.dead_letter_count().await, 2);
-    let letter = dead.get_raw_message(2).await.expect("a dead letter");
-    assert_eq!(letter.payload, b"poison"[..]);
-    let header = |name: &str| letter.headers.get(name).expect("a header").to_string();
-    assert_eq!(
-        header("Dead-Letter-Reason"),
-        "headers that the client can't read"
-    );
-    assert_eq!(
-        header("Dead-Letter-Original-Headers"),
-        "TkFUUy8xLjANClg6IGENYg0KDQo="
-    );
+    let mut originals = Vec::new();
+    for sequence in 1..=2 {
+        let letter = dead.get_raw_message(sequence).await.expect("a dead letter");
+        assert_eq!(letter.payload, b"poison"[..]);
+        let header = |name: &str| letter.headers.get(name).expect("a header").to_string();
+        let reason = header("Dead-Letter-Reason");
+        assert_eq!(reason, "headers that the client can't read");
+        originals.push(header("Dead-Letter-Original-Headers"));
+    }
+    originals.sort_unstable();
+    let expected = ["TkFUUy8xLjANClg6IGENYg0KDQo=", "TkFUUy8xLjANClg6IP8NCg0K"];
+    assert_eq!(originals, expected);
     service.stop().await;
 }
 

@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
+use ::mongodb::bson::doc;
 use async_nats::HeaderMap;
 use notification_service::config::ServeConfig;
 use serde_json::Value;
-use testkit::{Proxy, eventually};
+use testkit::{Proxy, eventually, mongodb};
 
 use crate::{
     events::{created, updated},
@@ -141,6 +142,39 @@ async fn without_nats_it_serves_what_it_has_and_stops_when_told() {
     let body: Value = ready.json().await.expect("JSON");
     assert_eq!(body["checks"]["projector"], "failed");
     assert_eq!(service.get("/notifications").await.status(), 200);
+    service.stop().await;
+}
+
+/// A command with all of the events would exceed its time limit for ever.
+#[tokio::test]
+async fn a_mongodb_that_is_slow_is_given_fewer_events_at_once() {
+    let mongodb = mongodb::Server::start_with(&["--setParameter", "enableTestCommands=1"]).await;
+    let mut world = World::new().await;
+    world.database = mongodb::Database::create_at(mongodb.uri()).await;
+    let service = world.serve().await;
+    // Speed lets the batches grow.
+    let fast: Vec<_> = (1..=5_000).map(|id| updated(id, 2)).collect();
+    world.publish_all(&fast).await;
+    world.settled().await;
+
+    let admin = world.database.database.client().database("admin");
+    let slow = doc! { "configureFailPoint": "flowControlTicketOverride", "mode": "alwaysOn",
+    "data": { "numTickets": 100 } };
+    admin.run_command(slow).await.expect("slowed down");
+    let probes: Vec<_> = (0..500)
+        .map(|id| doc! { "q": { "_id": id }, "u": { "$inc": { "n": 1 } }, "upsert": true })
+        .collect();
+    let probe = doc! { "update": "probes", "updates": probes, "maxTimeMS": 3_000 };
+    eventually("writes to be slow", async || {
+        let database = &world.database.database;
+        database.run_command(probe.clone()).await.err()
+    })
+    .await;
+    let events: Vec<_> = (1..=950).map(|id| updated(id, 3)).collect();
+    world.publish_all(&events).await;
+    world.settled().await;
+
+    assert_eq!(world.count(doc! { "version": 3 }).await, 950);
     service.stop().await;
 }
 

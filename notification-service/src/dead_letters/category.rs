@@ -1,0 +1,70 @@
+//! Why a message became a dead letter, without quoting it.
+
+use serde::Serialize;
+use shared_events::UnreadableEvent;
+use utoipa::ToSchema;
+
+/// Why a message could not be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Category {
+    NotJson,
+    UnknownType,
+    WrongShape,
+    RefusedByMongodb,
+    UnreadableHeaders,
+    /// Dead letters of earlier releases say no more.
+    Other,
+}
+
+impl Category {
+    const ALL: [Self; 6] = [
+        Self::NotJson,
+        Self::UnknownType,
+        Self::WrongShape,
+        Self::RefusedByMongodb,
+        Self::UnreadableHeaders,
+        Self::Other,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::UnknownType => "unknown_type",
+            Self::WrongShape => "wrong_shape",
+            Self::RefusedByMongodb => "refused_by_mongodb",
+            Self::UnreadableHeaders => "unreadable_headers",
+            Self::Other => "other",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Self {
+        let named = Self::ALL.into_iter().find(|it| it.as_str() == text);
+        named.unwrap_or(Self::Other)
+    }
+}
+
+impl From<&UnreadableEvent> for Category {
+    fn from(event: &UnreadableEvent) -> Self {
+        match event {
+            UnreadableEvent::NotJson(_) => Self::NotJson,
+            UnreadableEvent::UnknownType(_) => Self::UnknownType,
+            UnreadableEvent::WrongShape(_) => Self::WrongShape,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Category;
+
+    #[test]
+    fn a_category_has_one_name() {
+        for category in Category::ALL {
+            assert_eq!(json!(category), json!(category.as_str()));
+            assert_eq!(Category::parse(category.as_str()), category);
+        }
+    }
+}

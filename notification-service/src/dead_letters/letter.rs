@@ -1,0 +1,85 @@
+//! A dead letter, read in whatever form it was stored.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+
+use super::{category::Category, headers};
+use crate::raw_message::{self, RawMessage};
+
+/// A message that could not be applied, with what is known about it.
+#[derive(Debug)]
+pub(crate) struct DeadLetter {
+    /// Its place in the dead-letter stream, which names it.
+    pub(crate) sequence: u64,
+    pub(crate) reason: String,
+    pub(crate) category: Category,
+    /// When it was set aside, RFC 3339.
+    pub(crate) time: String,
+    /// The stream that it came from, and its place there.
+    pub(crate) stream: String,
+    pub(crate) stream_sequence: Option<u64>,
+    /// The original's, as far as they could be read and do not instruct the server.
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Payload,
+    pub(crate) payload_bytes: usize,
+    /// When the original was stored, as it is written in the letter.
+    stored: String,
+}
+
+/// The original's body, byte for byte.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    Here(Bytes),
+    /// Too large to be stored again: only on the stream that it came from, for as long as that
+    /// keeps it.
+    Referenced,
+}
+
+impl DeadLetter {
+    /// Completes a reference, if `original` is what it refers to.
+    pub(super) fn restore(&mut self, original: Option<RawMessage>) {
+        let stored = |it: &RawMessage| it.time.unix_timestamp_nanos().to_string() == self.stored;
+        if let Some(original) = original.filter(stored) {
+            self.headers = harmless(&original.headers);
+            self.payload = Payload::Here(original.payload);
+        }
+    }
+}
+
+impl From<RawMessage> for DeadLetter {
+    fn from(message: RawMessage) -> Self {
+        let own = raw_message::headers::parse(&message.headers).unwrap_or_default();
+        let header = |name: &str| own.get(name).map(ToString::to_string).unwrap_or_default();
+        let body = message.payload;
+        let header_bytes = header(headers::HEADER_BYTES).parse().unwrap_or(0);
+        let (original_headers, payload) = if own.get(headers::REFERENCE).is_some() {
+            (HeaderMap::new(), Payload::Referenced)
+        } else if header_bytes > 0 && header_bytes <= body.len() {
+            let payload = body.slice(header_bytes..);
+            (harmless(&body[..header_bytes]), Payload::Here(payload))
+        } else {
+            (headers::harmless(&own), Payload::Here(body.clone()))
+        };
+        let here = match &payload {
+            Payload::Here(payload) => payload.len(),
+            Payload::Referenced => 0,
+        };
+        Self {
+            sequence: message.sequence,
+            reason: header(headers::REASON),
+            category: Category::parse(&header(headers::CATEGORY)),
+            time: header(headers::TIME),
+            stream: header(headers::STREAM),
+            stream_sequence: header(headers::STREAM_SEQUENCE).parse().ok(),
+            headers: original_headers,
+            payload_bytes: header(headers::PAYLOAD_BYTES).parse().unwrap_or(here),
+            payload,
+            stored: header(headers::STREAM_TIME),
+        }
+    }
+}
+
+fn harmless(block: &[u8]) -> HeaderMap {
+    let readable = raw_message::headers::parse(block).unwrap_or_default();
+    headers::harmless(&readable)
+}

@@ -1,0 +1,83 @@
+//! A stored message, read by its sequence through the API that returns headers in base64.
+//!
+//! A delivery with headers that the client can't parse costs it its connection; this does not.
+
+pub(crate) mod headers;
+
+use anyhow::{Context as _, bail};
+use async_nats::{
+    datetime::DateTime,
+    jetstream::{Context, ErrorCode, response::Response, stream},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A message as it is stored, whatever it holds.
+#[derive(Debug, Clone)]
+pub(crate) struct RawMessage {
+    pub(crate) sequence: u64,
+    pub(crate) time: DateTime,
+    /// As on the wire; empty if it has none.
+    pub(crate) headers: Bytes,
+    pub(crate) payload: Bytes,
+}
+
+/// The message at `sequence`; `None` if there is none, or no such stream.
+///
+/// # Errors
+/// If `JetStream` does not answer.
+pub(crate) async fn at(
+    jetstream: &Context,
+    stream: &str,
+    sequence: u64,
+) -> anyhow::Result<Option<RawMessage>> {
+    get(jetstream, stream, json!({ "seq": sequence })).await
+}
+
+/// The first message on `subject` at `sequence` or behind it.
+///
+/// # Errors
+/// If `JetStream` does not answer.
+pub(crate) async fn next(
+    jetstream: &Context,
+    stream: &str,
+    subject: &str,
+    sequence: u64,
+) -> anyhow::Result<Option<RawMessage>> {
+    let request = json!({ "seq": sequence, "next_by_subj": subject });
+    get(jetstream, stream, request).await
+}
+
+async fn get(
+    jetstream: &Context,
+    stream: &str,
+    request: Value,
+) -> anyhow::Result<Option<RawMessage>> {
+    #[derive(Deserialize)]
+    struct Found {
+        message: stream::RawMessage,
+    }
+    let subject = format!("STREAM.MSG.GET.{stream}");
+    match jetstream.request(subject, &request).await? {
+        Response::Ok(Found { message }) => decode(message).map(Some),
+        Response::Err { error } if is_missing(error.error_code()) => Ok(None),
+        Response::Err { error } => bail!(error),
+    }
+}
+
+fn is_missing(code: ErrorCode) -> bool {
+    [ErrorCode::NO_MESSAGE_FOUND, ErrorCode::STREAM_NOT_FOUND].contains(&code)
+}
+
+fn decode(message: stream::RawMessage) -> anyhow::Result<RawMessage> {
+    let headers = message.headers.unwrap_or_default();
+    let decode = |text: &str| BASE64_STANDARD.decode(text).context("base64 was expected");
+    Ok(RawMessage {
+        sequence: message.sequence,
+        time: message.time,
+        headers: decode(&headers)?.into(),
+        payload: decode(&message.payload)?.into(),
+    })
+}
