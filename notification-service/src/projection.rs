@@ -3,6 +3,7 @@
 mod command;
 mod entry;
 mod fold;
+mod indexes;
 mod outcome;
 
 use std::time::Duration;
@@ -16,13 +17,14 @@ use shared_events::UserEvent;
 
 use crate::mongo::{self, Failure};
 
-pub(crate) use entry::{Entry, Notification};
+use self::command::Form;
+pub(crate) use entry::{Damaged, Entry, Notification};
 pub(crate) use fold::{Delivered, Fold};
+pub(crate) use indexes::LIVING_INDEX;
 pub(crate) use outcome::{Outcome, Refusal};
 
 /// How long one `update` command may take; MongoDB ends it itself shortly before.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-const TTL_INDEX: &str = "tombstone_ttl";
 
 /// Where the copy is written. Any number of writers may do so at once.
 #[derive(Debug, Clone)]
@@ -39,46 +41,39 @@ impl Projection {
         }
     }
 
-    /// Makes MongoDB remove tombstones `ttl` after the deletion. Harmless to repeat.
-    ///
-    /// An event that is delivered later than that would bring a deleted user back. It can come
-    /// from the stream for as long as the stream keeps it, and reaches the stream late by as long
-    /// as the outbox waited for its relay: `ttl` must exceed the sum.
-    pub(crate) async fn prepare(&self, ttl: Duration) -> Result<(), Failure> {
-        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        let create = doc! {
-            "createIndexes": &self.collection,
-            "indexes": [{
-                "name": TTL_INDEX,
-                "key": { "deleted_at": 1 },
-                "expireAfterSeconds": seconds,
-                // Only tombstones have the field: living users cost the index nothing.
-                "sparse": true,
-            }],
-        };
-        match self.run(create).await {
-            Err(failure) if has_code(&failure, INDEX_OPTIONS_CONFLICT) => {}
-            outcome => return outcome.map(drop),
-        }
-        let change = doc! {
-            "collMod": &self.collection,
-            "index": { "name": TTL_INDEX, "expireAfterSeconds": seconds },
-        };
-        self.run(change).await.map(drop)
-    }
-
-    /// Writes each event whose version is above the stored one, as durably as a majority of
-    /// MongoDB's members can, and says what became of each, in order. At most one event per user.
+    /// Writes each event that is newer than what is stored, as durably as a majority of MongoDB's
+    /// members can, and says what became of each, in order. At most one event per user.
     pub(crate) async fn apply(&self, events: &[&UserEvent]) -> Result<Vec<Outcome>, Failure> {
         let mut outcomes = vec![Outcome::Applied; events.len()];
-        for command in command::commands(&self.collection, events, &mut outcomes) {
+        let all: Vec<_> = (0..events.len()).collect();
+        let found = self.write(events, &all, Form::InsertNew, &mut outcomes);
+        let found = found.await?;
+        self.write(events, &found, Form::Compare, &mut outcomes)
+            .await?;
+        Ok(outcomes)
+    }
+
+    /// Which of the events were to be inserted and were not, since their users are there already.
+    async fn write(
+        &self,
+        events: &[&UserEvent],
+        places: &[usize],
+        form: Form,
+        outcomes: &mut [Outcome],
+    ) -> Result<Vec<usize>, Failure> {
+        let mut found = Vec::new();
+        for command in command::commands(&self.collection, events, places, form, outcomes) {
             let database = self.database.clone();
             let reply = mongo::call(WRITE_DEADLINE, async move {
                 database.run_raw_command(command.body).await
             });
-            outcome::read(reply.await?, &command.events, &mut outcomes)?;
+            let inserted = outcome::read(reply.await?, &command.events, outcomes)?;
+            found.extend((command.events.into_iter()).filter(|place| {
+                let is_applied = outcomes[*place] == Outcome::Applied;
+                is_applied && form.inserts(events[*place]) && !inserted.contains(place)
+            }));
         }
-        Ok(outcomes)
+        Ok(found)
     }
 
     /// Makes the collection.
@@ -139,8 +134,6 @@ pub(crate) enum CreateError {
 
 const NAMESPACE_NOT_FOUND: i32 = 26;
 const NAMESPACE_EXISTS: i32 = 48;
-/// The index is there with another age.
-const INDEX_OPTIONS_CONFLICT: i32 = 85;
 
 fn has_code(failure: &Failure, code: i32) -> bool {
     let Failure::Driver(error) = failure else {

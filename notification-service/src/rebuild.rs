@@ -100,6 +100,7 @@ impl Rebuild {
 
     async fn fill_and_swap(&self) -> anyhow::Result<()> {
         self.fresh.prepare(self.config.mongo.tombstone_ttl).await?;
+        self.fresh.index_living().await?;
         let topic = self.config.nats.topic();
         let progress = progress_bar();
         let mut replay = Replay::open(&self.stream, &topic, &progress).await?;

@@ -6,6 +6,7 @@
 mod asyncapi;
 mod event;
 pub mod headers;
+mod later_fields;
 mod topic;
 
 pub use asyncapi::asyncapi;

@@ -1,7 +1,9 @@
 //! The `update` commands that bring the copy up to date.
 
-use mongodb::bson::{DateTime, RawArrayBuf, RawDocumentBuf, rawdoc};
-use shared_events::UserEvent;
+use mongodb::bson::{
+    DateTime, RawArrayBuf, RawDocumentBuf, cstr, rawdoc, serialize_to_raw_document_buf,
+};
+use shared_events::{UserEvent, UserState};
 
 use super::outcome::{Outcome, Refusal};
 
@@ -11,6 +13,7 @@ const MAX_UPDATE_BYTES: usize = 16 * 1024 * 1024;
 const ARRAY_ELEMENT_BYTES: usize = 12;
 const MAX_TIME_MS: i32 = 9_000;
 const FIRST_VERSION: i64 = 1;
+const FIRST_REVISION: i32 = 1;
 
 pub(super) struct Command {
     pub(super) body: RawDocumentBuf,
@@ -18,16 +21,43 @@ pub(super) struct Command {
     pub(super) events: Vec<usize>,
 }
 
-/// Splits the events into commands that MongoDB takes; refuses those that fit into none.
+/// How an event is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// New users are inserted without a comparison, at half the cost. If a document is there
+    /// already it stays as it is, damaged or not: the event then needs the other form.
+    InsertNew,
+    /// Every event is compared with what is stored.
+    Compare,
+}
+
+impl Form {
+    pub(super) fn inserts(self, event: &UserEvent) -> bool {
+        let is_new =
+            matches!(event, UserEvent::UserCreated(state) if state.version == FIRST_VERSION);
+        self == Self::InsertNew && is_new
+    }
+}
+
+/// Splits the events at `places` into commands that MongoDB takes; refuses those that fit into
+/// none.
 pub(super) fn commands(
     collection: &str,
     events: &[&UserEvent],
+    places: &[usize],
+    form: Form,
     outcomes: &mut [Outcome],
 ) -> Vec<Command> {
     let mut commands = Vec::with_capacity(1);
     let mut open = Updates::default();
-    for (place, event) in events.iter().enumerate() {
-        let update = update(event);
+    for &place in places {
+        let update = match update(events[place], form) {
+            Ok(update) => update,
+            Err(refusal) => {
+                outcomes[place] = Outcome::Refused(refusal);
+                continue;
+            }
+        };
         let bytes = update.as_bytes().len() + ARRAY_ELEMENT_BYTES;
         if bytes > MAX_UPDATE_BYTES {
             outcomes[place] = Outcome::Refused(Refusal::TooLarge { bytes });
@@ -69,34 +99,52 @@ impl Updates {
     }
 }
 
-/// Replaces the stored document if its version is lower, and inserts if there is none.
+/// Replaces the stored document if the event is newer or the document's version is damaged, and
+/// inserts if there is none.
 ///
 /// The guard is in the update, not in the filter: a filter that does not match would try to
 /// insert, and each stale event would cost a duplicate key error.
-fn update(event: &UserEvent) -> RawDocumentBuf {
-    let state = event.state();
-    if state.version == FIRST_VERSION {
-        // Newer than nothing: whatever is there stays. Without a pipeline it costs half as much.
-        return rawdoc! {
-            "q": { "_id": state.id },
-            "u": { "$setOnInsert": document(event) },
-            "upsert": true,
-        };
+fn update(event: &UserEvent, form: Form) -> Result<RawDocumentBuf, Refusal> {
+    let id = event.state().id;
+    let document = document(event)?;
+    if form.inserts(event) {
+        return Ok(rawdoc! { "q": { "_id": id }, "u": { "$setOnInsert": document }, "upsert": true });
     }
-    let is_newer = rawdoc! { "$lt": [{ "$ifNull": ["$version", 0_i64] }, state.version] };
+    let is_newer = is_newer(event.state());
     // As a literal, or MongoDB would take a name such as "$email" for an expression.
-    let document = rawdoc! { "$literal": document(event) };
-    rawdoc! {
-        "q": { "_id": state.id },
+    let document = rawdoc! { "$literal": document };
+    Ok(rawdoc! {
+        "q": { "_id": id },
         "u": [{ "$replaceWith": { "$cond": [is_newer, document, "$$ROOT"] } }],
         "upsert": true,
-    }
+    })
 }
 
-fn document(event: &UserEvent) -> RawDocumentBuf {
+/// Compares with the stored version, then with the stored revision.
+///
+/// MongoDB compares values of any two types: nothing, null and NaN come before all numbers,
+/// strings and all else after them. What is left are fractions: no version is one. Conditions are
+/// tried in their order, so an event that is newer pays for the first only.
+fn is_newer(state: &UserState) -> RawDocumentBuf {
+    let version = state.version;
+    let mut conditions = RawArrayBuf::new();
+    conditions.push(rawdoc! { "$lt": ["$version", version] });
+    if state.revision > FIRST_REVISION {
+        let stored = rawdoc! { "$ifNull": ["$revision", FIRST_REVISION] };
+        conditions.push(rawdoc! { "$and": [
+            { "$eq": ["$version", version] },
+            { "$lt": [stored, state.revision] },
+        ] });
+    }
+    conditions.push(rawdoc! { "$gt": ["$version", UserState::MAX_NUMBER] });
+    conditions.push(rawdoc! { "$not": [{ "$in": [{ "$type": "$version" }, ["int", "long"]] }] });
+    rawdoc! { "$or": conditions }
+}
+
+fn document(event: &UserEvent) -> Result<RawDocumentBuf, Refusal> {
     let state = event.state();
     let time = DateTime::from_millis(state.updated_at.timestamp_millis());
-    match event {
+    let mut document = match event {
         UserEvent::UserCreated(_) | UserEvent::UserUpdated(_) => rawdoc! {
             "_id": state.id,
             "user_id": state.id,
@@ -112,5 +160,25 @@ fn document(event: &UserEvent) -> RawDocumentBuf {
             "version": state.version,
             "deleted_at": time,
         },
+    };
+    if state.revision > FIRST_REVISION {
+        document.append(cstr!("revision"), state.revision);
     }
+    if !matches!(event, UserEvent::UserDeleted(_)) {
+        append_later_fields(&mut document, state)?;
+    }
+    Ok(document)
+}
+
+/// Stored as they come, so that a document says the same whichever release has written it.
+fn append_later_fields(document: &mut RawDocumentBuf, state: &UserState) -> Result<(), Refusal> {
+    if state.later_fields.is_empty() {
+        return Ok(());
+    }
+    let fields = serialize_to_raw_document_buf(&state.later_fields);
+    for field in fields.map_err(|_| Refusal::LaterFields)?.iter() {
+        let (name, value) = field.map_err(|_| Refusal::LaterFields)?;
+        document.append(name, value);
+    }
+    Ok(())
 }

@@ -1,16 +1,25 @@
 //! A document of the copy, read.
 
 use chrono::{DateTime, Utc};
-use mongodb::bson;
+use mongodb::bson::{self, RawDocument};
 use serde::{Deserialize, Serialize};
+use shared_events::UserState;
 use utoipa::ToSchema;
 
 /// What the copy has of a user.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "Fields")]
+#[derive(Debug, Clone)]
 pub(crate) enum Entry {
     Living(Notification),
     Deleted(Tombstone),
+}
+
+/// A document that is none of ours: somebody else has written it, or changed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a damaged document")]
+pub(crate) struct Damaged {
+    pub(crate) user_id: Option<i64>,
+    /// If that at least can be read: a repair has to exceed it.
+    pub(crate) version: Option<i64>,
 }
 
 /// A user as readers see it.
@@ -37,6 +46,15 @@ pub(crate) struct Tombstone {
 }
 
 impl Entry {
+    pub(crate) fn read(document: &RawDocument) -> Result<Self, Damaged> {
+        let fields = bson::deserialize_from_slice::<Fields>(document.as_bytes());
+        let entry = fields.ok().and_then(Fields::into_entry);
+        entry.ok_or_else(|| Damaged {
+            user_id: whole_number(document, "_id"),
+            version: whole_number(document, "version"),
+        })
+    }
+
     pub(crate) fn living(self) -> Option<Notification> {
         match self {
             Self::Living(it) => Some(it),
@@ -61,30 +79,42 @@ impl Entry {
 
 #[derive(Deserialize)]
 struct Fields {
+    _id: i64,
     user_id: i64,
     version: i64,
+    revision: Option<i32>,
     name: Option<String>,
     email: Option<String>,
     updated_at: Option<bson::DateTime>,
     deleted_at: Option<bson::DateTime>,
 }
 
-impl TryFrom<Fields> for Entry {
-    type Error = &'static str;
-
-    fn try_from(fields: Fields) -> Result<Self, Self::Error> {
-        let (user_id, version) = (fields.user_id, fields.version);
-        if fields.deleted_at.is_some() {
-            return Ok(Self::Deleted(Tombstone { user_id, version }));
+impl Fields {
+    fn into_entry(self) -> Option<Entry> {
+        let numbers = 1..=UserState::MAX_NUMBER;
+        let (user_id, version) = (self.user_id, self.version);
+        let is_ours = user_id == self._id
+            && numbers.contains(&user_id)
+            && numbers.contains(&version)
+            && self.revision.is_none_or(|revision| revision >= 1);
+        if !is_ours {
+            return None;
         }
-        let date = fields.updated_at.ok_or("no date")?;
-        Ok(Self::Living(Notification {
+        if self.deleted_at.is_some() {
+            return Some(Entry::Deleted(Tombstone { user_id, version }));
+        }
+        Some(Entry::Living(Notification {
             user_id,
-            name: fields.name.ok_or("no name")?,
-            email: fields.email.ok_or("no address")?,
-            updated_at: DateTime::from_timestamp_millis(date.timestamp_millis())
-                .ok_or("a date beyond the calendar")?,
+            name: self.name?,
+            email: self.email?,
+            updated_at: DateTime::from_timestamp_millis(self.updated_at?.timestamp_millis())?,
             version,
         }))
     }
+}
+
+fn whole_number(document: &RawDocument, field: &str) -> Option<i64> {
+    let value = document.get(field).ok()??;
+    let number = value.as_i64().or(value.as_i32().map(i64::from))?;
+    (1..=UserState::MAX_NUMBER).contains(&number).then_some(number)
 }

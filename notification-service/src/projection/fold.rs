@@ -7,7 +7,7 @@ use super::{Outcome, Refusal};
 /// Events that are yet to be applied, each with the message that brought it.
 #[derive(Debug)]
 pub(crate) struct Fold<M> {
-    /// Sorted by user, then version: the last of each user is the one to write.
+    /// Sorted by user, then version, then revision: the last of each user is the one to write.
     open: Vec<Delivered<M>>,
 }
 
@@ -29,7 +29,7 @@ impl<M> Fold<M> {
     pub(crate) fn new(mut open: Vec<Delivered<M>>) -> Self {
         open.sort_by_key(|delivered| {
             let state = delivered.event.state();
-            (state.id, state.version)
+            (state.id, state.version, state.revision)
         });
         Self { open }
     }
@@ -106,6 +106,8 @@ mod tests {
             email: String::new(),
             updated_at: DateTime::UNIX_EPOCH,
             version,
+            revision: 1,
+            later_fields: serde_json::Map::new(),
         };
         match version {
             1 => UserEvent::UserCreated(state),

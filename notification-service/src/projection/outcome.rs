@@ -1,5 +1,7 @@
 //! What MongoDB made of each event.
 
+use std::collections::HashSet;
+
 use mongodb::bson::{Document, deserialize_from_document};
 use serde::Deserialize;
 
@@ -22,6 +24,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Refusal {
     #[error("too large for MongoDB: {bytes} bytes")]
     TooLarge { bytes: usize },
+    #[error("fields of a later revision that have no form in MongoDB")]
+    LaterFields,
     #[error("refused by MongoDB with code {code}: {message}")]
     Code { code: i32, message: String },
 }
@@ -31,6 +35,8 @@ pub(crate) enum Refusal {
 struct Reply {
     #[serde(default)]
     write_errors: Vec<WriteError>,
+    #[serde(default)]
+    upserted: Vec<Upserted>,
     write_concern_error: Option<WriteConcernError>,
 }
 
@@ -45,13 +51,19 @@ struct WriteError {
 }
 
 #[derive(Deserialize)]
+struct Upserted {
+    index: usize,
+}
+
+#[derive(Deserialize)]
 struct WriteConcernError {
     code: i32,
     #[serde(default)]
     errmsg: String,
 }
 
-/// Enters the faults that `reply` names; what it does not name was applied.
+/// Enters the faults that `reply` names; what it does not name was applied. Which of the events
+/// made a new document, by their place among all.
 ///
 /// # Errors
 /// If the writes are not confirmed: some or all of them may yet be lost.
@@ -59,7 +71,7 @@ pub(super) fn read(
     reply: Document,
     events: &[usize],
     outcomes: &mut [Outcome],
-) -> Result<(), Failure> {
+) -> Result<HashSet<usize>, Failure> {
     let reply: Reply = deserialize_from_document(reply).map_err(mongodb::error::Error::from)?;
     if let Some(WriteConcernError { code, errmsg }) = reply.write_concern_error {
         return Err(Failure::Unconfirmed(format!("code {code}: {errmsg}")));
@@ -71,7 +83,10 @@ pub(super) fn read(
         };
         outcomes[*event] = judge(error);
     }
-    Ok(())
+    let inserted = reply.upserted.iter();
+    Ok(inserted
+        .filter_map(|it| events.get(it.index).copied())
+        .collect())
 }
 
 fn judge(error: WriteError) -> Outcome {

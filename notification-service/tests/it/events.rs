@@ -10,6 +10,8 @@ pub(crate) fn state(id: i64, version: i64) -> UserState {
         email: format!("ada-{version}@example.com"),
         updated_at: time_of(version),
         version,
+        revision: 1,
+        later_fields: serde_json::Map::new(),
     }
 }
 

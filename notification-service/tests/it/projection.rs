@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use mongodb::bson::doc;
+use mongodb::bson::{Bson, doc};
+use serde_json::json;
 use shared_events::UserEvent;
 use testkit::eventually;
 
@@ -161,10 +162,149 @@ async fn tombstone_age(world: &World) -> i64 {
     let indexes: Vec<_> = indexes.try_collect().await.expect("indexes");
     let age = indexes.into_iter().find_map(|index| {
         let options = index.options?;
-        assert!(index.keys == doc! { "_id": 1 } || index.keys == doc! { "deleted_at": 1 });
         Some(options.expire_after?.as_secs())
     });
     i64::try_from(age.expect("a TTL index")).expect("small")
+}
+
+#[tokio::test]
+async fn a_document_with_a_damaged_version_takes_any_valid_event() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let damages = [
+        Bson::String("9".to_owned()),
+        Bson::Double(9.0),
+        Bson::Double(f64::NAN),
+        Bson::Double(1e300),
+        Bson::Int64(i64::MAX),
+        Bson::Int64(-1),
+        Bson::Null,
+        Bson::Boolean(true),
+        Bson::Array(vec![Bson::Int64(9)]),
+        Bson::Document(doc! { "$numberLong": "9" }),
+        Bson::MinKey,
+        Bson::MaxKey,
+    ];
+    let mut documents: Vec<_> = (1..)
+        .zip(&damages)
+        .map(|(id, version)| doc! { "_id": id, "user_id": id, "version": version })
+        .collect();
+    // And one without.
+    documents.push(doc! { "_id": 13, "name": "Eve" });
+    documents.extend((documents.clone().into_iter()).map(|mut document| {
+        let id = document.get_i32("_id").expect("an id") + 100;
+        document.insert("_id", id);
+        document
+    }));
+    let inserted = world.collection().insert_many(documents).await;
+    inserted.expect("a write");
+
+    // A first version is written in another way than all later ones.
+    let events = (1..=13).flat_map(|id| [created(id), updated(id + 100, 2)]);
+    let events: Vec<_> = events.collect();
+    world.publish_all(&events).await;
+    world.settled().await;
+    for id in 1..=13 {
+        assert_eq!(world.version(id).await, Some(1), "{id}");
+        assert_eq!(world.version(id + 100).await, Some(2), "{id}");
+        let (one, two) = (format!("/notifications/user/{id}"), id + 100);
+        assert_eq!(service.get(&one).await.status(), 200, "{id}");
+        let two = format!("/notifications/user/{two}");
+        assert_eq!(service.get(&two).await.status(), 200, "{id}");
+    }
+    assert_eq!(world.dead_letter_count().await, 0);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn numbers_that_no_user_can_have_are_set_aside() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish(&created(1)).await;
+    for (id, version) in [
+        (json!(1), json!(i64::MAX)),
+        (json!(1), json!(-3)),
+        (json!(1), json!(2.0)),
+        (json!(1), json!(1e300)),
+        (json!(i64::MAX), json!(1)),
+    ] {
+        let event = json!({ "type": "user_updated", "payload": {
+            "id": id, "name": "Eve", "email": "eve@example.com",
+            "updated_at": "2026-01-02T03:04:05.678Z", "version": version,
+        }});
+        let event = event.to_string();
+        world
+            .publish_raw(async_nats::HeaderMap::new(), event.as_bytes())
+            .await;
+    }
+    world.settled().await;
+    assert_eq!(world.dead_letter_count().await, 5);
+    assert_eq!(world.count(doc! {}).await, 1);
+    world.publish(&updated(1, 2)).await;
+    world.settled().await;
+    assert_eq!(world.version(1).await, Some(2));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn of_one_version_the_highest_revision_stays_in_whatever_order_they_come() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let revised = |id: i64, version: i64, revision: i32| {
+        let mut state = state(id, version);
+        state.revision = revision;
+        let phone = format!("{id}-{version}-{revision}");
+        let details = json!({ "prefix": 44, "kinds": ["home", null, 1.5] });
+        state.later_fields.insert("phone".to_owned(), json!(phone));
+        state.later_fields.insert("details".to_owned(), details);
+        if revision == 1 {
+            state.later_fields.clear();
+        }
+        match version {
+            1 => UserEvent::UserCreated(state),
+            _ => UserEvent::UserUpdated(state),
+        }
+    };
+    let orders = permutations(&[0, 1, 2, 3]);
+    let life = |id| [revised(id, 1, 1), revised(id, 1, 3), revised(id, 1, 2), revised(id, 2, 1)];
+    for step in 0..3 {
+        let events = (1..).zip(&orders).map(|(id, order)| {
+            // The first three of the life only: a version above them would win.
+            let order: Vec<_> = order.iter().filter(|place| **place < 3).collect();
+            life(id)[*order[step]].clone()
+        });
+        let events: Vec<_> = events.collect();
+        world.publish_all(&events).await;
+        world.settled().await;
+    }
+    for id in 1..=24 {
+        let document = world.document(id).await.expect("a user");
+        let phone = format!("{id}-1-3");
+        assert_eq!(document.get_str("phone").ok(), Some(phone.as_str()));
+        assert_eq!(document.get_i32("revision").ok(), Some(3));
+        let details = document.get_document("details").expect("details");
+        assert_eq!(details.get_i64("prefix").ok(), Some(44));
+        assert_eq!(details.get_array("kinds").map(Vec::len).ok(), Some(3));
+    }
+
+    // A later version wins even if it comes from an older release; all at once, so that the
+    // batch decides.
+    let events: Vec<_> = (25..)
+        .zip(&orders)
+        .flat_map(|(id, order)| order.iter().map(move |step| life(id)[*step].clone()))
+        .collect();
+    world.publish_all(&events).await;
+    world.settled().await;
+    for id in 25..=48 {
+        assert_eq!(world.version(id).await, Some(2), "{id}");
+        let document = world.document(id).await.expect("a user");
+        assert!(!document.contains_key("phone"), "{id}");
+    }
+    let one = service.get("/notifications/user/1").await;
+    let one: serde_json::Value = one.json().await.expect("JSON");
+    let fields: Vec<_> = one.as_object().expect("an object").keys().collect();
+    assert_eq!(fields, ["email", "name", "updated_at", "user_id", "version"]);
+    service.stop().await;
 }
 
 fn permutations(items: &[usize]) -> Vec<Vec<usize>> {

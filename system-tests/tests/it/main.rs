@@ -11,6 +11,7 @@ mod outages;
 mod poison;
 mod rebuild;
 mod repair;
+mod schema_change;
 mod secrets;
 mod shared_consumer;
 mod start_and_stop;

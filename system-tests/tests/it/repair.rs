@@ -16,7 +16,7 @@ async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
     let stack = Stack::new().await;
     let (users, notifications) = (stack.users(&[]).await, stack.notifications().await);
     let mut ids = Vec::new();
-    for number in 0..7 {
+    for number in 0..9 {
         let user = users.create(&format!("Ada {number}")).await;
         ids.push(users.rename(&user, &format!("Ada L. {number}")).await);
     }
@@ -37,8 +37,8 @@ async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
             "updated_at": DateTime::now(), "version": version,
         }
     };
-    let [missing, stale, ahead, conflict, buried, untouched] = &ids[..] else {
-        panic!("six users are left");
+    let [missing, stale, ahead, conflict, buried, untouched, text, huge] = &ids[..] else {
+        panic!("eight users are left");
     };
     copy.delete_one(doc! { "_id": missing.id })
         .await
@@ -49,11 +49,15 @@ async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
     let tombstone = doc! { "user_id": buried.id, "version": 7_i64, "deleted_at": DateTime::now() };
     replace(buried.id, tombstone).await;
     replace(gone.id, living(gone.id, 5)).await;
+    let mut damaged = living(text.id, 2);
+    damaged.insert("version", "2");
+    replace(text.id, damaged).await;
+    replace(huge.id, living(huge.id, i64::MAX)).await;
 
     let (agree, output) = verify(&stack, &users, &notifications, &["--settle", "0s"]).await;
     assert!(!agree, "{output}");
     assert!(
-        output.contains("2 missing") && output.contains("1 conflict"),
+        output.contains("2 missing") && output.contains("1 conflict") && output.contains("2 damaged"),
         "{output}"
     );
 
@@ -64,12 +68,12 @@ async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
         &["--settle", "1s", "--repair"],
     )
     .await;
-    assert!(agree && output.contains("6 repaired"), "{output}");
+    assert!(agree && output.contains("8 repaired"), "{output}");
     let rows = stack.converged().await;
     let versions: Vec<_> = rows.iter().map(|user| user.version).collect();
     assert_eq!(
         versions,
-        [2, 2, 10, 3, 8, 2],
+        [2, 2, 10, 3, 8, 2, 2, 2],
         "raised only where the copy demanded it"
     );
     assert_eq!(rows[5].name, untouched.name);

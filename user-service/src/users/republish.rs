@@ -9,14 +9,15 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use service_runtime::problem::{FieldError, Problem};
+use shared_events::UserState;
 use utoipa::ToSchema;
 
 use super::{api::Users, body, store::StoreError};
 use crate::outbox::{self, Wanted};
 
 const MAX_USERS: usize = 1000;
-/// Leaves a user room for more changes than it will ever see.
-const MAX_VERSION: i64 = i64::MAX / 2;
+/// What is published is above it, and must be a version that consumers accept.
+const MAX_ABOVE: i64 = UserState::MAX_NUMBER - 1;
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Republished)]
@@ -72,7 +73,7 @@ struct UserFields {
     /// The version that the copy has; 0 if it has none.
     #[schema(
         minimum = 0,
-        maximum = 4_611_686_018_427_387_903_i64,
+        maximum = 4_611_686_018_427_387_902_i64,
         default = 0,
         nullable = false
     )]
@@ -116,7 +117,7 @@ fn parse_user(fields: &Map<String, Value>) -> Result<Wanted, (&'static str, &'st
     Ok(Wanted {
         user_id: (user_id.filter(|id| *id > 0))
             .ok_or(("id", "must be a positive number of at most 64 bits"))?,
-        above: (above.filter(|version| (0..=MAX_VERSION).contains(version)))
+        above: (above.filter(|version| (0..=MAX_ABOVE).contains(version)))
             .ok_or(("above", "must be a version, or 0"))?,
     })
 }
