@@ -71,7 +71,8 @@ impl Walk<'_> {
             let copy = copy.filter(|it| it.id == id).cloned();
             self.report.seen(user.is_some(), copy.is_some());
             if user != copy {
-                suspects.push(Suspect::new(id, user.as_ref()));
+                let record = user.and_then(|user| user.record);
+                suspects.push(Suspect::new(id, record.as_ref()));
             }
             users.pass(id);
             copies.pass(id);

@@ -214,6 +214,9 @@ fn meaning(header: &str) -> Option<&'static str> {
         "x-projection-lag-ms" => {
             "How far the copy is behind the stream, in milliseconds; `unknown` if nobody can tell."
         }
+        "x-damaged-users" => {
+            "The ids of users on this page whose document is damaged, separated by commas."
+        }
         "traceparent" => "W3C trace context, handed on with the event.",
         "last-event-id" => "The `id` of the last event that was received, to go on from there.",
         "accept-patch" => "The media type of patches.",

@@ -85,19 +85,16 @@ impl Page {
 
     /// The list as a plain array, with a `Link` to the next page if this one is full.
     pub fn respond<T: Serialize>(&self, items: &[T], id: impl Fn(&T) -> i64) -> Response {
-        self.respond_cut(items, items.len() == usize::from(self.limit), id)
+        let next = items
+            .last()
+            .filter(|_| items.len() == usize::from(self.limit));
+        self.respond_up_to(items, next.map(id))
     }
 
-    /// The same for a page that may be cut before its limit; `is_cut` says that there may be more.
-    pub fn respond_cut<T: Serialize>(
-        &self,
-        items: &[T],
-        is_cut: bool,
-        id: impl Fn(&T) -> i64,
-    ) -> Response {
-        let next = items.last().filter(|_| is_cut);
+    /// The same, with a `Link` to what is behind the id `next`.
+    pub fn respond_up_to<T: Serialize>(&self, items: &[T], next: Option<i64>) -> Response {
         let link = next.map(|last| {
-            let cursor = encode(id(last));
+            let cursor = encode(last);
             let target = format!("{}?limit={}&cursor={cursor}", self.path, self.limit);
             [(header::LINK, format!("<{target}>; rel=\"next\""))]
         });

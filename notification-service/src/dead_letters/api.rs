@@ -58,10 +58,12 @@ async fn list(State(source): State<Source>, page: Page) -> Response {
     let after = u64::try_from(page.after).unwrap_or_default();
     let letters = DeadLetters::new(jetstream, source.topic);
     match letters.list(after, page.limit.into(), Summary::from).await {
-        // JetStream counts from 1, and never as far as the sign.
-        Ok(found) => page.respond_cut(&found.letters, found.is_cut, |letter| {
-            letter.sequence.cast_signed()
-        }),
+        Ok(found) => {
+            let last = found.letters.last().filter(|_| found.is_cut);
+            // JetStream counts from 1, and never as far as the sign.
+            let next = last.map(|letter| letter.sequence.cast_signed());
+            page.respond_up_to(&found.letters, next)
+        }
         Err(error) => {
             let error = format!("{error:#}");
             tracing::warn!(error, "the dead letters can't be read");

@@ -4,14 +4,13 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use mongodb::error::ErrorKind;
 use service_runtime::{
     etag,
     http::LimitReached,
     problem::{FieldError, Kind, Problem},
 };
 
-use crate::mongo::Failure;
+use crate::{mongo::Failure, projection::Damaged};
 
 #[derive(Debug)]
 pub(super) enum ReadError {
@@ -22,6 +21,7 @@ pub(super) enum ReadError {
     /// The copy does not have this version yet.
     NotYet(i64),
     TooManyWait(LimitReached),
+    Damaged(Damaged),
     Failed(Failure),
 }
 
@@ -65,29 +65,24 @@ impl IntoResponse for ReadError {
                 .detail(format!("version {version} of the user is not here yet"))
                 .retry_after(1),
             Self::TooManyWait(reached) => Problem::from(reached),
+            Self::Damaged(damaged) => return respond_damaged(damaged),
             Self::Failed(failure) => failed(&failure),
         };
         problem.into_response()
     }
 }
 
+/// With the version, if that can be read: a repair has to exceed it.
+fn respond_damaged(damaged: Damaged) -> Response {
+    let user_id = damaged.user_id;
+    tracing::error!(user_id, "a document of the copy is damaged: run verify --repair");
+    let tag = damaged.version.map(|it| [(header::ETAG, etag::tag(it))]);
+    (tag, Problem::new(Kind::DAMAGED)).into_response()
+}
+
 fn failed(failure: &Failure) -> Problem {
-    if is_foreign_document(failure) {
-        tracing::error!(error = %failure, "the copy holds a document of another shape");
-        return Problem::new(Kind::INTERNAL);
-    }
     tracing::warn!(error = %failure, "the copy can't be read");
     Problem::new(Kind::UNAVAILABLE)
         .detail("the notifications can't be read at the moment")
         .retry_after(1)
-}
-
-fn is_foreign_document(failure: &Failure) -> bool {
-    let Failure::Driver(error) = failure else {
-        return false;
-    };
-    matches!(
-        error.kind.as_ref(),
-        ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_)
-    )
 }

@@ -8,7 +8,10 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use mongodb::{Collection, bson::doc};
+use mongodb::{
+    Collection,
+    bson::{RawDocumentBuf, doc},
+};
 use serde::Deserialize;
 use service_runtime::{
     etag,
@@ -61,6 +64,7 @@ struct WaitParameters {
         (status = 304, description = "The client has this version", headers(("ETag"))),
         (status = 404),
         (status = 410, headers(("ETag"))),
+        (status = 500, headers(("ETag"))),
     )
 )]
 pub(super) async fn get(
@@ -83,12 +87,14 @@ pub(super) async fn get(
     }
 }
 
-async fn read(copy: &Collection<Entry>, id: i64) -> Result<Option<Entry>, ReadError> {
+async fn read(copy: &Collection<RawDocumentBuf>, id: i64) -> Result<Option<Entry>, ReadError> {
     let copy = copy.clone();
-    let entry = mongo::call(READ_DEADLINE, async move {
+    let document = mongo::call(READ_DEADLINE, async move {
         copy.find_one(doc! { "_id": id }).max_time(MAX_TIME).await
     });
-    Ok(entry.await?)
+    let document = document.await?;
+    let entry = document.map(|document| Entry::read(&document));
+    entry.transpose().map_err(ReadError::Damaged)
 }
 
 async fn wait_for(
@@ -147,7 +153,11 @@ impl Wanted {
     }
 
     /// What the copy has, if that will do. A deletion is the last of all versions.
-    async fn read(self, copy: &Collection<Entry>, id: i64) -> Result<Option<Entry>, ReadError> {
+    async fn read(
+        self,
+        copy: &Collection<RawDocumentBuf>,
+        id: i64,
+    ) -> Result<Option<Entry>, ReadError> {
         let entry = read(copy, id).await?;
         Ok(entry.filter(|entry| match entry {
             Entry::Living(notification) => notification.version >= self.min_version,

@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Ahead,
     /// The same version with other content.
     Conflict,
+    /// The copy has a document that is none of a user's.
+    Damaged,
 }
 
 impl Suspect {
@@ -63,7 +65,11 @@ impl Verifier {
             // The user may have been written between the two looks.
             user = self.users.find(suspect.id).await?;
         }
-        let kind = judge(user.living(), copy.living(), suspect.version);
+        let kind = if copy.is_damaged() {
+            Some(Kind::Damaged)
+        } else {
+            judge(user.living(), copy.living(), suspect.version)
+        };
         Ok(kind.map(|difference| Difference {
             difference,
             user_id: suspect.id,
@@ -72,7 +78,7 @@ impl Verifier {
             // An older copy takes the present version as it is.
             above: match difference {
                 Kind::Stale => 0,
-                Kind::Missing | Kind::Extra | Kind::Ahead | Kind::Conflict => {
+                Kind::Missing | Kind::Extra | Kind::Ahead | Kind::Conflict | Kind::Damaged => {
                     copy.last_version().unwrap_or(0)
                 }
             },

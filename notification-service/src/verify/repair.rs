@@ -1,5 +1,7 @@
 //! Asking the user service to publish the differing users again.
 
+use anyhow::ensure;
+use reqwest::StatusCode;
 use serde::Serialize;
 
 use super::{
@@ -7,8 +9,11 @@ use super::{
     side::Side,
 };
 
+const PATH: &str = "/users/republish";
 /// Users that one request may name.
 const BATCH: usize = 1000;
+/// With more users refused than this the fault is not theirs.
+const MAX_REFUSED: usize = 100;
 
 #[derive(Serialize)]
 struct Request {
@@ -23,20 +28,51 @@ struct Differing {
 }
 
 /// Has the users published above what the copy has of them; they are suspects from now on.
+///
+/// A request that is refused is halved until it is known whose fault it is, so that one user does
+/// not keep others from being repaired.
 pub(super) async fn republish(
     users: &Side,
     differences: &[Difference],
 ) -> anyhow::Result<Vec<Suspect>> {
-    for batch in differences.chunks(BATCH) {
-        let differing = batch.iter().map(|difference| Differing {
-            id: difference.user_id,
-            above: difference.above,
-        });
-        let request = Request {
-            users: differing.collect(),
-        };
-        users.post("/users/republish", &request).await?;
+    let mut open: Vec<_> = differences.chunks(BATCH).rev().collect();
+    let mut refused = 0;
+    while let Some(batch) = open.pop() {
+        let status = users.post(PATH, &request(batch)).await?;
+        if status.is_success() {
+            continue;
+        }
+        ensure!(depends_on_users(status), "{PATH} answered {status}");
+        if let [difference] = batch {
+            let (user_id, status) = (difference.user_id, status.as_u16());
+            tracing::warn!(user_id, status, "a user was not published again");
+            refused += 1;
+            ensure!(refused <= MAX_REFUSED, "{PATH} refuses every user");
+        } else {
+            let (first, second) = batch.split_at(batch.len() / 2);
+            open.extend([second, first]);
+        }
     }
     let suspects = differences.iter().map(|it| Suspect::new(it.user_id, None));
     Ok(suspects.collect())
+}
+
+fn request(batch: &[Difference]) -> Request {
+    let differing = batch.iter().map(|difference| Differing {
+        id: difference.user_id,
+        above: difference.above,
+    });
+    Request {
+        users: differing.collect(),
+    }
+}
+
+/// A number that is not accepted, a fault in one user's row, a row that somebody holds locked.
+fn depends_on_users(status: StatusCode) -> bool {
+    [
+        StatusCode::UNPROCESSABLE_ENTITY,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ]
+    .contains(&status)
 }

@@ -17,7 +17,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(json: bool) -> Self {
-        let kinds = ["missing", "stale", "extra", "ahead", "conflict"];
+        let kinds = ["missing", "stale", "extra", "ahead", "conflict", "damaged"];
         Self {
             json,
             users: 0,

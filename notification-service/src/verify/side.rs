@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE: u16 = 1_000;
+const DAMAGED: &str = "/problems/damaged";
+const DAMAGED_USERS: &str = "x-damaged-users";
 
 /// A user, as either side has it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,10 +24,20 @@ pub(super) struct Record {
     pub(super) version: i64,
 }
 
+/// An entry of a side's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) id: i64,
+    /// `None` if the side has something that it can't read.
+    pub(super) record: Option<Record>,
+}
+
 /// What a side has of one user.
 #[derive(Debug)]
 pub(super) enum Found {
     Living(Record),
+    /// Something that it can't read, with its version if that can be read.
+    Damaged(Option<i64>),
     /// With the version of the deletion, where the side tells it.
     Deleted(Option<i64>),
     Nothing,
@@ -35,8 +47,12 @@ impl Found {
     pub(super) fn living(&self) -> Option<&Record> {
         match self {
             Self::Living(record) => Some(record),
-            Self::Deleted(_) | Self::Nothing => None,
+            Self::Damaged(_) | Self::Deleted(_) | Self::Nothing => None,
         }
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        matches!(self, Self::Damaged(_))
     }
 
     pub(super) fn version(&self) -> Option<i64> {
@@ -47,7 +63,7 @@ impl Found {
     pub(super) fn last_version(&self) -> Option<i64> {
         match self {
             Self::Living(record) => Some(record.version),
-            Self::Deleted(version) => *version,
+            Self::Damaged(version) | Self::Deleted(version) => *version,
             Self::Nothing => None,
         }
     }
@@ -91,15 +107,33 @@ impl Side {
         match response.status() {
             StatusCode::NOT_FOUND => Ok(Found::Nothing),
             StatusCode::GONE => Ok(Found::Deleted(tagged_version(&response))),
+            StatusCode::INTERNAL_SERVER_ERROR => self.read_fault(response).await,
             _ => self.read(response).await.map(Found::Living),
         }
     }
 
-    pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<StatusCode> {
         let request = self.client.post(format!("{}{path}", self.base)).json(body);
-        let (status, base) = (self.send(request).await?.status(), &self.base);
-        ensure!(status.is_success(), "{base}{path} answered {status}");
-        Ok(())
+        Ok(self.send(request).await?.status())
+    }
+
+    /// One kind of error tells something of the user, all others only of the service.
+    async fn read_fault(&self, response: Response) -> anyhow::Result<Found> {
+        #[derive(Deserialize)]
+        struct Fault {
+            r#type: String,
+        }
+        let version = tagged_version(&response);
+        let fault: Fault = (response.json().await)
+            .with_context(|| format!("{} answered with an internal error", self.base))?;
+        if fault.r#type != DAMAGED {
+            bail!("{} answered with {}", self.base, fault.r#type);
+        }
+        Ok(Found::Damaged(version))
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Response> {
@@ -128,7 +162,7 @@ impl Side {
 #[derive(Debug)]
 pub(super) struct Pages<'a> {
     side: &'a Side,
-    at_hand: VecDeque<Record>,
+    at_hand: VecDeque<Listed>,
     next: Option<String>,
 }
 
@@ -142,22 +176,41 @@ impl<'a> Pages<'a> {
     }
 
     /// The next that was not passed yet; `None` at the end.
-    pub(super) async fn peek(&mut self) -> anyhow::Result<Option<&Record>> {
+    pub(super) async fn peek(&mut self) -> anyhow::Result<Option<&Listed>> {
         while self.at_hand.is_empty() {
             let Some(path) = self.next.take() else {
                 return Ok(None);
             };
             let response = self.side.get(&path).await?;
             self.next = next_page(&response);
-            self.at_hand = self.side.read(response).await?;
+            let damaged = damaged_users(&response);
+            let records: Vec<Record> = self.side.read(response).await?;
+            self.at_hand = listed(records, &damaged);
         }
         Ok(self.at_hand.front())
     }
 
-    /// Passes over the record of this id, if it is next.
+    /// Passes over the entry of this id, if it is next.
     pub(super) fn pass(&mut self, id: i64) {
         self.at_hand.pop_front_if(|record| record.id == id);
     }
+}
+
+fn listed(records: Vec<Record>, damaged: &[i64]) -> VecDeque<Listed> {
+    let records = records.into_iter().map(|record| Listed {
+        id: record.id,
+        record: Some(record),
+    });
+    let damaged = damaged.iter().map(|&id| Listed { id, record: None });
+    let mut listed: Vec<_> = records.chain(damaged).collect();
+    listed.sort_by_key(|it| it.id);
+    listed.into()
+}
+
+fn damaged_users(response: &Response) -> Vec<i64> {
+    let ids = response.headers().get(DAMAGED_USERS);
+    let ids = ids.and_then(|ids| ids.to_str().ok()).unwrap_or_default();
+    ids.split(',').filter_map(|id| id.parse().ok()).collect()
 }
 
 fn tagged_version(response: &Response) -> Option<i64> {

@@ -1,6 +1,8 @@
 //! The read API.
 
+use mongodb::bson::{DateTime, Document, doc};
 use serde_json::{Value, json};
+use testkit::eventually;
 
 use crate::{
     events::{created, deleted, state, updated},
@@ -141,4 +143,98 @@ async fn problem(service: &Service, path: &str, status: u16) -> Value {
     let body: Value = response.json().await.expect("JSON");
     assert_eq!(body["status"], status);
     body
+}
+
+fn ids(page: &[Value]) -> Vec<i64> {
+    let ids = page.iter().map(|user| user["user_id"].as_i64());
+    ids.map(|id| id.expect("an id")).collect()
+}
+
+#[tokio::test]
+async fn a_damaged_document_is_left_out_of_lists_and_named() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let events: Vec<_> = (1..=9).map(created).collect();
+    world.publish_all(&events).await;
+    world.settled().await;
+    let damages = [
+        (2, doc! { "version": "7" }),
+        (3, doc! { "version": i64::MAX }),
+        (4, doc! { "name": 7 }),
+        (5, doc! { "user_id": 50_i64 }),
+        (9, doc! { "version": 1.5 }),
+    ];
+    for (id, damage) in damages {
+        let copy = world.collection();
+        let update = copy.update_one(doc! { "_id": id }, doc! { "$set": damage });
+        assert_eq!(update.await.expect("a write").modified_count, 1);
+    }
+
+    let (mut seen, mut damaged) = (Vec::new(), Vec::new());
+    let mut next = Some("/notifications?limit=2".to_owned());
+    while let Some(path) = next {
+        let response = service.get(&path).await;
+        assert_eq!(response.status(), 200);
+        let headers = response.headers();
+        let header = |name: &str| Some(headers.get(name)?.to_str().expect("text").to_owned());
+        let ids_of_page = header("x-damaged-users").unwrap_or_default();
+        damaged.extend(ids_of_page.split(',').filter_map(|id| id.parse::<i64>().ok()));
+        next = header("link").map(|link| link[1..link.find('>').expect("a link")].to_owned());
+        let page: Vec<Value> = response.json().await.expect("an array");
+        seen.extend(ids(&page));
+    }
+    assert_eq!(seen, [1, 6, 7, 8]);
+    damaged.sort_unstable();
+    assert_eq!(damaged, [2, 3, 4, 5, 9]);
+
+    for id in damaged {
+        let body = problem(&service, &format!("/notifications/user/{id}"), 500).await;
+        assert_eq!(body["type"], "/problems/damaged");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_reads_no_tombstones_however_many_come_first() {
+    const TOMBSTONES: i64 = 3_000;
+    let world = World::new().await;
+    let service = world.serve().await;
+    let tombstones = (1..=TOMBSTONES).map(|id| {
+        doc! { "_id": id, "user_id": id, "version": 2_i64, "deleted_at": DateTime::now() }
+    });
+    let inserted = world.collection().insert_many(tombstones).await;
+    inserted.expect("a write");
+    let events: Vec<_> = (TOMBSTONES + 1..=TOMBSTONES + 40).map(created).collect();
+    world.publish_all(&events).await;
+    world.settled().await;
+    let has_index = async || {
+        let names = world.collection().list_index_names().await.ok()?;
+        names.contains(&"living_users".to_owned()).then_some(())
+    };
+    eventually("the index", has_index).await;
+
+    let database = &world.database.database;
+    let profile = async |level: i32| {
+        let set = database.run_command(doc! { "profile": level }).await;
+        set.expect("a profiler");
+    };
+    profile(2).await;
+    let response = service.get("/notifications?limit=10").await;
+    let page: Vec<Value> = response.json().await.expect("an array");
+    assert_eq!(ids(&page), (3_001..=3_010).collect::<Vec<_>>());
+    profile(0).await;
+    let reads = world.database.collection("system.profile");
+    let read = doc! { "op": "query", "command.find": world.collection().name() };
+    let read: Document = (reads.find_one(read).await.expect("a read")).expect("a profile");
+    let examined = read.get_i32("keysExamined").expect("a count");
+    assert!((10..=11).contains(&examined), "{examined}: {read}");
+
+    // While the index is being made, or after somebody has dropped it.
+    let dropped = world.collection().drop_index("living_users").await;
+    dropped.expect("dropped");
+    let response = service.get("/notifications?limit=10").await;
+    assert_eq!(response.status(), 200);
+    let page: Vec<Value> = response.json().await.expect("an array");
+    assert_eq!(ids(&page), (3_001..=3_010).collect::<Vec<_>>());
+    service.stop().await;
 }

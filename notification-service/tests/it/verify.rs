@@ -1,7 +1,7 @@
 //! Comparing the copy with the users.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -10,8 +10,9 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
+use mongodb::bson::doc;
 use serde_json::Value;
 use service_runtime::page::Page;
 use shared_events::{UserEvent, UserState};
@@ -28,6 +29,8 @@ use crate::{
 struct Users {
     users: Arc<Vec<UserState>>,
     looks: Arc<AtomicUsize>,
+    /// The ids that were to be published again, request by request.
+    republished: Arc<Mutex<Vec<Vec<i64>>>>,
 }
 
 impl Users {
@@ -36,9 +39,11 @@ impl Users {
         let users = Self {
             users: Arc::new(users),
             looks: Arc::default(),
+            republished: Arc::default(),
         };
         let routes = Router::new()
             .route("/users", get(Self::list))
+            .route("/users/republish", post(Self::republish))
             .route("/users/{id}", get(Self::one))
             .with_state(users.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -51,6 +56,18 @@ impl Users {
         let users = it.users.iter().filter(|user| user.id > page.after);
         let users: Vec<_> = users.take(page.limit.into()).collect();
         page.respond(&users, |user| user.id)
+    }
+
+    /// Refuses user 3, whoever else is named.
+    async fn republish(State(it): State<Self>, Json(body): Json<Value>) -> StatusCode {
+        let users = body["users"].as_array().expect("users");
+        let ids: Vec<_> = users.iter().filter_map(|it| it["id"].as_i64()).collect();
+        let is_refused = ids.contains(&3);
+        it.republished.lock().expect("no panic").push(ids);
+        if is_refused {
+            return StatusCode::UNPROCESSABLE_ENTITY;
+        }
+        StatusCode::OK
     }
 
     async fn one(State(it): State<Self>, Path(id): Path<i64>) -> Response {
@@ -160,5 +177,52 @@ async fn what_is_only_late_is_no_difference() {
     };
     let ((agree, lines), ()) = tokio::join!(verify(&world, &url, &service, "30s"), late);
     assert!(agree, "{lines:?}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_who_can_not_be_repaired_keeps_no_other_from_it() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let (users, url) = Users::serve((1..=9).map(|id| state(id, 1)).collect()).await;
+
+    let copies = service.url();
+    let sides = ["--users", &url, "--notifications", &copies, "--settle", "0s"];
+    let (agree, output) = world.run(&[&["verify", "--repair"], &sides[..]].concat()).await;
+    assert!(!agree);
+    assert!(output.contains("a user was not published again"), "{output}");
+    assert!(output.contains("9 missing"), "{output}");
+    let requests = users.republished.lock().expect("no panic").clone();
+    let mut accepted: Vec<_> = (requests.iter())
+        .filter(|ids| !ids.contains(&3))
+        .flatten()
+        .copied()
+        .collect();
+    accepted.sort_unstable();
+    assert_eq!(accepted, [1, 2, 4, 5, 6, 7, 8, 9]);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_document_is_a_difference_whether_its_user_exists_or_not() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let events: Vec<_> = (1..=3).map(created).collect();
+    world.publish_all(&events).await;
+    world.settled().await;
+    let damage = doc! { "$set": { "version": "1" } };
+    let copy = world.collection();
+    let damaged = copy.update_many(doc! { "_id": { "$gt": 1 } }, damage);
+    assert_eq!(damaged.await.expect("a write").modified_count, 2);
+    let (_, users) = Users::serve(vec![state(1, 1), state(2, 1)]).await;
+
+    let (agree, lines) = verify(&world, &users, &service, "0s").await;
+    assert!(!agree);
+    let found: Vec<_> = lines[..lines.len() - 1]
+        .iter()
+        .map(|it| (it["user_id"].as_i64(), it["difference"].as_str()))
+        .collect();
+    assert_eq!(found, [(Some(2), Some("damaged")), (Some(3), Some("damaged"))]);
+    assert_eq!(lines.last().expect("a summary")["counts"]["damaged"], 2);
     service.stop().await;
 }

@@ -73,6 +73,8 @@ kinds! {
         "This client asks more often than it may. Ask again after `Retry-After`."
     INTERNAL "internal" INTERNAL_SERVER_ERROR "Internal error"
         "A fault of ours. The log has it under the `request_id`."
+    DAMAGED "damaged" INTERNAL_SERVER_ERROR "Damaged document"
+        "The copy of this user was changed by somebody else and can't be read. `notification-service verify --repair` replaces it. `ETag` has its version if that can be read."
     UNAVAILABLE "unavailable" SERVICE_UNAVAILABLE "Unavailable"
         "What is needed for an answer can't be reached now, or took too long. A write may have been done or not: with an `Idempotency-Key` or `If-Match` it is safe to ask again after `Retry-After`."
     OVERLOADED "overloaded" SERVICE_UNAVAILABLE "Overloaded"
