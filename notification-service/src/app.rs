@@ -17,7 +17,7 @@ use crate::{
     config::ServeConfig,
     dead_letters::{self, api::Source},
     lag::{self, Lag},
-    live::Live,
+    live::{self, Live},
     mongo,
     notifications::{self, Reader},
     projection::Projection,
@@ -73,6 +73,9 @@ impl App {
         let collection = config.mongo.mongodb_collection;
 
         let projection = Projection::new(database.clone(), collection.clone());
+        let mut tasks = Tasks::new();
+        let indexing = projection.clone().keep_living_indexed(tasks.shutdown());
+        tasks.spawn("index", indexing);
         let projector = Projector::new(&config.projector, projection, config.mongo.tombstone_ttl);
         let bound = projector.bound();
         let mut checks = vec![
@@ -96,7 +99,6 @@ impl App {
             let lag = lag.clone();
             checks.push(Check::new("lag", move || ready(lag.check(limit))));
         }
-        let mut tasks = Tasks::new();
         let topic = config.projector.nats.topic();
         let consumer = config.projector.consumer;
         let observe = lag.clone().observe(
@@ -107,7 +109,10 @@ impl App {
         );
         tasks.spawn("lag", observe);
         let copy = database.collection(&collection);
-        let live = Live::new(copy.clone(), tasks.shutdown());
+        let client =
+            mongo::change_stream_client(&config.mongo.mongodb_uri, live::MAX_STREAMS).await?;
+        let database = client.database(&config.mongo.mongodb_database);
+        let live = Live::new(database.collection(&collection), tasks.shutdown());
         let stamp = middleware::map_response_with_state(lag, lag::stamp);
         let reader = Reader::new(copy, live.clone(), &config.limits);
         let letters = Source {

@@ -4,6 +4,7 @@
 //! clients that follow every change. It is open only while somebody listens, so that it costs
 //! MongoDB nothing when nobody does.
 
+mod catch_up;
 mod changes;
 mod subscription;
 mod token;
@@ -12,10 +13,10 @@ mod waiters;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::BackoffBuilder;
-use mongodb::Collection;
+use mongodb::{Collection, bson::RawDocumentBuf};
 use service_runtime::backoff;
 use tokio::{
-    sync::{broadcast, watch},
+    sync::{Semaphore, broadcast, watch},
     time,
 };
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,6 @@ use self::{
     changes::{Broken, Changes},
     waiters::Waiters,
 };
-use crate::projection::Entry;
 
 pub(crate) use self::{
     changes::Change,
@@ -37,18 +37,23 @@ pub(crate) use self::{
 const MAX_BEHIND: usize = 1_024;
 /// How long the change stream stays open after the last listener has gone.
 const IDLE: Duration = Duration::from_secs(30);
+/// How long MongoDB holds a question for changes before it says that there are none.
+const AWAIT_TIME: Duration = Duration::from_secs(1);
+/// Change streams at once: the shared one, and those of clients that catch up.
+pub(crate) const MAX_STREAMS: u32 = 1 + catch_up::MAX_CATCH_UPS;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Live(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    copy: Collection<Entry>,
+    copy: Collection<RawDocumentBuf>,
     /// Where the change stream is; `None` while it is not open.
     position: watch::Sender<Option<Token>>,
     followers: broadcast::Sender<Signal>,
     waiters: Waiters,
     listeners: watch::Sender<usize>,
+    catch_ups: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
@@ -70,13 +75,14 @@ enum Ended {
 }
 
 impl Live {
-    pub(crate) fn new(copy: Collection<Entry>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(copy: Collection<RawDocumentBuf>, shutdown: CancellationToken) -> Self {
         Self(Arc::new(Shared {
             copy,
             position: watch::Sender::new(None),
             followers: broadcast::Sender::new(MAX_BEHIND),
             waiters: Waiters::default(),
             listeners: watch::Sender::new(0),
+            catch_ups: catch_up::semaphore(),
             shutdown,
         }))
     }
@@ -137,7 +143,7 @@ impl Live {
     }
 
     async fn follow(&self, token: &mut Option<Token>) -> Ended {
-        let opened = Changes::open(&self.0.copy, token.as_ref());
+        let opened = Changes::open(&self.0.copy, token.as_ref(), AWAIT_TIME);
         let mut changes = match self.0.shutdown.run_until_cancelled(opened).await {
             None => return Ended::Shutdown,
             Some(Err(broken)) => return Ended::Broken(broken),

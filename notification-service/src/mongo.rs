@@ -16,6 +16,8 @@ const APP_NAME: &str = "notification-service";
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// Also how long a heartbeat may take: a server that hangs is given up after that.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For what is asked beside the change streams.
+const SPARE_CONNECTIONS: u32 = 3;
 const PING_DEADLINE: Duration = Duration::from_secs(3);
 
 /// A client of its own pool of connections, opened when first used.
@@ -23,6 +25,24 @@ const PING_DEADLINE: Duration = Duration::from_secs(3);
 /// # Errors
 /// If the URI is not one that MongoDB understands.
 pub(crate) async fn client(uri: &ConnectionUrl) -> anyhow::Result<Client> {
+    Client::with_options(options(uri).await?).map_err(|error| without_uri(&error))
+}
+
+/// A client for up to `streams` change streams at once. Each holds a connection while it waits
+/// for changes, which must not be one that a read or a write would need.
+///
+/// # Errors
+/// If the URI is not one that MongoDB understands.
+pub(crate) async fn change_stream_client(
+    uri: &ConnectionUrl,
+    streams: u32,
+) -> anyhow::Result<Client> {
+    let mut options = options(uri).await?;
+    options.max_pool_size = Some(streams + SPARE_CONNECTIONS);
+    Client::with_options(options).map_err(|error| without_uri(&error))
+}
+
+async fn options(uri: &ConnectionUrl) -> anyhow::Result<ClientOptions> {
     let mut options = ClientOptions::parse(uri.expose())
         .await
         .map_err(|error| without_uri(&error))?;
@@ -31,7 +51,7 @@ pub(crate) async fn client(uri: &ConnectionUrl) -> anyhow::Result<Client> {
         .server_selection_timeout
         .get_or_insert(SERVER_SELECTION_TIMEOUT);
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
-    Client::with_options(options).map_err(|error| without_uri(&error))
+    Ok(options)
 }
 
 /// The driver's error may repeat a part of the URI, which may hold a password.

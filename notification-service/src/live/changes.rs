@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use futures::StreamExt;
 use mongodb::{
     Collection,
-    bson::{self, RawDocumentBuf, doc},
+    bson::{RawDocumentBuf, doc},
     change_stream::ChangeStream,
     error::{Error, ErrorKind},
     options::FullDocumentType,
@@ -20,8 +20,6 @@ use crate::{
 };
 
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
-/// How long MongoDB holds a question for changes before it says that there are none.
-const MAX_AWAIT_TIME: Duration = Duration::from_secs(1);
 
 /// One user as the copy has it after a change; after several in a row, maybe as after the last.
 #[derive(Debug)]
@@ -56,11 +54,16 @@ struct Event {
 }
 
 impl Changes {
-    /// Behind `after`, or from now on.
+    /// Behind `after`, or from now on. MongoDB waits for `await_time` before it answers that there
+    /// are no changes.
     pub(super) async fn open(
-        copy: &Collection<Entry>,
+        copy: &Collection<RawDocumentBuf>,
         after: Option<&Token>,
+        await_time: Duration,
     ) -> Result<Self, Broken> {
+        if let Some(token) = after {
+            refuse_future(copy, token).await?;
+        }
         let after = after.map(Token::to_resume_token).transpose()?;
         let copy = copy.clone();
         let opened = mongo::call(OPEN_DEADLINE, async move {
@@ -74,7 +77,7 @@ impl Changes {
                 .pipeline(pipeline)
                 .full_document(FullDocumentType::UpdateLookup)
                 .resume_after(after)
-                .max_await_time(MAX_AWAIT_TIME)
+                .max_await_time(await_time)
                 .await
         });
         Ok(Self(opened.await?.with_type()))
@@ -106,11 +109,23 @@ impl Changes {
     }
 }
 
+/// A token that MongoDB has not come to yet: of another server, or of what it had before it was
+/// restored from a backup.
+async fn refuse_future(copy: &Collection<RawDocumentBuf>, token: &Token) -> Result<(), Broken> {
+    let database = copy.client().database("admin");
+    let ping = async move { database.run_command(doc! { "ping": 1 }).await };
+    let reply = mongo::call(OPEN_DEADLINE, ping).await?;
+    match reply.get_timestamp("operationTime") {
+        Ok(now) if token.is_after(now) => Err(anyhow!("the place is in the future").into()),
+        _ => Ok(()),
+    }
+}
+
 fn read(event: Event) -> Option<Change> {
     // No document: it has been removed since.
     let document = event.document?;
-    let entry = bson::deserialize_from_slice(document.as_bytes());
-    let read = entry.map_err(anyhow::Error::from).and_then(|entry: Entry| {
+    let entry = Entry::read(&document);
+    let read = entry.map_err(anyhow::Error::from).and_then(|entry| {
         let (deleted, body) = match &entry {
             Entry::Living(notification) => (false, serde_json::to_string(notification)?),
             Entry::Deleted(tombstone) => (true, serde_json::to_string(tombstone)?),
@@ -123,7 +138,7 @@ fn read(event: Event) -> Option<Change> {
             body,
         })
     });
-    read.inspect_err(|error| tracing::warn!(%error, "a change of a document of another shape"))
+    read.inspect_err(|error| tracing::warn!(%error, "followers are not told of a change"))
         .ok()
 }
 

@@ -1,17 +1,10 @@
 //! Following every change, from now on or from where a client was.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
-use anyhow::Context;
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time,
-};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{Change, Changes, Listener, Live, Signal, Token};
-
-/// How long a new follower waits for the change stream to be open.
-const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+use super::{Change, Listener, Live, Signal, Token, catch_up::Interrupted};
 
 /// What a follower is told.
 #[derive(Debug)]
@@ -27,17 +20,12 @@ pub(crate) enum Item {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     listener: Listener,
-    /// Up to here it knows all.
+    /// Up to here it knows all, with what is found.
     last: Token,
-    phase: Phase,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// What it missed, by a change stream of its own.
-    CatchingUp(Box<Changes>),
-    /// With all others, from the shared one.
-    Following(Receiver<Signal>),
+    /// What it missed and has not been told yet.
+    found: VecDeque<Change>,
+    /// The shared change stream; `None` while it has to catch up.
+    shared: Option<Receiver<Signal>>,
 }
 
 impl Live {
@@ -47,33 +35,35 @@ impl Live {
     /// If MongoDB's change stream is not open in time.
     pub(crate) async fn follow_from_now(&self) -> anyhow::Result<(Item, Subscription)> {
         let listener = self.listen();
-        let (last, receiver) = self.join().await?;
+        self.position().await?;
+        // In this order: what comes between the two is received, and passed over as known.
+        let receiver = self.0.followers.subscribe();
+        let last = self.position().await?;
         let subscription = Subscription {
             listener,
             last: last.clone(),
-            phase: Phase::Following(receiver),
+            found: VecDeque::new(),
+            shared: Some(receiver),
         };
         Ok((Item::Ready(last), subscription))
     }
 
-    /// Follows from `last` on; with a [`Item::Reset`] first if MongoDB no longer knows the place.
+    /// Follows from `last` on; with a [`Item::Reset`] first if MongoDB no longer knows the place,
+    /// or does not know it yet.
     ///
     /// # Errors
-    /// If MongoDB's change stream is not open in time.
+    /// If MongoDB's change stream is not open in time, or too many clients catch up.
     pub(crate) async fn follow_from(&self, last: Token) -> anyhow::Result<(Item, Subscription)> {
-        let listener = self.listen();
-        match Changes::open(&self.0.copy, Some(&last)).await {
-            Ok(changes) => {
-                let phase = Phase::CatchingUp(Box::new(changes));
-                let subscription = Subscription {
-                    listener,
-                    last: last.clone(),
-                    phase,
-                };
-                Ok((Item::Ready(last), subscription))
-            }
-            Err(broken) if broken.is_lost => self.follow_anew().await,
-            Err(broken) => Err(broken.error),
+        let mut subscription = Subscription {
+            listener: self.listen(),
+            last: last.clone(),
+            found: VecDeque::new(),
+            shared: None,
+        };
+        match subscription.catch_up().await {
+            Ok(()) => Ok((Item::Ready(last), subscription)),
+            Err(Interrupted::Lost) => self.follow_anew().await,
+            Err(Interrupted::Failed(error)) => Err(error),
         }
     }
 
@@ -85,17 +75,6 @@ impl Live {
         let (_, subscription) = self.follow_from_now().await?;
         Ok((Item::Reset(subscription.last.clone()), subscription))
     }
-
-    /// In this order: what comes between the two is received, and passed over as known.
-    async fn join(&self) -> anyhow::Result<(Token, Receiver<Signal>)> {
-        let mut position = self.0.position.subscribe();
-        let open = position.wait_for(Option::is_some);
-        let open = time::timeout(OPEN_DEADLINE, open).await;
-        drop(open.context("the change stream is not open")??);
-        let receiver = self.0.followers.subscribe();
-        let now = self.0.position.borrow().clone();
-        Ok((now.context("the change stream was closed")?, receiver))
-    }
 }
 
 impl Subscription {
@@ -103,52 +82,38 @@ impl Subscription {
     /// come again, with its last place.
     pub(crate) async fn next(&mut self) -> Option<Item> {
         loop {
-            let step = match &mut self.phase {
-                Phase::CatchingUp(changes) => match changes.next_if_any().await {
-                    Ok(Some(change)) => Step::Change(Arc::new(change)),
-                    Ok(None) => {
-                        let position = changes.position();
-                        self.last =
-                            position.map_or(self.last.clone(), |it| it.max(self.last.clone()));
-                        Step::Nothing
-                    }
-                    Err(broken) if broken.is_lost => Step::Lost,
-                    Err(broken) => {
-                        let error = format!("{:#}", broken.error);
-                        tracing::debug!(error, "a follower's catching up was cut");
+            if let Some(change) = self.found.pop_front() {
+                return Some(Item::Changed(Arc::new(change)));
+            }
+            let Some(shared) = &mut self.shared else {
+                match self.catch_up().await {
+                    Ok(()) => continue,
+                    Err(Interrupted::Lost) => return self.start_over().await,
+                    Err(Interrupted::Failed(error)) => {
+                        let error = format!("{error:#}");
+                        tracing::debug!(error, "a client's catching up was cut");
                         return None;
                     }
-                },
-                Phase::Following(receiver) => match receiver.recv().await {
-                    Ok(Signal::Changed(change)) if change.token <= self.last => Step::Nothing,
-                    Ok(Signal::Changed(change)) => Step::Change(change),
-                    Ok(Signal::Gap) | Err(RecvError::Lagged(_)) => Step::Lost,
-                    Err(RecvError::Closed) => return None,
-                },
+                }
             };
-            match step {
-                Step::Change(change) => {
+            match shared.recv().await {
+                Ok(Signal::Changed(change)) if change.token <= self.last => {}
+                Ok(Signal::Changed(change)) => {
                     self.last = change.token.clone();
-                    self.join_the_others();
                     return Some(Item::Changed(change));
                 }
-                Step::Nothing => self.join_the_others(),
-                Step::Lost => return self.start_over().await,
+                Ok(Signal::Gap) | Err(RecvError::Lagged(_)) => return self.start_over().await,
+                Err(RecvError::Closed) => return None,
             }
         }
     }
 
-    /// Goes on with the shared change stream once all that it has passed is known.
-    fn join_the_others(&mut self) {
-        if matches!(self.phase, Phase::Following(_)) {
-            return;
-        }
-        let shared = &self.listener.0.0;
-        let receiver = shared.followers.subscribe();
-        let passed = shared.position.borrow().clone();
-        if passed.is_some_and(|passed| passed <= self.last) {
-            self.phase = Phase::Following(receiver);
-        }
+    async fn catch_up(&mut self) -> Result<(), Interrupted> {
+        let found = self.listener.0.catch_up(self.last.clone()).await?;
+        self.last = found.last;
+        self.found = found.changes;
+        self.shared = found.shared;
+        Ok(())
     }
 
     async fn start_over(&mut self) -> Option<Item> {
@@ -158,18 +123,14 @@ impl Subscription {
     }
 }
 
-enum Step {
-    Change(Arc<Change>),
-    Nothing,
-    Lost,
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use mongodb::Client;
     use tokio_util::sync::CancellationToken;
 
-    use super::{Change, Item, Live, Phase, Subscription, Token};
+    use super::{Change, Item, Live, Subscription, Token};
 
     fn token(text: &str) -> Token {
         Token::parse(text).expect("a token")
@@ -194,7 +155,8 @@ mod tests {
         let mut subscription = Subscription {
             listener: live.listen(),
             last: token("82B0"),
-            phase: Phase::Following(live.0.followers.subscribe()),
+            found: VecDeque::new(),
+            shared: Some(live.0.followers.subscribe()),
         };
         for text in ["82A0", "82B0", "82C0"] {
             live.publish(change(text));

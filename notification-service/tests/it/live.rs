@@ -198,16 +198,96 @@ async fn a_follower_that_comes_back_late_catches_up_and_goes_on() {
     service.stop().await;
 }
 
+/// More at once than take turns in catching up.
+#[tokio::test]
+async fn followers_that_return_at_once_hold_up_no_reads() {
+    const FOLLOWERS: usize = 250;
+    let world = World::new().await;
+    let mut config = world.config();
+    config.limits.max_followers_per_client = 256;
+    let service = world.serve_with(config).await;
+    let opened = Follower::new(service.get(STREAM).await).next().await;
+    world.publish_all(&[created(1), created(2)]).await;
+    world.settled().await;
+
+    let returning = (0..FOLLOWERS).map(async |_| {
+        let mut follower = eventually("a turn", async || {
+            let response = service.get_with(STREAM, "last-event-id", &opened.id).await;
+            (response.status() == 200).then(|| Follower::new(response))
+        })
+        .await;
+        let mut seen = Vec::new();
+        assert_eq!(follower.next().await.event, "ready");
+        for _ in 1..=2 {
+            seen.push(follower.next().await.data["user_id"].as_i64());
+        }
+        assert_eq!(seen, [Some(1), Some(2)]);
+        follower
+    });
+    let returned = futures::future::join_all(returning);
+    let reading = async {
+        let deadline = Duration::from_secs(2);
+        loop {
+            for path in ["/readyz", "/notifications"] {
+                let answer = tokio::time::timeout(deadline, service.get(path)).await;
+                assert_eq!(answer.expect("an answer in time").status(), 200, "{path}");
+            }
+        }
+    };
+    let mut followers = tokio::select! {
+        followers = returned => followers,
+        () = reading => unreachable!("it goes on"),
+    };
+    world.publish(&created(3)).await;
+    for follower in &mut followers {
+        assert_eq!(follower.next().await.data["user_id"], 3);
+    }
+    service.stop().await;
+}
+
+/// It takes several turns, and does not keep others from theirs while it does not read.
+#[tokio::test]
+async fn followers_that_do_not_read_what_they_missed_keep_nobody_from_catching_up() {
+    const USERS: i64 = 600;
+    let world = World::new().await;
+    let service = world.serve().await;
+    let opened = Follower::new(service.get(STREAM).await).next().await;
+    let long = "x".repeat(20_000);
+    let events: Vec<_> = (1..=USERS).map(|id| named(id, 1, &long)).collect();
+    world.publish_all(&events).await;
+    world.settled().await;
+
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let follower = eventually("a turn", async || {
+            let response = service.get_with(STREAM, "last-event-id", &opened.id).await;
+            (response.status() == 200).then_some(response)
+        });
+        idle.push(follower.await);
+    }
+    let mut follower = Follower::resume(&service, &opened.id).await;
+    assert_eq!(follower.next().await.event, "ready");
+    for _ in 1..=USERS {
+        assert_eq!(follower.next().await.event, "changed");
+    }
+    drop(idle);
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn a_place_that_is_not_known_is_a_reset() {
     let world = World::new().await;
     let service = world.serve().await;
+    let known = Follower::new(service.get(STREAM).await).next().await.id;
+    let lower_case = known.to_lowercase();
+    // Of a server that is ahead of this one, or was before it was restored.
+    let future = format!("82F{}", &known[3..]);
     // As of years ago, never one, and not even like one.
     let old = "82500000000000000129295A1004";
-    for last in [old, "00", "junk"] {
+    let places = [old, "00", "junk", &lower_case, &future];
+    for (id, last) in (1..).zip(places) {
         let mut follower = Follower::resume(&service, last).await;
         assert_eq!(follower.next().await.event, "reset", "{last}");
-        let id = i64::try_from(last.len()).expect("small");
         world.publish(&created(id)).await;
         assert_eq!(follower.next().await.data["user_id"], id);
     }
