@@ -3,8 +3,10 @@
 use std::{env, fs, net::SocketAddr, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
+use percent_encoding::percent_decode_str;
 use testkit::unique;
 use tokio::{process::Command, time::Instant};
+use url::Url;
 
 use crate::{
     cpu::{CpuTimes, Generator},
@@ -139,6 +141,13 @@ async fn pgbench(
     rates: &mut Rates,
 ) -> anyhow::Result<()> {
     let program = env::var("PGBENCH").unwrap_or_else(|_| "pgbench".to_owned());
+    // Passwords go by the environment: arguments are for everyone to see.
+    let mut server = Url::parse(&stack.postgres.url)?;
+    let password = percent_decode_str(server.password().unwrap_or_default());
+    let password = password.decode_utf8()?.into_owned();
+    server.set_password(None).ok().context("a server")?;
+    // The driver's own parameters mean nothing to pgbench.
+    server.set_query(None);
     let before = CpuTimes::now();
     let output = Command::new(program)
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=2"])
@@ -146,8 +155,8 @@ async fn pgbench(
         .arg(format!("--time={}", duration.as_secs()))
         .arg("--file")
         .arg(script)
-        // The driver's own parameters mean nothing to pgbench.
-        .arg(stack.postgres.url.split('?').next().unwrap_or_default())
+        .arg(server.as_str())
+        .env("PGPASSWORD", password)
         .stdin(Stdio::null())
         .output()
         .await

@@ -12,7 +12,7 @@ start_mongodb() {
     start_process mongodb "$MONGOD_BIN" --dbpath "$STATE_DIR/mongodb" --bind_ip 127.0.0.1 \
         --port "$MONGODB_PORT" --nounixsocket --replSet rs0 --wiredTigerCacheSizeGB 0.5 --oplogSize 512
     wait_until_ready mongodb 60 accepts_connections "$MONGODB_PORT" &&
-        "$DEVTOOL" init-replica-set --mongodb-uri "mongodb://127.0.0.1:$MONGODB_PORT"
+        MONGODB_URI=mongodb://127.0.0.1:$MONGODB_PORT "$DEVTOOL" init-replica-set
 }
 
 stop_mongodb() { stop_process mongodb TERM 30; }

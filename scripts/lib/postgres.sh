@@ -1,5 +1,7 @@
 # shellcheck shell=bash
-# A private PostgreSQL cluster: loopback only, and everyone there is trusted.
+# A private PostgreSQL cluster: on loopback only, and only for who has its password, since a
+# superuser can run programs (copy … from program). The password is in STATE_DIR/pgpass, which
+# psql and the services read when PGPASSFILE names it.
 
 POSTGRES_DATABASE=users_db
 
@@ -45,16 +47,56 @@ create_cluster() {
     [[ -e $STATE_DIR/postgres ]] || create_postgres_home
     local home
     home=$(postgres_home)
-    [[ ! -e $home/data ]] || return 0
     mkdir -p "$STATE_DIR/logs"
-    # A cluster appears whole or not at all.
-    "${AS_POSTGRES[@]}" rm -rf "$home/data.new"
-    "${AS_POSTGRES[@]}" "$PG_BIN/initdb" -D "$home/data.new" --username=postgres --auth=trust \
-        --encoding=UTF8 --locale=C.UTF-8 --no-instructions >"$(log_of initdb)" 2>&1 || {
+    if [[ ! -e $home/data ]]; then
+        rm -f "$STATE_DIR/pgpass"
+        # A cluster appears whole or not at all.
+        "${AS_POSTGRES[@]}" rm -rf "$home/data.new"
+        "${AS_POSTGRES[@]}" "$PG_BIN/initdb" -D "$home/data.new" --username=postgres --auth=reject \
+            --encoding=UTF8 --locale=C.UTF-8 --no-instructions >"$(log_of initdb)" 2>&1 || {
+            show_log initdb
+            die "initdb failed"
+        }
+        "${AS_POSTGRES[@]}" mv "$home/data.new" "$home/data"
+    fi
+    # Clusters of former versions let everyone in.
+    [[ -s $STATE_DIR/pgpass ]] || require_password "$home/data"
+}
+
+# require_password DATA: gives the superuser a new password and lets nobody in without it.
+require_password() {
+    local password verifier
+    read -r password verifier < <(new_password)
+    "${AS_POSTGRES[@]}" tee "$1/pg_hba.conf" >/dev/null <<<'host all all 127.0.0.1/32 scram-sha-256'
+    "${AS_POSTGRES[@]}" "$PG_BIN/postgres" --single -D "$1" -c exit_on_error=on postgres \
+        <<<"alter role postgres password '$verifier'" >>"$(log_of initdb)" 2>&1 || {
         show_log initdb
-        die "initdb failed"
+        die "cannot set the password of PostgreSQL"
     }
-    "${AS_POSTGRES[@]}" mv "$home/data.new" "$home/data"
+    rm -f "$STATE_DIR/pgpass.new"
+    (umask 077 && printf '*:*:*:postgres:%s\n' "$password" >"$STATE_DIR/pgpass.new")
+    mv "$STATE_DIR/pgpass.new" "$STATE_DIR/pgpass"
+}
+
+# Prints a random password, and what the server keeps of it (RFC 5803). 128 random bits cannot be
+# guessed, so one iteration is as good as many, and connecting stays cheap.
+new_password() {
+    python3 - <<'PYTHON'
+import base64, hashlib, hmac, secrets
+password, salt = secrets.token_hex(16), secrets.token_bytes(16)
+salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
+stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+server = hmac.digest(salted, b"Server Key", "sha256")
+salt, stored, server = (base64.b64encode(part).decode() for part in (salt, stored, server))
+print(password, f"SCRAM-SHA-256$1:{salt}${stored}:{server}")
+PYTHON
+}
+
+# postgres_url DATABASE: holds the password.
+postgres_url() {
+    local password
+    IFS=: read -r _ _ _ _ password <"$STATE_DIR/pgpass"
+    printf 'postgres://postgres:%s@127.0.0.1:%s/%s\n' "$password" "$POSTGRES_PORT" "$1"
 }
 
 # PostgreSQL refuses to run as root.
@@ -83,13 +125,13 @@ postgres_home() { readlink -f "$STATE_DIR/postgres"; }
 
 wipe_postgres() {
     [[ ! -e $STATE_DIR/postgres ]] || rm -rf "$(postgres_home)"
-    rm -f "$STATE_DIR/postgres"
+    rm -f "$STATE_DIR/postgres" "$STATE_DIR/pgpass"
 }
 
 postgres_answers() { "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres -d postgres; }
 
 create_database() {
-    local psql=("$PG_BIN/psql" -X -q -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres -d postgres -At)
+    local psql=(env PGPASSFILE="$STATE_DIR/pgpass" "$PG_BIN/psql" -X -q -w -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres -d postgres -At)
     [[ $("${psql[@]}" -c "select count(*) from pg_database where datname = '$POSTGRES_DATABASE'") == 1 ]] ||
         "${psql[@]}" -c "create database $POSTGRES_DATABASE"
 }

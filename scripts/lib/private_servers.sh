@@ -20,7 +20,8 @@ start_private_servers() {
     if [[ -z ${TEST_DATABASE_URL:-} ]]; then
         find_postgres
         start_on_free_ports postgres POSTGRES_PORT -- max_connections=300 "$@"
-        export TEST_DATABASE_URL=postgres://postgres@127.0.0.1:$POSTGRES_PORT/postgres
+        TEST_DATABASE_URL=$(postgres_url postgres)
+        export TEST_DATABASE_URL
     fi
     if [[ -z ${TEST_NATS_URL:-} ]]; then
         start_on_free_ports nats NATS_PORT NATS_MONITOR_PORT

@@ -19,25 +19,29 @@ source "$ROOT/scripts/lib/services.sh"
 
 # In the order of their start.
 PROCESSES=(postgres nats mongodb user-service notification-service)
-SETTINGS=(USER_URL NOTIFICATION_URL DATABASE_URL NATS_URL NATS_MONITOR_URL MONGODB_URI)
+SETTINGS=(USER_URL NOTIFICATION_URL DATABASE_URL NATS_URL MONGODB_URI)
+# What people are shown of the servers: never a URL that somebody else has set, nor a password.
+SETTINGS+=(POSTGRES_SHOWN NATS_SHOWN MONGODB_SHOWN)
 
 # Servers that are named by a URL run elsewhere; the others are started here.
 choose_servers() {
+    POSTGRES_SHOWN="elsewhere: DATABASE_URL" NATS_SHOWN="elsewhere: NATS_URL" MONGODB_SHOWN="elsewhere: MONGODB_URI"
     SERVERS=() PORTS=()
     if [[ -z ${DATABASE_URL:-} ]]; then
         SERVERS+=(postgres) PORTS+=(POSTGRES_PORT)
         POSTGRES_PORT=${POSTGRES_PORT:-5432}
-        DATABASE_URL=postgres://postgres@127.0.0.1:$POSTGRES_PORT/$POSTGRES_DATABASE
+        POSTGRES_SHOWN="psql 'host=127.0.0.1 port=$POSTGRES_PORT user=postgres dbname=$POSTGRES_DATABASE passfile=$STATE_DIR/pgpass'"
     fi
     if [[ -z ${NATS_URL:-} ]]; then
         SERVERS+=(nats) PORTS+=(NATS_PORT NATS_MONITOR_PORT)
         NATS_PORT=${NATS_PORT:-4222} NATS_MONITOR_PORT=${NATS_MONITOR_PORT:-8222}
-        NATS_URL=nats://127.0.0.1:$NATS_PORT NATS_MONITOR_URL=http://127.0.0.1:$NATS_MONITOR_PORT
+        NATS_URL=nats://127.0.0.1:$NATS_PORT
+        NATS_SHOWN="$NATS_URL (monitor: http://127.0.0.1:$NATS_MONITOR_PORT)"
     fi
     if [[ -z ${MONGODB_URI:-} ]]; then
         SERVERS+=(mongodb) PORTS+=(MONGODB_PORT)
         MONGODB_PORT=${MONGODB_PORT:-27017}
-        MONGODB_URI=mongodb://127.0.0.1:$MONGODB_PORT
+        MONGODB_URI=mongodb://127.0.0.1:$MONGODB_PORT MONGODB_SHOWN=mongodb://127.0.0.1:$MONGODB_PORT
     fi
     PORTS+=(USER_PORT NOTIFICATION_PORT)
     USER_PORT=${USER_PORT:-8080} NOTIFICATION_PORT=${NOTIFICATION_PORT:-8081}
@@ -88,6 +92,7 @@ save_settings() {
     local setting
     (
         umask 077
+        rm -f "$STATE_DIR/settings"
         for setting in "${SETTINGS[@]}"; do printf '%s=%q\n' "$setting" "${!setting:-}"; done >"$STATE_DIR/settings"
     )
 }
