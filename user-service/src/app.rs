@@ -15,7 +15,7 @@ use crate::{
     contract,
     database::{self, Pool, STATEMENT_TIMEOUT},
     idempotency, relay,
-    users::{self, CREATORS, Users},
+    users::{self, CREATORS, Imports, Users},
     wake::{self, Written},
 };
 
@@ -39,6 +39,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         database_connections,
         require_if_match,
         idempotency_retention,
+        imports,
     } = config;
     let drain_timeout = relay.drain_timeout;
     let grace = drain_timeout / 2;
@@ -54,12 +55,14 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         CREATION_LOCK_TIMEOUT,
     )?;
     let (creation, creator) = users::creation(creators_pool);
+    let mut tasks = Tasks::new();
+    let shutdown = tasks.shutdown();
     let users = Users {
         pool: pool.clone(),
         creation,
         written: written.clone(),
         require_if_match,
-        imports: Arc::default(),
+        imports: Arc::new(Imports::new(imports, shutdown.clone())?),
     };
     let mut routes = Routes {
         health: health::router(vec![postgres_check(pool.clone())]),
@@ -68,8 +71,6 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     routes.bounded = routes.bounded.merge(contract::router(&relay.topic()));
     let listener = http::bind(listen.listen_addr).await?;
 
-    let mut tasks = Tasks::new();
-    let shutdown = tasks.shutdown();
     tasks.spawn(
         "HTTP server",
         http::serve(

@@ -1,5 +1,7 @@
 //! Everything that can be set, by flag or environment.
 
+mod imports;
+
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
@@ -8,6 +10,7 @@ use service_runtime::{
 };
 use shared_events::Topic;
 
+pub use self::imports::ImportSettings;
 use crate::outbox::Retention;
 
 /// Users in Postgres, and the relay that brings every change of them to NATS JetStream.
@@ -54,6 +57,8 @@ pub struct ServeConfig {
     /// How long the answer to a request with an Idempotency-Key is kept, at least
     #[arg(long, env = "IDEMPOTENCY_RETENTION", default_value = "1day", value_parser = retention)]
     pub idempotency_retention: Duration,
+    #[command(flatten)]
+    pub imports: ImportSettings,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -18,4 +18,5 @@ pub(crate) use self::{
     api::{Users, routes},
     creation::{CREATORS, creation},
     email_backfill::backfill as backfill_normal_emails,
+    import::Imports,
 };

@@ -1,16 +1,21 @@
-//! `POST /users/import`: users by the line, as many as there are.
+//! `POST /users/import`: bulk import, one user per line.
 //!
 //! The body is read as it comes and written in chunks, each in one transaction; the results are
 //! sent while the next chunk is read. So memory is bounded, and a client that goes away leaves
 //! whole chunks. Under an idempotency key each chunk is done once: an import that broke off is
 //! sent again from its beginning, and goes on where it was.
+//!
+//! No import holds a connection to Postgres while it waits for its client.
 
 mod all_or_nothing;
 mod chunk;
+mod incoming;
+mod limits;
 mod lines;
 mod results;
+mod spool;
 
-use std::{convert::Infallible, pin::pin};
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use axum::{
     body::Body,
@@ -21,11 +26,14 @@ use axum::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
 use serde::Deserialize;
-use service_runtime::problem::{Kind, Problem};
+use service_runtime::{
+    http::{ClientAddress, ClientPermit},
+    problem::{Kind, Problem},
+};
 use sqlx::PgExecutor;
-use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
+pub(crate) use self::limits::Imports;
 use self::{
     chunk::{Chunk, Chunks},
     lines::Lines,
@@ -40,25 +48,6 @@ use super::{
 use crate::idempotency::{Hasher, Key, Once};
 
 const NDJSON: &str = "application/x-ndjson";
-/// Chunks that are written at once, and imports that are one transaction: each of them holds a
-/// connection to Postgres.
-const MAX_AT_ONCE: usize = 4;
-
-/// Keeps imports from taking all connections.
-#[derive(Debug)]
-pub(crate) struct Imports {
-    chunks: Semaphore,
-    whole: Semaphore,
-}
-
-impl Default for Imports {
-    fn default() -> Self {
-        Self {
-            chunks: Semaphore::new(MAX_AT_ONCE),
-            whole: Semaphore::new(MAX_AT_ONCE),
-        }
-    }
-}
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -78,17 +67,18 @@ struct Parameters {
     mode: Mode,
 }
 
-/// Create users by the line, as many as there are
+/// Import users, one per line
 ///
 /// Each line of the body is a user (newline-delimited JSON, lines of at most 64 KiB). Each line of
 /// the answer tells of one of them, in their order and while the body is still being sent:
 /// `{"line":1,"id":7,"version":1}` or `{"line":2,"problem":{…}}`. The last is
 /// `{"done":{"created":1,"refused":1}}`, or `{"broken_off":{"line":3,"problem":{…}}}` if nothing
-/// from that line on was written. A client must read while it sends. With `mode=all-or-nothing`
-/// all are written in one transaction, or none, and only the last line is answered.
+/// from that line on was written. A client must read while it sends, and send without long pauses:
+/// white space and blank lines do not count. With `mode=all-or-nothing` all are written in one
+/// transaction once the body is there whole, or none, and only the last line is answered.
 ///
-/// Under an `Idempotency-Key` an import that broke off is sent again from its beginning, and goes
-/// on where it was.
+/// A byte order mark before the first line is skipped. Under an `Idempotency-Key` an import that
+/// broke off is sent again from its beginning, and goes on where it was.
 #[utoipa::path(
     post, path = "/users/import", tag = "users",
     params(Parameters, ("Idempotency-Key" = Option<String>, Header),
@@ -103,27 +93,28 @@ struct Parameters {
 )]
 pub(super) async fn import(
     State(users): State<Users>,
+    client: ClientAddress,
     request: Request,
 ) -> Result<Response, Problem> {
     body::require(request.headers(), NDJSON)?;
     let parameters = Query::<Parameters>::try_from_uri(request.uri())
         .map_err(|_| bad_parameter("mode", "must be each-line or all-or-nothing"))?;
+    let imports = Arc::clone(&users.imports);
     let import = Import {
         key: Key::from_headers(request.headers())?,
         traceparent: traceparent(request.headers()).map(str::to_owned),
+        _permit: imports.running.try_acquire(client)?,
         users,
     };
-    let mut chunks = Chunks::new(Lines::new(request.into_body()));
     match parameters.mode {
-        Mode::EachLine => EachLine::new(import, chunks).respond().await,
+        Mode::EachLine => {
+            let incoming = imports.chunk_by_chunk(request.into_body());
+            let chunks = Chunks::new(Lines::new(incoming));
+            EachLine::new(import, chunks).respond().await
+        }
         Mode::AllOrNothing => {
-            let permit = import.users.imports.whole.try_acquire();
-            let _permit = permit.map_err(|_| too_many())?;
-            let answer = all_or_nothing::run(&import, &mut chunks).await;
-            if answer.is_err() {
-                chunks.discard().await;
-            }
-            answer
+            let _kept = imports.kept.try_acquire(client)?;
+            all_or_nothing::run(&import, request.into_body()).await
         }
     }
 }
@@ -132,6 +123,8 @@ struct Import {
     users: Users,
     key: Option<Key>,
     traceparent: Option<String>,
+    /// Until the last result is sent.
+    _permit: ClientPermit,
 }
 
 struct EachLine {
@@ -141,6 +134,7 @@ struct EachLine {
     /// The last line that is done.
     done: u64,
     summary: Summary,
+    has_broken_off: bool,
 }
 
 /// What one step has to say, and whether another follows.
@@ -157,6 +151,7 @@ impl EachLine {
             part: 0,
             done: 0,
             summary: Summary::default(),
+            has_broken_off: false,
         }
     }
 
@@ -170,17 +165,26 @@ impl EachLine {
             }
         };
         let rest = Some(self).filter(|_| !first.is_last);
-        let rest = stream::unfold(rest, |running| async {
-            let mut running = running?;
-            let step = running.step().await.unwrap_or_else(|problem| Step {
-                said: results::broken_off(running.done + 1, &problem),
-                is_last: true,
-            });
-            let next = Some(running).filter(|_| !step.is_last);
-            Some((step.said, next))
-        });
+        let rest = stream::unfold(rest, |running| async { running?.next().await });
         let said = stream::once(std::future::ready(first.said)).chain(rest);
         Ok(respond(Body::from_stream(said.map(Ok::<_, Infallible>))))
+    }
+
+    /// What comes after the first chunk.
+    async fn next(mut self) -> Option<(Bytes, Option<Self>)> {
+        if self.has_broken_off {
+            // A client that is still sending may not have read yet why.
+            self.chunks.discard().await;
+            return None;
+        }
+        match self.step().await {
+            Ok(step) => Some((step.said, Some(self).filter(|_| !step.is_last))),
+            Err(problem) => {
+                self.has_broken_off = true;
+                let said = results::broken_off(self.done + 1, &problem);
+                Some((said, Some(self)))
+            }
+        }
     }
 
     /// Writes the next chunk, or sums up.
@@ -225,7 +229,7 @@ impl Import {
     /// The error comes with nothing written.
     async fn write(&self, chunk: Chunk, part: i32) -> Result<Written, OnceError> {
         // For the write alone: a client that reads no results holds up no other.
-        let permit = self.users.imports.chunks.acquire().await;
+        let permit = self.users.imports.chunk_writes.acquire().await;
         let _permit = permit.expect("nobody closes the semaphore");
         let Some(key) = &self.key else {
             let outcomes = self.create(&self.users.pool, chunk).await?;
@@ -274,10 +278,4 @@ impl Import {
 
 fn too_large(limit: usize) -> Problem {
     Problem::new(Kind::BODY_TOO_LARGE).detail(format!("the line must have at most {limit} bytes"))
-}
-
-fn too_many() -> Problem {
-    Problem::new(Kind::OVERLOADED)
-        .detail(format!("{MAX_AT_ONCE} such imports run already"))
-        .retry_after(5)
 }

@@ -6,14 +6,18 @@ use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc};
 use reqwest::{Body, Response, StatusCode, header};
 use serde_json::{Value, json};
-use testkit::eventually;
 
 use crate::{
     api::{assert_problem, events},
     support::{Api, World},
 };
 
-async fn import(api: &Api, query: &str, key: Option<&str>, body: impl Into<Body>) -> Response {
+pub(crate) async fn import(
+    api: &Api,
+    query: &str,
+    key: Option<&str>,
+    body: impl Into<Body>,
+) -> Response {
     let mut request = api
         .client()
         .post(api.to(&format!("/users/import{query}")))
@@ -26,7 +30,7 @@ async fn import(api: &Api, query: &str, key: Option<&str>, body: impl Into<Body>
 }
 
 /// The results, each a line.
-async fn results(response: Response) -> Vec<Value> {
+pub(crate) async fn results(response: Response) -> Vec<Value> {
     assert_eq!(response.status(), StatusCode::OK);
     let text = response.text().await.expect("text");
     let results = text
@@ -35,7 +39,7 @@ async fn results(response: Response) -> Vec<Value> {
     results.collect()
 }
 
-fn users(numbers: impl Iterator<Item = usize>) -> String {
+pub(crate) fn users(numbers: impl Iterator<Item = usize>) -> String {
     let mut lines = String::new();
     for number in numbers {
         let line = json!({"name": "Ada", "email": format!("ada{number}@example.com")});
@@ -44,7 +48,7 @@ fn users(numbers: impl Iterator<Item = usize>) -> String {
     lines
 }
 
-async fn count(world: &World) -> i64 {
+pub(crate) async fn count(world: &World) -> i64 {
     sqlx::query_scalar("select count(*) from users")
         .fetch_one(&world.database.pool)
         .await
@@ -170,6 +174,24 @@ async fn a_client_that_goes_away_leaves_whole_chunks_and_goes_on_under_its_key()
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_before_the_first_line_makes_no_difference() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    for mode in ["", "?mode=all-or-nothing"] {
+        let (key, body) = match mode {
+            "" => (Some("each"), users(0..2)),
+            _ => (Some("all"), users(2..4)),
+        };
+        let marked = results(import(&api, mode, key, format!("\u{feff}{body}")).await).await;
+        let done = json!({"done": {"created": 2, "refused": 0}});
+        assert_eq!(marked.last(), Some(&done), "{marked:?}");
+        let repeated = results(import(&api, mode, key, body).await).await;
+        assert_eq!(repeated, marked);
+    }
+    assert_eq!(count(&world).await, 4);
+}
+
+#[tokio::test]
 async fn all_or_nothing_is_just_that() {
     let world = World::new().await;
     let api = world.serve(&["--no-relay"]).await;
@@ -205,47 +227,6 @@ async fn what_is_no_import_is_refused() {
     assert_problem(other_type, StatusCode::UNSUPPORTED_MEDIA_TYPE, "").await;
     let nothing = results(import(&api, "", None, "\n\n").await).await;
     assert_eq!(nothing, [json!({"done": {"created": 0, "refused": 0}})]);
-}
-
-#[tokio::test]
-async fn imports_in_one_transaction_are_bounded_and_hold_up_no_others() {
-    const AT_ONCE: usize = 4;
-    let world = World::new().await;
-    let api = world.serve(&["--no-relay"]).await;
-    let mode = "?mode=all-or-nothing";
-    let (senders, bodies): (Vec<_>, Vec<_>) = (0..AT_ONCE)
-        .map(|_| mpsc::unbounded::<Result<Bytes, io::Error>>())
-        .unzip();
-    let running = bodies.into_iter().enumerate().map(async |(number, body)| {
-        let answer = import(&api, mode, None, Body::wrap_stream(body)).await;
-        (number, answer.status())
-    });
-    let refused = async {
-        for (number, sender) in senders.iter().enumerate() {
-            let lines = users(number * 1000..(number + 1) * 1000);
-            sender.unbounded_send(Ok(lines.into())).expect("a listener");
-        }
-        eventually("all of them to be under way", async || {
-            let open: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where state = 'idle in transaction' and datname = current_database()",
-            )
-            .fetch_one(&world.database.pool)
-            .await
-            .expect("a count");
-            (usize::try_from(open) == Ok(AT_ONCE)).then_some(())
-        })
-        .await;
-        let refused = import(&api, mode, None, "").await;
-        assert!(refused.headers().contains_key(header::RETRY_AFTER));
-        assert_problem(refused, StatusCode::SERVICE_UNAVAILABLE, "").await;
-        let other = results(import(&api, "", None, users(9000..9001)).await).await;
-        assert_eq!(other[1]["done"]["created"], 1);
-        drop(senders);
-    };
-    let (statuses, ()) = tokio::join!(futures::future::join_all(running), refused);
-    assert!(statuses.iter().all(|(_, status)| *status == StatusCode::OK));
-    assert_eq!(count(&world).await, 4001);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod cluster;
 mod conditional;
 mod idempotency;
 mod import;
+mod import_limits;
 mod ledger_loss;
 mod openapi;
 mod operator;

@@ -1,44 +1,70 @@
 //! An import in one transaction: all lines, or none.
+//!
+//! The body is kept until it is whole. Only then does the transaction begin, so that it never waits
+//! for the client.
 
-use axum::response::Response;
+use axum::{body::Body, response::Response};
 use service_runtime::problem::{Kind, Problem};
+use tokio::time::{Instant, timeout_at};
 
-use super::{Import, chunk::Chunks, respond, results::Summary};
+use super::{Import, chunk::Chunks, lines::Lines, respond, results::Summary, spool};
 use crate::{
     database::Connection,
     idempotency::{Hasher, Once},
     users::once::OnceError,
 };
 
-pub(super) async fn run(import: &Import, chunks: &mut Chunks) -> Result<Response, Problem> {
-    let mut hasher = Hasher::new(b"POST /users/import?mode=all-or-nothing");
-    let mut transaction = import.users.pool.begin().await.map_err(OnceError::from)?;
-    let summary = match &import.key {
-        None => write_all(import, chunks, &mut hasher, &mut transaction).await?,
-        Some(key) => {
-            let once = Once { key, part: 0 };
-            let earlier = once
-                .begin(&mut transaction)
-                .await
-                .map_err(OnceError::from)?;
-            if let Some(earlier) = earlier {
-                while let Some(chunk) = chunks.next().await? {
-                    chunk.add_to(&mut hasher);
-                }
-                let summary: Summary =
-                    earlier.outcome(&hasher.finish()).map_err(OnceError::from)?;
-                return Ok(respond(summary.to_line()));
-            }
-            let summary = write_all(import, chunks, &mut hasher, &mut transaction).await?;
-            let fingerprint = hasher.finish();
-            let noted = once.finish(&mut transaction, &fingerprint, &summary);
-            noted.await.map_err(OnceError::from)?;
-            summary
+pub(super) async fn run(import: &Import, body: Body) -> Result<Response, Problem> {
+    let imports = &import.users.imports;
+    let deadline = Instant::now() + imports.settings.all_or_nothing_timeout;
+    let mut incoming = imports.whole(body);
+    let kept = match spool::keep(&mut incoming, &imports.spool_directory).await {
+        Ok(kept) => kept,
+        Err(problem) => {
+            incoming.discard().await;
+            return Err(problem);
         }
     };
+    let writing = async {
+        let permit = imports.whole_writes.acquire().await;
+        let _permit = permit.expect("nobody closes the semaphore");
+        write(import, &mut Chunks::new(Lines::new(imports.spooled(kept)))).await
+    };
+    let written = timeout_at(deadline, writing).await;
+    let summary = written.unwrap_or_else(|_| Err(took_too_long()))?;
+    Ok(respond(summary.to_line()))
+}
+
+async fn write(import: &Import, chunks: &mut Chunks) -> Result<Summary, Problem> {
+    let mut hasher = Hasher::new(b"POST /users/import?mode=all-or-nothing");
+    let mut transaction = import.users.pool.begin().await.map_err(OnceError::from)?;
+    let once = import.key.as_ref().map(|key| Once { key, part: 0 });
+    if let Some(once) = once {
+        let earlier = once.begin(&mut transaction).await;
+        if let Some(earlier) = earlier.map_err(OnceError::from)? {
+            drop(transaction);
+            while let Some(chunk) = chunks.next().await? {
+                chunk.add_to(&mut hasher);
+            }
+            let summary = earlier.outcome(&hasher.finish());
+            return Ok(summary.map_err(OnceError::from)?);
+        }
+    }
+    let summary = write_all(import, chunks, &mut hasher, &mut transaction).await?;
+    if let Some(once) = once {
+        let fingerprint = hasher.finish();
+        let noted = once.finish(&mut transaction, &fingerprint, &summary);
+        noted.await.map_err(OnceError::from)?;
+    }
     transaction.commit().await.map_err(OnceError::from)?;
     import.users.written.raise();
-    Ok(respond(summary.to_line()))
+    Ok(summary)
+}
+
+fn took_too_long() -> Problem {
+    Problem::new(Kind::UNAVAILABLE)
+        .detail("the import took longer than it may; send it in smaller parts")
+        .retry_after(30)
 }
 
 /// Stops at the first chunk with a line that can't be written, and tells of all of its lines.

@@ -101,6 +101,7 @@ impl Chunks {
     /// If the body can't be read on; what came of the chunk is not used.
     pub(super) async fn next(&mut self) -> Result<Option<Chunk>, Problem> {
         self.fill().await?;
+        self.lines.begin_part();
         Ok(Some(mem::take(&mut self.begun)).filter(|chunk| !chunk.lines.is_empty()))
     }
 

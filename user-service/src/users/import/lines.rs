@@ -1,18 +1,14 @@
 //! A body of lines, read as it comes.
 
-use std::time::Duration;
-
-use axum::body::{Body, BodyDataStream};
 use bytes::{Buf, Bytes, BytesMut};
-use futures::StreamExt;
-use service_runtime::problem::{Kind, Problem};
-use tokio::time;
+use service_runtime::problem::Problem;
+
+use super::incoming::{End, Incoming};
 
 /// The longest line: as much as a request for one user may have.
 pub(super) const MAX_LINE_BYTES: usize = service_runtime::http::MAX_BODY_BYTES;
-/// How long a client may send nothing.
-const MAX_SILENCE: Duration = Duration::from_secs(10);
-const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
+/// Some programs put it before the first line; it is not part of it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// One line of the body, without its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,30 +19,10 @@ pub(super) struct Line {
     pub(super) text: Option<Bytes>,
 }
 
-/// How the body ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Whole,
-    Broken,
-    Silent,
-}
-
-impl End {
-    fn problem(self) -> Problem {
-        match self {
-            Self::Silent => Problem::new(Kind::BODY_TOO_SLOW)
-                .detail(format!("nothing came for {} s", MAX_SILENCE.as_secs())),
-            Self::Whole | Self::Broken => {
-                Problem::new(Kind::MALFORMED_BODY).detail("the body could not be read to its end")
-            }
-        }
-    }
-}
-
 /// Holds one line and what came with it.
 #[derive(Debug)]
 pub(super) struct Lines {
-    body: BodyDataStream,
+    incoming: Incoming,
     buffer: BytesMut,
     /// Up to here there is no end of line in the buffer.
     searched: usize,
@@ -57,9 +33,9 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(body: Body) -> Self {
+    pub(super) fn new(incoming: Incoming) -> Self {
         Self {
-            body: body.into_data_stream(),
+            incoming,
             buffer: BytesMut::new(),
             searched: 0,
             is_too_long: false,
@@ -71,7 +47,7 @@ impl Lines {
     /// The next line that is not blank; `None` at the end. Loses nothing when it is dropped.
     ///
     /// # Errors
-    /// 400 if the body ends before it is whole, 408 if nothing comes for too long.
+    /// If the body ends before it is whole ([`End`]).
     pub(super) async fn next(&mut self) -> Result<Option<Line>, Problem> {
         loop {
             while let Some(line) = self.take_line() {
@@ -79,7 +55,7 @@ impl Lines {
                     return Ok(Some(line));
                 }
             }
-            match self.ended {
+            match &self.ended {
                 None => self.receive().await,
                 Some(End::Whole) => return Ok(None),
                 Some(end) => return Err(end.problem()),
@@ -87,22 +63,22 @@ impl Lines {
         }
     }
 
-    /// Reads on without a use for it, until the end or [`MAX_DISCARDED_BYTES`].
+    /// The chunk that the next lines belong to has all its time.
+    pub(super) fn begin_part(&mut self) {
+        self.incoming.begin_part();
+    }
+
+    /// Reads on without a use for it, for a while.
     pub(super) async fn discard(&mut self) {
-        let mut discarded = 0;
-        while self.ended.is_none() && discarded < MAX_DISCARDED_BYTES {
-            self.receive().await;
-            discarded += self.buffer.len();
-            self.buffer.clear();
+        if self.ended.as_ref() != Some(&End::Whole) {
+            self.incoming.discard().await;
         }
     }
 
     async fn receive(&mut self) {
-        match time::timeout(MAX_SILENCE, self.body.next()).await {
-            Ok(Some(Ok(bytes))) => self.buffer.extend_from_slice(&bytes),
-            Ok(None) => self.ended = Some(End::Whole),
-            Ok(Some(Err(_))) => self.ended = Some(End::Broken),
-            Err(_) => self.ended = Some(End::Silent),
+        match self.incoming.next().await {
+            Ok(bytes) => self.buffer.extend_from_slice(&bytes),
+            Err(end) => self.ended = Some(end),
         }
     }
 
@@ -130,8 +106,11 @@ impl Lines {
         None
     }
 
-    fn line(&mut self, text: Bytes) -> Line {
+    fn line(&mut self, mut text: Bytes) -> Line {
         self.number += 1;
+        if self.number == 1 && text.starts_with(BYTE_ORDER_MARK) {
+            text.advance(BYTE_ORDER_MARK.len());
+        }
         self.searched = 0;
         let is_too_long = std::mem::take(&mut self.is_too_long) || text.len() > MAX_LINE_BYTES;
         Line {
@@ -154,13 +133,16 @@ mod tests {
     use futures::stream;
     use proptest::prelude::*;
 
-    use super::{Line, Lines, MAX_LINE_BYTES};
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Incoming, Line, Lines, MAX_LINE_BYTES};
 
     async fn lines_of(chunks: Vec<Vec<u8>>) -> Vec<(u64, Option<Vec<u8>>)> {
         let chunks = chunks
             .into_iter()
             .map(|chunk| Ok::<_, std::io::Error>(Bytes::from(chunk)));
-        let mut lines = Lines::new(Body::from_stream(stream::iter(chunks)));
+        let body = Body::from_stream(stream::iter(chunks));
+        let mut lines = Lines::new(Incoming::spooled(body, CancellationToken::new()));
         let mut found = Vec::new();
         while let Some(Line { number, text }) = lines.next().await.expect("a whole body") {
             found.push((number, text.map(Vec::from)));
@@ -176,6 +158,21 @@ mod tests {
             [(1, Some(b"a\r".to_vec())), (4, Some(b"b".to_vec()))]
         );
         assert!(lines_of(vec![]).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_byte_order_mark_is_not_part_of_the_first_line() {
+        let cut = vec![b"\xef\xbb".to_vec(), b"\xbfa\n\xef\xbb\xbfb".to_vec()];
+        let expected = [
+            (1, Some(b"a".to_vec())),
+            (2, Some(b"\xef\xbb\xbfb".to_vec())),
+        ];
+        assert_eq!(lines_of(cut).await, expected);
+        assert!(
+            lines_of(vec![b"\xef\xbb\xbf\r\n".to_vec()])
+                .await
+                .is_empty()
+        );
     }
 
     #[tokio::test]
