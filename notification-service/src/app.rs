@@ -1,8 +1,7 @@
 //! The whole service: built, then run.
 
-use std::{future::ready, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{future::ready, net::SocketAddr, time::Duration};
 
-use anyhow::ensure;
 use axum::middleware;
 use serde_json::Value;
 use service_runtime::{
@@ -77,7 +76,7 @@ impl App {
         let indexing = projection.clone().keep_living_indexed(tasks.shutdown());
         tasks.spawn("index", indexing);
         let projector = Projector::new(&config.projector, projection, config.mongo.tombstone_ttl);
-        let bound = projector.bound();
+        let pulse = projector.pulse();
         let mut checks = vec![
             Check::new("mongodb", {
                 let database = database.clone();
@@ -86,13 +85,7 @@ impl App {
                     async move { Ok(ping.await?) }
                 }
             }),
-            Check::new("projector", move || {
-                let bound = bound.load(Ordering::Relaxed);
-                async move {
-                    ensure!(bound, "the consumer has not been bound yet");
-                    Ok(())
-                }
-            }),
+            Check::new("projector", move || ready(pulse.check())),
         ];
         let lag = Lag::new();
         if let Some(limit) = config.max_lag {

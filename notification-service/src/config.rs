@@ -149,7 +149,7 @@ pub struct ProjectorConfig {
     #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = Topic::parse_stream)]
     pub consumer: String,
     /// When an event is delivered again that a service took and did not acknowledge
-    #[arg(long, env = "ACK_WAIT", default_value = "30s", value_parser = ack_wait)]
+    #[arg(long, env = "ACK_WAIT", default_value = "10s", value_parser = ack_wait)]
     pub ack_wait: Duration,
 }
 

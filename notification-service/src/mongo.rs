@@ -10,14 +10,22 @@ use mongodb::{
     options::ClientOptions,
 };
 use service_runtime::connection_url::ConnectionUrl;
+use tokio::time::timeout;
 
 const APP_NAME: &str = "notification-service";
 /// How long the driver looks for a server that can take a command.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
-/// Also how long a heartbeat may take: a server that hangs is given up after that.
+/// Also how long the answer to a heartbeat may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For what is asked beside the change streams.
 const SPARE_CONNECTIONS: u32 = 3;
+/// A server that hangs, or whose connections have fallen silent, is given up after one heartbeat and
+/// the time for its answer. All calls on those connections end then.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// Firewalls forget connections that are idle for longer.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
+/// How much longer than its deadline a call may hold its connection.
+const LATE_CALL_LIMIT: Duration = Duration::from_secs(5);
 const PING_DEADLINE: Duration = Duration::from_secs(3);
 
 /// A client of its own pool of connections, opened when first used.
@@ -51,6 +59,8 @@ async fn options(uri: &ConnectionUrl) -> anyhow::Result<ClientOptions> {
         .server_selection_timeout
         .get_or_insert(SERVER_SELECTION_TIMEOUT);
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+    options.heartbeat_freq.get_or_insert(HEARTBEAT_INTERVAL);
+    options.max_idle_time.get_or_insert(MAX_IDLE_TIME);
     Ok(options)
 }
 
@@ -94,8 +104,9 @@ impl Failure {
 /// Awaits `call` for at most `deadline`.
 ///
 /// The driver's futures are not to be dropped midway, yet deadlines and clients that hang up drop
-/// ours: the call runs in a task of its own to its end, which the driver's heartbeats bring about
-/// if the server hangs.
+/// ours: the call runs in a task of its own. The driver's heartbeats end it if the server hangs. If
+/// but its own connection has fallen silent, it is dropped after all, which closes the connection:
+/// the pool would run out of connections otherwise.
 ///
 /// # Errors
 /// If the call failed or is late; a late call may still take effect.
@@ -103,8 +114,9 @@ pub(crate) async fn call<T: Send + 'static>(
     deadline: Duration,
     call: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(deadline, tokio::spawn(call)).await {
-        Ok(Ok(answer)) => Ok(answer?),
+    let call = tokio::spawn(timeout(deadline + LATE_CALL_LIMIT, call));
+    match timeout(deadline, call).await {
+        Ok(Ok(answer)) => Ok(answer.map_err(|_| Failure::Late(deadline))??),
         // Nobody aborts the task, so what ended it early can only be a panic.
         Ok(Err(ended)) => std::panic::resume_unwind(ended.into_panic()),
         Err(_) => Err(Failure::Late(deadline)),

@@ -5,17 +5,12 @@ mod connection;
 mod consumer;
 mod dead_letter;
 mod deliveries;
+mod pulse;
 mod quarantine;
 mod session;
 mod settler;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::{
@@ -46,6 +41,7 @@ const MAX_WRITE_TIME: Duration = Duration::from_secs(2);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 pub(crate) use connection::Connection;
+pub(crate) use pulse::Pulse;
 
 pub(crate) struct Projector {
     nats: NatsSettings,
@@ -57,7 +53,7 @@ pub(crate) struct Projector {
     tombstone_ttl: Duration,
     batch_size: Arc<BatchSize>,
     retry: Retry,
-    bound: Arc<AtomicBool>,
+    pulse: Pulse,
 }
 
 impl Projector {
@@ -77,7 +73,7 @@ impl Projector {
             // A batch and those ahead of it are to be written well before they come again.
             batch_size: Arc::new(BatchSize::new(MAX_WRITE_TIME.min(config.ack_wait / 4))),
             retry: Retry::default(),
-            bound: Arc::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -86,9 +82,9 @@ impl Projector {
         self.connection.clone()
     }
 
-    /// Set once the consumer has been bound for the first time.
-    pub(crate) fn bound(&self) -> Arc<AtomicBool> {
-        self.bound.clone()
+    /// Whether it makes progress, at any time.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Projects until `shutdown`, after which the batches in hand have `grace` to be finished.
@@ -111,7 +107,9 @@ impl Projector {
         loop {
             let mut progress = false;
             let session = self.session(&client, &mut suspects, &shutdown, grace, &mut progress);
-            let Err(error) = session.await else { break };
+            let ended = session.await;
+            self.pulse.stop();
+            let Err(error) = ended else { break };
             if progress {
                 delays = backoff::unbounded().build();
             }
@@ -161,7 +159,7 @@ impl Projector {
             return Ok(());
         };
         let (deliveries, settler) = opened?;
-        self.bound.store(true, Ordering::Relaxed);
+        self.pulse.beat();
         session::run(deliveries, &settler, progress, shutdown, grace).await
     }
 
@@ -182,7 +180,13 @@ impl Projector {
         quarantine::sweep(suspects, &jetstream, consumer.cached_info(), &dead_letters)
             .await
             .context("looking for unreadable headers")?;
-        let deliveries = Deliveries::open(client, consumer, self.batch_size.clone()).await?;
+        let deliveries = Deliveries::open(
+            client,
+            consumer,
+            self.batch_size.clone(),
+            self.pulse.clone(),
+        )
+        .await?;
         self.warn_of_old_events(&stream.cached_info().config);
         tracing::info!(
             stream = self.topic.stream,
@@ -193,6 +197,7 @@ impl Projector {
             self.projection.clone(),
             dead_letters,
             self.batch_size.clone(),
+            self.pulse.clone(),
         );
         Ok((deliveries, settler))
     }

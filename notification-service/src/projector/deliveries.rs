@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use async_nats::{
     Client, StatusCode, Subject, Subscriber,
     connection::State,
@@ -24,14 +24,16 @@ use async_nats::{
 use futures::{FutureExt, StreamExt};
 use tokio::{task, time};
 
-use super::batch_size::BatchSize;
+use super::{batch_size::BatchSize, pulse::Pulse};
 
 /// A batch is full with so many bytes, if it is not for its number of messages.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
-const REQUEST_EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// For as long the server may send messages into a connection that has fallen silent; each comes
+/// again an ack wait later.
+const REQUEST_EXPIRES: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Two heartbeats and a little.
-const MAX_SILENCE: Duration = Duration::from_secs(12);
+const MAX_SILENCE: Duration = Duration::from_secs(5);
 const CONNECTION_CHECK: Duration = Duration::from_secs(1);
 /// How long answers may wait for a connection; without one, the messages come again anyway.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
@@ -44,6 +46,7 @@ pub(super) struct Deliveries {
     inbox: Subject,
     arrivals: Subscriber,
     batch_size: Arc<BatchSize>,
+    pulse: Pulse,
     /// How many messages the server may still send: one to two batches ahead, so that the next is
     /// at hand when one is done.
     asked: usize,
@@ -58,6 +61,7 @@ impl Deliveries {
         client: &Client,
         consumer: Consumer<Config>,
         batch_size: Arc<BatchSize>,
+        pulse: Pulse,
     ) -> anyhow::Result<Self> {
         let connection = connection(client);
         let inbox = Subject::from(client.new_inbox());
@@ -68,6 +72,7 @@ impl Deliveries {
             arrivals: client.subscribe(inbox.clone()).await?,
             inbox,
             batch_size,
+            pulse,
             asked: 0,
             connection,
             fault: None,
@@ -106,7 +111,9 @@ impl Deliveries {
         let mut heard = time::Instant::now();
         loop {
             ensure!(connection(&self.client) == self.connection, "reconnected");
-            ensure!(heard.elapsed() < MAX_SILENCE, "the consumer is silent");
+            if heard.elapsed() > MAX_SILENCE {
+                return Err(self.replace_connection().await);
+            }
             if self.asked <= self.batch_size.get() {
                 self.ask().await?;
             }
@@ -114,9 +121,20 @@ impl Deliveries {
                 continue;
             };
             heard = time::Instant::now();
+            self.pulse.beat();
             if let Some(message) = self.admit(arrival.context("the client has ended")?)? {
                 return Ok(message);
             }
+        }
+    }
+
+    /// The connection may have fallen silent; the client itself would notice later.
+    async fn replace_connection(&self) -> anyhow::Error {
+        let reconnect = time::timeout(ANSWER_DEADLINE, self.client.force_reconnect());
+        match reconnect.await {
+            Ok(Ok(())) => anyhow!("the consumer is silent; connecting again"),
+            Ok(Err(error)) => anyhow!(error).context("the consumer is silent"),
+            Err(_) => anyhow!("the consumer is silent, and so is the client"),
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     batch_size::BatchSize,
     dead_letter::{DeadLetters, Reason},
     deliveries::answer,
+    pulse::Pulse,
 };
 use crate::projection::{Delivered, Fold, Outcome, Projection};
 
@@ -23,6 +24,7 @@ pub(super) struct Settler {
     projection: Projection,
     dead_letters: DeadLetters,
     batch_size: Arc<BatchSize>,
+    pulse: Pulse,
 }
 
 /// A failure that is not the messages' own, and those that it left as they were.
@@ -46,11 +48,13 @@ impl Settler {
         projection: Projection,
         dead_letters: DeadLetters,
         batch_size: Arc<BatchSize>,
+        pulse: Pulse,
     ) -> Self {
         Self {
             projection,
             dead_letters,
             batch_size,
+            pulse,
         }
     }
 
@@ -91,6 +95,7 @@ impl Settler {
                 }
             };
             self.batch_size.took(now, started.elapsed());
+            self.pulse.beat();
             log_deferred(&outcomes);
             let is_idle = outcomes.iter().all(|it| *it == Outcome::Contended);
             idle_rounds += usize::from(is_idle);

@@ -145,6 +145,63 @@ async fn without_nats_it_serves_what_it_has_and_stops_when_told() {
     service.stop().await;
 }
 
+/// As when a firewall forgets the connections: nothing is closed, and nothing comes any more.
+#[tokio::test]
+async fn silent_connections_to_mongodb_are_replaced() {
+    let world = World::new().await;
+    let (proxy, service) = serve_behind_proxy(&world).await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+    let mut reads = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let url = format!("{}/notifications", service.url());
+        reads.spawn(async move { reqwest::get(url).await.is_ok() });
+    }
+
+    proxy.black_hole();
+    world.publish(&updated(1, 2)).await;
+    world.settled().await;
+    assert_eq!(world.version(1).await, Some(2));
+    assert!(reads.join_all().await.into_iter().all(|answered| answered));
+    eventually("a service that is ready", async || {
+        let read = service.get("/notifications/user/1").await.status();
+        let ready = service.get("/readyz").await.status();
+        (read == 200 && ready == 200).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn silent_connections_to_nats_are_replaced() {
+    let world = World::new().await;
+    let (_, host) = world.nats_url.split_once("//").expect("a URL");
+    let proxy = Proxy::start(host.to_owned()).await;
+    let mut config = world.config();
+    let url = format!("nats://{}", proxy.address());
+    config.projector.nats.connection.url = url.parse().expect("a URL");
+    config.projector.ack_wait = Duration::from_secs(10);
+    let service = world.serve_with(config).await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+
+    proxy.black_hole();
+    world.publish(&updated(1, 2)).await;
+    eventually("the service to notice", async || {
+        let ready: Value = service.get("/readyz").await.json().await.ok()?;
+        (ready["checks"]["projector"] == "failed").then_some(())
+    })
+    .await;
+    world.settled().await;
+    assert_eq!(world.version(1).await, Some(2));
+    eventually("a service that is ready", async || {
+        let ready = service.get("/readyz").await.status();
+        (ready == 200).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
 /// A command with all of the events would exceed its time limit for ever.
 #[tokio::test]
 async fn a_mongodb_that_is_slow_is_given_fewer_events_at_once() {
