@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use nix::{
@@ -23,6 +23,7 @@ pub struct Process {
     name: String,
     child: Child,
     output: Arc<Mutex<Vec<String>>>,
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Process {
@@ -46,12 +47,15 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("{program} was not started: {error}"));
         let output = Arc::default();
-        collect(child.stdout.take().expect("a pipe"), &output);
-        collect(child.stderr.take().expect("a pipe"), &output);
+        let readers = [
+            collect(child.stdout.take().expect("a pipe"), &output),
+            collect(child.stderr.take().expect("a pipe"), &output),
+        ];
         Self {
             name: program.to_owned(),
             child,
             output,
+            readers,
         }
     }
 
@@ -97,11 +101,18 @@ impl Process {
         self.ended().await
     }
 
+    /// Afterwards [`Process::output`] is complete.
+    ///
     /// # Panics
     /// If it does not end within a minute.
     pub async fn ended(&mut self) -> ExitStatus {
         let what = format!("the end of {}", self.name);
-        eventually(&what, async || self.child.try_wait().expect("it is ours")).await
+        let status = eventually(&what, async || self.child.try_wait().expect("it is ours")).await;
+        eventually("the end of its output", async || {
+            self.readers.iter().all(JoinHandle::is_finished).then_some(())
+        })
+        .await;
+        status
     }
 
     #[must_use]
@@ -133,13 +144,16 @@ impl Drop for Process {
     }
 }
 
-fn collect(pipe: impl std::io::Read + Send + 'static, output: &Arc<Mutex<Vec<String>>>) {
+fn collect(
+    pipe: impl std::io::Read + Send + 'static,
+    output: &Arc<Mutex<Vec<String>>>,
+) -> JoinHandle<()> {
     let output = Arc::clone(output);
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             output.lock().expect("no reader panics").push(line);
         }
-    });
+    })
 }
 
 /// One of the workspace's binaries, started.
