@@ -10,14 +10,16 @@ use tokio::time::Instant;
 use crate::{
     config::{OutboxCommand, OutboxConfig, RepublishConfig},
     database::{self, Pool, STATEMENT_TIMEOUT},
-    outbox::{self, Retried},
+    outbox::{self, Backlog, Retried},
 };
 
 /// Users republished in one transaction.
 const REPUBLISH_BATCH: u16 = 500;
-/// With more than this in front of the relay, republishing waits: live events go first.
-const MAX_LAG: i64 = 10_000;
-const LAG_POLL: Duration = Duration::from_millis(100);
+/// With more events than this before the relay, republishing waits: live events go first.
+const MAX_BACKLOG: i64 = 10_000;
+const BACKLOG_POLL: Duration = Duration::from_millis(100);
+/// Pending events are counted up to this number.
+const MAX_COUNT: i64 = 100_000;
 
 /// Lists, shows, retries and discards.
 ///
@@ -34,9 +36,15 @@ pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
 }
 
 async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
-    let (pending, first) = outbox::pending(pool, limit).await?;
-    println!("{pending} pending");
-    for event in first {
+    let backlog = outbox::backlog(pool, MAX_COUNT + 1).await?;
+    match backlog.events {
+        events @ ..=MAX_COUNT => println!("{events} pending"),
+        _ => println!("more than {MAX_COUNT} pending"),
+    }
+    if !backlog.has_relay {
+        println!("no relay is active");
+    }
+    for event in outbox::pending(pool, limit).await? {
         println!(
             "  {}  {}  user {}  written {}",
             event.id, event.r#type, event.user_id, event.created_at
@@ -109,11 +117,11 @@ async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
 pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
     let pool = database::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     let mut after = config.from.since.unwrap_or(0);
-    let progress = progress_bar(outbox::users_after(&pool, after).await?);
+    let progress = progress_bar(outbox::last_user_id(&pool).await?);
     let mut done = 0;
     loop {
         let started = Instant::now();
-        let batch = next_batch(&pool, after)
+        let batch = next_batch(&pool, after, &progress)
             .await
             .with_context(|| format!("go on with `republish --since {after}`"))?;
         let Some(batch) = batch else {
@@ -121,7 +129,7 @@ pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
         };
         after = batch.last_user_id;
         done += batch.users;
-        progress.inc(batch.users.try_into()?);
+        progress.set_position(after.unsigned_abs());
         let seconds = batch.users as f64 / f64::from(config.rate);
         tokio::time::sleep_until(started + Duration::from_secs_f64(seconds)).await;
     }
@@ -130,17 +138,38 @@ pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn next_batch(pool: &Pool, after: i64) -> sqlx::Result<Option<outbox::Republished>> {
-    while outbox::lag(pool).await? > MAX_LAG {
-        tokio::time::sleep(LAG_POLL).await;
+async fn next_batch(
+    pool: &Pool,
+    after: i64,
+    progress: &ProgressBar,
+) -> sqlx::Result<Option<outbox::Republished>> {
+    let mut reported = None;
+    loop {
+        let backlog = outbox::backlog(pool, MAX_BACKLOG + 1).await?;
+        if backlog.events <= MAX_BACKLOG {
+            return outbox::republish(pool, after, REPUBLISH_BATCH).await;
+        }
+        if reported != Some(backlog.has_relay) {
+            reported = Some(backlog.has_relay);
+            progress.suspend(|| report_waiting(backlog));
+        }
+        tokio::time::sleep(BACKLOG_POLL).await;
     }
-    outbox::republish(pool, after, REPUBLISH_BATCH).await
+}
+
+fn report_waiting(backlog: Backlog) {
+    let reason = if backlog.has_relay {
+        ""
+    } else {
+        "; no relay is active: start `user-service relay`"
+    };
+    println!("waiting until at most {MAX_BACKLOG} events are left to publish{reason}");
 }
 
 /// Seen on a terminal only.
-fn progress_bar(users: u64) -> ProgressBar {
-    let style = "{bar:40} {human_pos}/{human_len} users, {per_sec}, {eta} left";
-    let progress = ProgressBar::new(users);
+fn progress_bar(last_user_id: i64) -> ProgressBar {
+    let style = "{bar:40} user {human_pos} of {human_len}, {eta} left";
+    let progress = ProgressBar::new(last_user_id.unsigned_abs());
     if let Ok(style) = ProgressStyle::with_template(style) {
         progress.set_style(style);
     }

@@ -1,5 +1,7 @@
 //! The outbox: an insert-only ledger of events, in the order of their ids.
 
+mod creations;
+mod locks;
 mod parked;
 mod partitions;
 mod republish;
@@ -10,12 +12,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgExecutor, Row, postgres::types::PgRange};
 use uuid::Uuid;
 
-use crate::database::Pool;
-
 pub(crate) use self::{
     parked::{Retried, discard, find_parked, list_parked, park, retry},
     partitions::{Retention, maintain},
-    republish::{Republished, Wanted, republish, republish_these, users_after},
+    republish::{Republished, Wanted, last_user_id, republish, republish_these},
 };
 
 /// One entry of the ledger.
@@ -50,21 +50,53 @@ pub(crate) async fn read_after(
     .await
 }
 
-/// What waits to be published: how many, and the first of them.
-pub(crate) async fn pending(pool: &Pool, limit: u16) -> sqlx::Result<(i64, Vec<OutboxEvent>)> {
-    let count = sqlx::query_scalar("select count(*) from outbox_pending")
-        .fetch_one(pool)
-        .await?;
-    let first = sqlx::query_as(
+/// The first events that wait to be published, in order, at most `limit`.
+pub(crate) async fn pending(db: impl PgExecutor<'_>, limit: u16) -> sqlx::Result<Vec<OutboxEvent>> {
+    sqlx::query_as(
         r"
         select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
-        from outbox_pending order by id limit $1
+        from (
+            select late.* from relay_cursor
+            cross join unnest(gaps) as gap
+            cross join lateral (
+                select * from outbox where id >= lower(gap) and id < upper(gap)
+                order by id limit $1
+            ) as late
+            union all
+            select new.* from relay_cursor
+            cross join lateral (
+                select * from outbox where id > last_id order by id limit $1
+            ) as new
+        ) as pending
+        order by id limit $1
         ",
     )
     .bind(i64::from(limit))
-    .fetch_all(pool)
-    .await?;
-    Ok((count, first))
+    .fetch_all(db)
+    .await
+}
+
+/// What the relay has before it.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub(crate) struct Backlog {
+    /// Events that wait to be published; counting ends at the limit.
+    pub(crate) events: i64,
+    /// Whether a relay holds the lease.
+    pub(crate) has_relay: bool,
+}
+
+/// Counts up to `limit` events: to count all of a large backlog takes too long.
+pub(crate) async fn backlog(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Backlog> {
+    sqlx::query_as(
+        r"
+        select expires_at > clock_timestamp() as has_relay,
+               (select count(*) from (select from outbox_pending limit $1) as pending) as events
+        from relay_cursor
+        ",
+    )
+    .bind(limit)
+    .fetch_one(db)
+    .await
 }
 
 /// One event of the ledger, published or not.
@@ -78,13 +110,6 @@ pub(crate) async fn find(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Optio
     .bind(id)
     .fetch_optional(db)
     .await
-}
-
-/// How many ids the cursor is behind: an upper bound of what is pending, at no cost.
-pub(crate) async fn lag(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select s.last_value - c.last_id from outbox_id_seq s, relay_cursor c")
-        .fetch_one(db)
-        .await
 }
 
 const READ_GAPS: &str = r"

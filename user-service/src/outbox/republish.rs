@@ -1,7 +1,9 @@
 //! Putting the present state of users into the outbox once more, so that a copy can be rebuilt.
 
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use super::creations;
 use crate::database::{Connection, Pool};
 
 /// What one batch did.
@@ -13,13 +15,11 @@ pub(crate) struct Republished {
     pub(crate) last_user_id: i64,
 }
 
-/// How many users there are with an id above `after`.
-pub(crate) async fn users_after(pool: &Pool, after: i64) -> sqlx::Result<u64> {
-    let count: i64 = sqlx::query_scalar("select count(*) from users where id > $1")
-        .bind(after)
-        .fetch_one(pool)
-        .await?;
-    Ok(count.unsigned_abs())
+/// The greatest id of a user; 0 if there is none.
+pub(crate) async fn last_user_id(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select coalesce(max(id), 0) from users")
+        .fetch_one(db)
+        .await
 }
 
 /// Writes an event with the present state of each of the next users above `after`, at most
@@ -70,13 +70,20 @@ pub(crate) struct Wanted {
 
 /// Writes an event for each of these users, at a version above the one named: the user's state, or
 /// the deletion of one that is not there. Users whose own version is too low are raised first.
-/// Ids that were never given out are left alone, or their future users would be born deleted.
-/// How many events it wrote.
+/// Ids that were never given out, or whose users may be being created, are left alone: their users
+/// would be born deleted. How many events it wrote.
 ///
 /// Each user may be named once.
 pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Result<usize> {
+    let settled = creations::settled(pool).await?;
+    if settled.is_none() {
+        tracing::warn!(
+            "users who are not there were not republished as deleted: a transaction that may be \
+             creating them is open"
+        );
+    }
     let mut transaction = pool.begin().await?;
-    let absent = hold_absent(&mut transaction, wanted).await?;
+    let absent = hold_absent(&mut transaction, wanted, settled.unwrap_or(0)).await?;
     let (absent, present): (Vec<Wanted>, Vec<_>) =
         (wanted.iter()).partition(|it| absent.contains(&it.user_id));
     let updated = republish_present(&mut transaction, &present).await?;
@@ -85,20 +92,25 @@ pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Res
     Ok(updated + deleted)
 }
 
-/// Which of these users are not there. Each is held by a row that nobody else will ever see: its
-/// insertion waits for whoever is creating the user right now.
-async fn hold_absent(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<Vec<i64>> {
+/// Which of these users are not there, of those with ids up to `settled`. Each is held by a row that
+/// nobody else will ever see: its insertion waits for whoever is deleting the user right now.
+async fn hold_absent(
+    db: &mut Connection,
+    wanted: &[Wanted],
+    settled: i64,
+) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar(
         r"
         insert into users (id, name, email) overriding system value
         select id, '', gen_random_uuid()::text from unnest($1::bigint[]) as wanted (id)
-        where id <= (select last_value from users_id_seq where is_called)
+        where id <= $2
         order by id
         on conflict (id) do nothing
         returning id
         ",
     )
     .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
+    .bind(settled)
     .fetch_all(db)
     .await
 }

@@ -22,7 +22,8 @@ const MAX_ABOVE: i64 = UserState::MAX_NUMBER - 1;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Republished)]
 pub(super) struct Answer {
-    /// How many events were written. Ids that were never given out get none.
+    /// How many events were written. Ids that were never given out get none, nor do those of users
+    /// who may be being created right now: ask again.
     republished: usize,
 }
 

@@ -1,4 +1,5 @@
 use reqwest::StatusCode;
+use testkit::{Service, eventually};
 
 use crate::support::{World, assert_in_order};
 
@@ -66,6 +67,51 @@ async fn republish_brings_the_present_state_of_every_user_while_writes_go_on() {
     assert_in_order(&events);
     let last = events.last().expect("an event").event.state();
     assert_eq!(last.id, users[48]);
+}
+
+#[tokio::test]
+async fn republish_does_not_wait_for_ids_that_no_event_has() {
+    let world = World::new().await;
+    let api = world.serve(&[]).await;
+    let id = api.create().await;
+    world.published(1).await;
+    // As after an import that was rolled back.
+    world
+        .execute("select setval('outbox_id_seq', 100000)")
+        .await;
+    let (republished, output) = world.run(&["republish", "--all"]).await;
+    assert!(republished && output.contains("1 users"), "{output}");
+    let events = world.published(2).await;
+    assert_eq!(events[1].event.state().id, id);
+}
+
+#[tokio::test]
+async fn republish_says_that_it_waits_for_a_relay() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    api.create().await;
+    world
+        .execute(
+            r"
+            insert into outbox (event_id, type, user_id, version, payload)
+            select gen_random_uuid(), 'user_updated', 1, n + 1,
+                   user_state(1, 'Ada', 'ada@example.com', clock_timestamp(), n + 1)
+            from generate_series(1, 10000) as n
+            ",
+        )
+        .await;
+    let arguments = ["republish", "--all"];
+    let mut waiting = Service::start("user-service", &arguments, &world.environment());
+    eventually("a message", async || {
+        let output = waiting.process.output();
+        let says = |line: &String| line.contains("waiting") && line.contains("no relay is active");
+        output.iter().any(says).then_some(())
+    })
+    .await;
+    let (_, listed) = world.run(&["outbox", "list"]).await;
+    assert!(listed.contains("10001 pending"), "{listed}");
+    let _relay = Service::start("user-service", &["relay"], &world.environment());
+    assert!(waiting.process.ended().await.success());
 }
 
 /// As the relay would, had `JetStream` refused them.

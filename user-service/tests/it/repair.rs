@@ -3,6 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared_events::UserEvent;
+use testkit::eventually;
 
 use crate::{
     api::assert_problem,
@@ -84,7 +85,7 @@ async fn a_user_who_is_being_created_is_not_taken_for_deleted() {
     .expect("a user");
     let wanted = json!([{"id": id, "above": 3}]);
     let commit_once_waited_for = async {
-        world.lock_is_waited_for().await;
+        a_republish_waits(&world).await;
         open.commit().await.expect("a commit");
     };
     let (answer, ()) = tokio::join!(republish(&api, &wanted), commit_once_waited_for);
@@ -94,6 +95,73 @@ async fn a_user_who_is_being_created_is_not_taken_for_deleted() {
         .await
         .expect("one event");
     assert_eq!((r#type.as_str(), version), ("user_updated", 4));
+}
+
+/// It has drawn its id, but waits for its address before it inserts its row.
+#[tokio::test]
+async fn a_user_whose_creation_waits_for_its_address_is_not_taken_for_deleted() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let pool = &world.database.pool;
+    let mut holder = pool.begin().await.expect("a transaction");
+    sqlx::query("insert into users (name, email) values ('Eve', 'ada@example.com')")
+        .execute(&mut *holder)
+        .await
+        .expect("a user");
+    let creating = sqlx::query_scalar::<_, i64>(
+        "insert into users (name, email) select 'Ada', 'ada@example.com'
+         on conflict (lower(email)) do nothing returning id",
+    )
+    .fetch_one(pool);
+    let republishing = async {
+        world.lock_is_waited_for().await;
+        republish(&api, &json!([{"id": 2, "above": 3}])).await
+    };
+    let giving_way = async {
+        a_republish_waits(&world).await;
+        holder.rollback().await.expect("a rollback");
+    };
+    let (id, answer, ()) = tokio::join!(creating, republishing, giving_way);
+    assert_eq!(id.expect("a user"), 2);
+    assert_eq!(answer, json!({"republished": 1}));
+    let (r#type, version): (String, i64) = sqlx::query_as("select type, version from outbox")
+        .fetch_one(pool)
+        .await
+        .expect("one event");
+    assert_eq!((r#type.as_str(), version), ("user_updated", 4));
+}
+
+#[tokio::test]
+async fn an_absent_user_is_left_alone_while_somebody_may_be_creating_it() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let id = api.create().await;
+    api.delete(id).await;
+    let mut open = world.database.pool.begin().await.expect("a transaction");
+    sqlx::query("insert into users (name, email) values ('Ada', 'ada@example.com')")
+        .execute(&mut *open)
+        .await
+        .expect("a user");
+    let wanted = json!([{"id": id, "above": 3}]);
+    assert_eq!(republish(&api, &wanted).await, json!({"republished": 0}));
+    open.commit().await.expect("a commit");
+    assert_eq!(republish(&api, &wanted).await, json!({"republished": 1}));
+}
+
+/// Waits until a republish looks at who may be creating users.
+async fn a_republish_waits(world: &World) {
+    eventually("a republish that waits", async || {
+        let looking: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where query like '%virtualtransaction%' and pid <> pg_backend_pid()
+                 and datname = current_database()",
+        )
+        .fetch_one(&world.database.pool)
+        .await
+        .ok()?;
+        (looking > 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
