@@ -27,11 +27,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(
-        copy: Collection<RawDocumentBuf>,
-        live: Live,
-        limits: &ReaderLimits,
-    ) -> Self {
+    pub(crate) fn new(copy: Collection<RawDocumentBuf>, live: Live, limits: &ReaderLimits) -> Self {
         Self {
             copy,
             live,

@@ -74,7 +74,8 @@ asks_for_its_password() {
         return 1
     }
     password=$(cut -d: -f5 "$STATE_DIR/pgpass")
-    ps -eo args >"$STATE_DIR/arguments" && must_not_hold "$password" "$STATE_DIR/arguments" "$STATE_DIR/logs"
+    cat /proc/[0-9]*/cmdline >"$STATE_DIR/arguments" 2>/dev/null # some end meanwhile
+    must_not_hold "$password" "$STATE_DIR/arguments" "$STATE_DIR/logs"
 }
 
 # must_not_hold SECRET FILE...

@@ -7,11 +7,9 @@ use tracing_subscriber::EnvFilter;
 /// The driver repeats what we log ourselves about its connection.
 const DEFAULT_FILTER: &str = "info,async_nats=warn";
 const COMMAND_FILTER: &str = "warn";
-/// These modules of the drivers log parts of connection strings, and with them passwords.
-const WITHOUT_SECRETS: [&str; 2] = [
-    "async_nats::connector=info",
-    "sqlx_postgres::options::parse=off",
-];
+/// These modules of the drivers log parts of connection strings and of `.pgpass`, and with them
+/// passwords.
+const WITHOUT_SECRETS: [&str; 2] = ["async_nats::connector=info", "sqlx_postgres::options=off"];
 
 /// Starts logging to standard output; `RUST_LOG` chooses what is logged (default `info`).
 ///

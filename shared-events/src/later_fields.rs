@@ -38,7 +38,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Map<String, Value>, String> {
 
 fn is_name(name: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let begins_with_letter = name.bytes().next().is_some_and(|it| it.is_ascii_lowercase());
+    let begins_with_letter = name
+        .bytes()
+        .next()
+        .is_some_and(|it| it.is_ascii_lowercase());
     begins_with_letter
         && name.len() <= MAX_NAME_BYTES
         && name.bytes().all(is_allowed)

@@ -79,7 +79,9 @@ impl Live {
         match time::timeout(TURN_DEADLINE, turn).await {
             Ok(Ok(outcome)) => Ok(outcome?),
             Ok(Err(ended)) => std::panic::resume_unwind(ended.into_panic()),
-            Err(_) => Err(Interrupted::Failed(anyhow!("MongoDB did not answer in time"))),
+            Err(_) => Err(Interrupted::Failed(anyhow!(
+                "MongoDB did not answer in time"
+            ))),
         }
     }
 

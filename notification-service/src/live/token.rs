@@ -34,7 +34,9 @@ impl Token {
     /// `None` if it can't be one of MongoDB's.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let is_token = (1..=MAX_CHARS).contains(&text.len())
-            && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
         is_token.then(|| Self(text.to_owned()))
     }
 

@@ -75,7 +75,10 @@ impl IntoResponse for ReadError {
 /// With the version, if that can be read: a repair has to exceed it.
 fn respond_damaged(damaged: Damaged) -> Response {
     let user_id = damaged.user_id;
-    tracing::error!(user_id, "a document of the copy is damaged: run verify --repair");
+    tracing::error!(
+        user_id,
+        "a document of the copy is damaged: run verify --repair"
+    );
     let tag = damaged.version.map(|it| [(header::ETAG, etag::tag(it))]);
     (tag, Problem::new(Kind::DAMAGED)).into_response()
 }

@@ -43,7 +43,10 @@ pub(super) async fn list(
     let mut response = page.respond_up_to(&found.living, found.next);
     if let Some(ids) = found.damaged_ids() {
         let damaged = found.damaged.len();
-        tracing::warn!(damaged, "a list left out damaged documents: run verify --repair");
+        tracing::warn!(
+            damaged,
+            "a list left out damaged documents: run verify --repair"
+        );
         response.headers_mut().insert(DAMAGED_USERS, ids);
     }
     Ok(response)

@@ -108,7 +108,9 @@ fn update(event: &UserEvent, form: Form) -> Result<RawDocumentBuf, Refusal> {
     let id = event.state().id;
     let document = document(event)?;
     if form.inserts(event) {
-        return Ok(rawdoc! { "q": { "_id": id }, "u": { "$setOnInsert": document }, "upsert": true });
+        return Ok(
+            rawdoc! { "q": { "_id": id }, "u": { "$setOnInsert": document }, "upsert": true },
+        );
     }
     let is_newer = is_newer(event.state());
     // As a literal, or MongoDB would take a name such as "$email" for an expression.

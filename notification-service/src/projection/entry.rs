@@ -116,5 +116,7 @@ impl Fields {
 fn whole_number(document: &RawDocument, field: &str) -> Option<i64> {
     let value = document.get(field).ok()??;
     let number = value.as_i64().or(value.as_i32().map(i64::from))?;
-    (1..=UserState::MAX_NUMBER).contains(&number).then_some(number)
+    (1..=UserState::MAX_NUMBER)
+        .contains(&number)
+        .then_some(number)
 }

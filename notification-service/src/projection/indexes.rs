@@ -56,9 +56,10 @@ impl Projection {
             "partialFilterExpression": { "updated_at": { "$exists": true } },
         });
         let database = self.database.clone();
-        let built = mongo::call(BUILD_DEADLINE, async move {
-            database.run_command(create).await
-        });
+        let built = mongo::call(
+            BUILD_DEADLINE,
+            async move { database.run_command(create).await },
+        );
         built.await.map(drop)
     }
 

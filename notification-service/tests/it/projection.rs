@@ -266,7 +266,14 @@ async fn of_one_version_the_highest_revision_stays_in_whatever_order_they_come()
         }
     };
     let orders = permutations(&[0, 1, 2, 3]);
-    let life = |id| [revised(id, 1, 1), revised(id, 1, 3), revised(id, 1, 2), revised(id, 2, 1)];
+    let life = |id| {
+        [
+            revised(id, 1, 1),
+            revised(id, 1, 3),
+            revised(id, 1, 2),
+            revised(id, 2, 1),
+        ]
+    };
     for step in 0..3 {
         let events = (1..).zip(&orders).map(|(id, order)| {
             // The first three of the life only: a version above them would win.
@@ -303,7 +310,10 @@ async fn of_one_version_the_highest_revision_stays_in_whatever_order_they_come()
     let one = service.get("/notifications/user/1").await;
     let one: serde_json::Value = one.json().await.expect("JSON");
     let fields: Vec<_> = one.as_object().expect("an object").keys().collect();
-    assert_eq!(fields, ["email", "name", "updated_at", "user_id", "version"]);
+    assert_eq!(
+        fields,
+        ["email", "name", "updated_at", "user_id", "version"]
+    );
     service.stop().await;
 }
 

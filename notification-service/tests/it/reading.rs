@@ -178,7 +178,11 @@ async fn a_damaged_document_is_left_out_of_lists_and_named() {
         let headers = response.headers();
         let header = |name: &str| Some(headers.get(name)?.to_str().expect("text").to_owned());
         let ids_of_page = header("x-damaged-users").unwrap_or_default();
-        damaged.extend(ids_of_page.split(',').filter_map(|id| id.parse::<i64>().ok()));
+        damaged.extend(
+            ids_of_page
+                .split(',')
+                .filter_map(|id| id.parse::<i64>().ok()),
+        );
         next = header("link").map(|link| link[1..link.find('>').expect("a link")].to_owned());
         let page: Vec<Value> = response.json().await.expect("an array");
         seen.extend(ids(&page));

@@ -187,10 +187,22 @@ async fn a_user_who_can_not_be_repaired_keeps_no_other_from_it() {
     let (users, url) = Users::serve((1..=9).map(|id| state(id, 1)).collect()).await;
 
     let copies = service.url();
-    let sides = ["--users", &url, "--notifications", &copies, "--settle", "0s"];
-    let (agree, output) = world.run(&[&["verify", "--repair"], &sides[..]].concat()).await;
+    let sides = [
+        "--users",
+        &url,
+        "--notifications",
+        &copies,
+        "--settle",
+        "0s",
+    ];
+    let (agree, output) = world
+        .run(&[&["verify", "--repair"], &sides[..]].concat())
+        .await;
     assert!(!agree);
-    assert!(output.contains("a user was not published again"), "{output}");
+    assert!(
+        output.contains("a user was not published again"),
+        "{output}"
+    );
     assert!(output.contains("9 missing"), "{output}");
     let requests = users.republished.lock().expect("no panic").clone();
     let mut accepted: Vec<_> = (requests.iter())
@@ -222,7 +234,10 @@ async fn a_damaged_document_is_a_difference_whether_its_user_exists_or_not() {
         .iter()
         .map(|it| (it["user_id"].as_i64(), it["difference"].as_str()))
         .collect();
-    assert_eq!(found, [(Some(2), Some("damaged")), (Some(3), Some("damaged"))]);
+    assert_eq!(
+        found,
+        [(Some(2), Some("damaged")), (Some(3), Some("damaged"))]
+    );
     assert_eq!(lines.last().expect("a summary")["counts"]["damaged"], 2);
     service.stop().await;
 }

@@ -32,7 +32,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Access {
     settings: HttpSettings,
     tokens: ArcSwap<Tokens>,
-    /// What the file held when it was last read; `None` if it could not be read.
+    /// What the file held at the start.
     file_hash: Option<[u8; 32]>,
     /// Paths whose operations need a token of scope repair.
     repair_paths: HashSet<String>,
@@ -63,11 +63,13 @@ impl Access {
 
     /// Takes over the tokens of the file when it changes, and writes the log of rejections.
     pub(super) async fn maintain(self: Arc<Self>) {
+        // A pipe can be read once only.
+        let watched = (self.settings.token_file.clone()).filter(|path| path.is_file());
         let mut known = self.file_hash;
         loop {
             time::sleep(REFRESH_INTERVAL).await;
             self.rejections.sum_up();
-            if let Some(path) = self.settings.token_file.clone() {
+            if let Some(path) = watched.clone() {
                 let file = tokio::task::spawn_blocking(move || read(&path)).await;
                 let file = file.context("reading tokens").flatten();
                 let found = file.as_ref().ok().map(hash);

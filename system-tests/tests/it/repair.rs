@@ -37,7 +37,17 @@ async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
             "updated_at": DateTime::now(), "version": version,
         }
     };
-    let [missing, stale, ahead, conflict, buried, untouched, text, huge] = &ids[..] else {
+    let [
+        missing,
+        stale,
+        ahead,
+        conflict,
+        buried,
+        untouched,
+        text,
+        huge,
+    ] = &ids[..]
+    else {
         panic!("eight users are left");
     };
     copy.delete_one(doc! { "_id": missing.id })
@@ -57,7 +67,9 @@ async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
     let (agree, output) = verify(&stack, &users, &notifications, &["--settle", "0s"]).await;
     assert!(!agree, "{output}");
     assert!(
-        output.contains("2 missing") && output.contains("1 conflict") && output.contains("2 damaged"),
+        output.contains("2 missing")
+            && output.contains("1 conflict")
+            && output.contains("2 damaged"),
         "{output}"
     );
 

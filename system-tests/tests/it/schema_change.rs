@@ -66,5 +66,8 @@ async fn a_field_that_is_added_under_load_reaches_every_document() {
     }
     let listed = notifications.list().await;
     let fields: Vec<_> = listed[0].as_object().expect("a user").keys().collect();
-    assert_eq!(fields, ["email", "name", "updated_at", "user_id", "version"]);
+    assert_eq!(
+        fields,
+        ["email", "name", "updated_at", "user_id", "version"]
+    );
 }

@@ -1,5 +1,7 @@
 //! Passwords in connection strings stay out of every log, whatever its level.
 
+use std::io::Write;
+
 use testkit::{Service, eventually};
 
 use crate::support::{Api, Stack};
@@ -47,6 +49,24 @@ async fn no_password_is_logged_even_at_the_finest_level() {
     })
     .await;
     assert_hidden(&notifications);
+}
+
+#[tokio::test]
+async fn no_password_of_a_malformed_pgpass_file_is_logged() {
+    let stack = Stack::new().await;
+    let mut file = tempfile::NamedTempFile::new().expect("a file, for its owner only");
+    writeln!(file, "{SECRET} without colons").expect("written");
+    let path = file.path().to_str().expect("a path in UTF-8").to_owned();
+    let without_password = "postgres://ada@127.0.0.1:1/users_db".to_owned();
+    let settings = [("DATABASE_URL", without_password), ("PGPASSFILE", path)];
+    let service = start(&stack, "user-service", &settings);
+    eventually("a connection that is refused", async || {
+        let output = service.process.output();
+        let is_refused = |line: &String| line.contains("Connection refused");
+        output.iter().any(is_refused).then_some(())
+    })
+    .await;
+    assert_hidden(&service);
 }
 
 #[tokio::test]
