@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::ServeConfig,
     dead_letters::{self, api::Source},
+    holes::{self, Holes},
     lag::{self, Lag},
     live::{self, Live},
     mongo,
     notifications::{self, Reader},
-    projection::Projection,
+    projection::{HoleStore, Projection},
     projector::Projector,
 };
 
@@ -38,6 +39,8 @@ pub fn openapi() -> Value {
     };
     let letters = dead_letters::api::router().into_openapi();
     routes.bounded.get_openapi_mut().merge(letters);
+    let holes = holes::api::router().into_openapi();
+    routes.bounded.get_openapi_mut().merge(holes);
     routes.document("Notification service", include_str!("app/about.md"))
 }
 
@@ -75,7 +78,19 @@ impl App {
         let mut tasks = Tasks::new();
         let indexing = projection.clone().keep_living_indexed(tasks.shutdown());
         tasks.spawn("index", indexing);
-        let projector = Projector::new(&config.projector, projection, config.mongo.tombstone_ttl);
+        let topic = config.projector.nats.topic();
+        let consumer = config.projector.consumer.clone();
+        let hole_store = HoleStore::new(&database, &collection);
+        let holes = Holes::new(hole_store.clone(), topic.clone(), consumer.clone());
+        let projector = Projector::new(
+            &config.projector,
+            projection,
+            holes.clone(),
+            config.mongo.tombstone_ttl,
+        );
+        let observing = holes.clone();
+        let observing = observing.observe(projector.connection(), tasks.shutdown());
+        tasks.spawn("holes", observing);
         let pulse = projector.pulse();
         let mut checks = vec![
             Check::new("mongodb", {
@@ -86,14 +101,13 @@ impl App {
                 }
             }),
             Check::new("projector", move || ready(pulse.check())),
+            Check::new("holes", move || ready(holes.check())),
         ];
         let lag = Lag::new();
         if let Some(limit) = config.max_lag {
             let lag = lag.clone();
             checks.push(Check::new("lag", move || ready(lag.check(limit))));
         }
-        let topic = config.projector.nats.topic();
-        let consumer = config.projector.consumer;
         let observe = lag.clone().observe(
             projector.connection(),
             topic.clone(),
@@ -114,8 +128,13 @@ impl App {
         };
         let notifications = notifications::routes().with_state(reader);
         let letters = dead_letters::api::router().with_state(letters);
+        let holes = holes::api::router().with_state(hole_store);
         let routes = Routes {
-            bounded: notifications.bounded.layer(stamp.clone()).merge(letters),
+            bounded: notifications
+                .bounded
+                .layer(stamp.clone())
+                .merge(letters)
+                .merge(holes),
             streaming: notifications.streaming.layer(stamp),
             health: health::router(checks),
         };

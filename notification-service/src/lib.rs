@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod config;
 mod dead_letters;
+mod holes;
 mod lag;
 mod live;
 mod mongo;

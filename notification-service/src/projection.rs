@@ -3,6 +3,7 @@
 mod command;
 mod entry;
 mod fold;
+mod holes;
 mod indexes;
 mod outcome;
 
@@ -20,6 +21,7 @@ use crate::mongo::{self, Failure};
 use self::command::Form;
 pub(crate) use entry::{Damaged, Entry, Notification};
 pub(crate) use fold::{Delivered, Fold};
+pub(crate) use holes::{Hole, HoleStore, Progress, Range};
 pub(crate) use indexes::LIVING_INDEX;
 pub(crate) use outcome::{Outcome, Refusal};
 

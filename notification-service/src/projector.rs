@@ -33,7 +33,7 @@ use self::{
     quarantine::Suspects,
     settler::Settler,
 };
-use crate::{config::ProjectorConfig, projection::Projection};
+use crate::{config::ProjectorConfig, holes::Holes, projection::Projection};
 
 const CONNECTION_NAME: &str = "notification-service";
 /// How long the write of a full batch is to take at most.
@@ -49,6 +49,7 @@ pub(crate) struct Projector {
     topic: Topic,
     consumer: String,
     projection: Projection,
+    holes: Holes,
     ack_wait: Duration,
     tombstone_ttl: Duration,
     batch_size: Arc<BatchSize>,
@@ -60,6 +61,7 @@ impl Projector {
     pub(crate) fn new(
         config: &ProjectorConfig,
         projection: Projection,
+        holes: Holes,
         tombstone_ttl: Duration,
     ) -> Self {
         Self {
@@ -68,6 +70,7 @@ impl Projector {
             topic: config.nats.topic(),
             consumer: config.consumer.clone(),
             projection,
+            holes,
             ack_wait: config.ack_wait,
             tombstone_ttl,
             // A batch and those ahead of it are to be written well before they come again.
@@ -133,6 +136,14 @@ impl Projector {
             }
         }
         flush(&client).await;
+        // What is settled now may leave the stream before anybody looks again.
+        let jetstream = jetstream::new(client);
+        let last_look = self.holes.look(&jetstream);
+        if !matches!(time::timeout(FLUSH_DEADLINE, last_look).await, Ok(Ok(()))) {
+            tracing::warn!(
+                "the last position was not kept; later, events may be taken for missing"
+            );
+        }
         Ok(())
     }
 
@@ -180,6 +191,11 @@ impl Projector {
         quarantine::sweep(suspects, &jetstream, consumer.cached_info(), &dead_letters)
             .await
             .context("looking for unreadable headers")?;
+        // Before anything is delivered, so that a new consumer is known for one.
+        if let Err(error) = self.holes.look(&jetstream).await {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "could not look for missing events");
+        }
         let deliveries = Deliveries::open(
             client,
             consumer,

@@ -21,7 +21,7 @@ use self::replay::Replay;
 use crate::{
     config::RebuildConfig,
     mongo,
-    projection::{CreateError, Projection},
+    projection::{CreateError, HoleStore, Projection},
 };
 
 const CONNECTION_NAME: &str = "notification-service rebuild";
@@ -57,6 +57,9 @@ struct Rebuild {
     stream: Stream,
     live: Projection,
     fresh: Projection,
+    holes: HoleStore,
+    /// How many events the old copy was found to miss when the rebuild began.
+    found: i64,
 }
 
 impl Rebuild {
@@ -78,6 +81,8 @@ impl Rebuild {
         let client = mongo::client(&config.mongo.mongodb_uri).await?;
         let database = client.database(&config.mongo.mongodb_database);
         let name = &config.mongo.mongodb_collection;
+        let holes = HoleStore::new(&database, name);
+        let found = holes.load().await?.map_or(0, |read| read.progress.found);
         let live = Projection::new(database.clone(), name.clone());
         let fresh = Projection::new(database, format!("{name}.rebuild"));
         if config.anew {
@@ -95,6 +100,8 @@ impl Rebuild {
             stream,
             live,
             fresh,
+            holes,
+            found,
         })
     }
 
@@ -108,6 +115,9 @@ impl Rebuild {
         self.swap(&mut replay).await?;
         // What the old collection was given at the last moment was on the stream by then.
         replay.catch_up(&self.live).await?;
+        if !self.holes.clear(Some(&[self.found])).await? {
+            tracing::warn!("events were found missing during the rebuild; compare with verify");
+        }
         progress.finish_and_clear();
         println!(
             "rebuilt from {} events; {} were skipped as dead letters",

@@ -5,6 +5,7 @@
 //! can be repaired by publishing just those users again.
 
 mod compare;
+mod holes;
 mod repair;
 mod report;
 mod side;
@@ -15,6 +16,7 @@ use tokio::time::{self, Duration, Instant};
 
 use self::{
     compare::{Difference, Suspect, Verifier},
+    holes::Holes,
     report::Report,
     side::{Pages, Side},
 };
@@ -34,6 +36,7 @@ pub(crate) async fn run(config: VerifyConfig) -> anyhow::Result<()> {
         users: Side::users(&config.users, config.users_token)?,
         copies: Side::notifications(&config.notifications, config.notifications_token)?,
     };
+    let holes = Holes::look(&verifier.copies).await?;
     let mut report = Report::new(config.json);
     let mut walk = Walk {
         verifier: &verifier,
@@ -44,7 +47,10 @@ pub(crate) async fn run(config: VerifyConfig) -> anyhow::Result<()> {
     walk.run().await?;
     report.finish()?;
     match report.differences() {
-        0 => Ok(()),
+        0 => match holes {
+            Some(holes) => holes.clear(&verifier.copies).await,
+            None => Ok(()),
+        },
         differences => bail!("the copy differs in {differences} users"),
     }
 }

@@ -136,7 +136,16 @@ impl Side {
         Ok(Found::Damaged(version))
     }
 
-    async fn get(&self, path: &str) -> anyhow::Result<Response> {
+    pub(super) async fn delete(
+        &self,
+        path: &str,
+        if_match: header::HeaderValue,
+    ) -> anyhow::Result<Response> {
+        let request = self.client.delete(format!("{}{path}", self.base));
+        self.send(request.header(header::IF_MATCH, if_match)).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Response> {
         self.send(self.client.get(format!("{}{path}", self.base)))
             .await
     }
@@ -150,7 +159,10 @@ impl Side {
         response.with_context(|| format!("asking {}", self.base))
     }
 
-    async fn read<T: for<'de> Deserialize<'de>>(&self, response: Response) -> anyhow::Result<T> {
+    pub(super) async fn read<T: for<'de> Deserialize<'de>>(
+        &self,
+        response: Response,
+    ) -> anyhow::Result<T> {
         let (status, base) = (response.status(), &self.base);
         ensure!(status.is_success(), "{base} answered {status}");
         let body = response.json().await;

@@ -3,6 +3,7 @@
 mod dead_letters;
 mod events;
 mod freshness;
+mod holes;
 mod live;
 mod openapi;
 mod operator;

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     events::{created, deleted, named, state, updated},
+    holes,
     support::{Service, World},
 };
 
@@ -239,5 +240,30 @@ async fn a_damaged_document_is_a_difference_whether_its_user_exists_or_not() {
         [(Some(2), Some("damaged")), (Some(3), Some("damaged"))]
     );
     assert_eq!(lines.last().expect("a summary")["counts"]["damaged"], 2);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn agreement_makes_up_for_events_that_left_the_stream_unread() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+    holes::kept(&world, 1).await;
+    service.stop().await;
+    world.publish(&created(2)).await;
+    world.stream().await.purge().await.expect("purged");
+    let service = Service::start(world.config()).await;
+    holes::flagged(&service, &[(2, 2)]).await;
+
+    let (_, users) = Users::serve(vec![state(1, 1), state(2, 1)]).await;
+    let (agree, _) = verify(&world, &users, &service, "0s").await;
+    assert!(!agree);
+    assert_eq!(holes::holes(&service).await, [(2, 2)]);
+
+    let (_, users) = Users::serve(vec![state(1, 1)]).await;
+    let (agree, lines) = verify(&world, &users, &service, "0s").await;
+    assert!(agree, "{lines:?}");
+    assert_eq!(holes::holes(&service).await, []);
     service.stop().await;
 }

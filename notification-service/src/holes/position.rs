@@ -1,0 +1,163 @@
+//! What the consumer's position and the stream tell about events that nobody read.
+
+use crate::projection::{Hole, Progress, Range};
+
+/// The consumer, and after it the stream.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// When the stream was created.
+    pub(super) stream: i64,
+    /// The consumer has settled all up to here.
+    pub(super) ack_floor: i64,
+    /// Whether it has delivered anything yet.
+    pub(super) is_new: bool,
+    pub(super) first: i64,
+    pub(super) last: i64,
+    /// Sequences between them that are gone.
+    pub(super) deleted: Vec<i64>,
+}
+
+/// The progress now, and the holes that were not known before.
+///
+/// What is not on the stream and was not settled when it was last looked at was lost, unless it was
+/// settled in the moment between. So nothing is missed, and should it be in doubt, it is a hole.
+pub(super) fn advance(before: Option<Progress>, seen: &Seen) -> (Progress, Vec<Range>) {
+    let mut progress = before.unwrap_or_else(|| Progress {
+        stream: seen.stream,
+        // A consumer that has worked before this was watched is believed to have missed nothing.
+        settled: if seen.is_new { 0 } else { seen.ack_floor },
+        ..Progress::default()
+    });
+    if progress.stream != seen.stream {
+        progress.stream = seen.stream;
+        progress.settled = 0;
+        progress.known.clear();
+    }
+    // The stream has lost its end; the relay publishes it again under the same sequences.
+    progress.settled = progress.settled.min(seen.last);
+
+    let mut missing = Vec::new();
+    if progress.settled + 1 < seen.first {
+        push(&mut missing, progress.settled + 1, seen.first - 1);
+    }
+    let deleted = seen.deleted.iter().copied();
+    for sequence in deleted.filter(|it| *it > progress.settled && *it >= seen.first) {
+        push(&mut missing, sequence, sequence);
+    }
+    let news: Vec<_> = missing
+        .iter()
+        .flat_map(|range| without(*range, &progress.known))
+        .collect();
+    progress.found += news.iter().map(|it| it.last - it.first + 1).sum::<i64>();
+    progress.holes.extend(news.iter().copied().map(Hole::new));
+    progress.settled = progress.settled.max(seen.ack_floor.min(seen.last));
+    missing.retain(|range| range.last > progress.settled);
+    progress.known = missing;
+    (progress, news)
+}
+
+fn push(ranges: &mut Vec<Range>, first: i64, last: i64) {
+    match ranges.last_mut() {
+        Some(range) if range.last + 1 == first => range.last = last,
+        _ => ranges.push(Range { first, last }),
+    }
+}
+
+/// The parts of `range` that are in none of `known`, which are in order.
+fn without(range: Range, known: &[Range]) -> Vec<Range> {
+    let mut parts = Vec::new();
+    let mut first = range.first;
+    for known in known
+        .iter()
+        .filter(|it| it.last >= range.first && it.first <= range.last)
+    {
+        if known.first > first {
+            push(&mut parts, first, known.first - 1);
+        }
+        first = first.max(known.last + 1);
+    }
+    if first <= range.last {
+        push(&mut parts, first, range.last);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Seen, advance};
+    use crate::projection::Progress;
+
+    fn seen(ack_floor: i64, first: i64, last: i64, deleted: &[i64]) -> Seen {
+        Seen {
+            stream: 1,
+            ack_floor,
+            is_new: ack_floor == 0,
+            first,
+            last,
+            deleted: deleted.to_vec(),
+        }
+    }
+
+    /// The ranges that each look finds.
+    fn found(looks: &[Seen]) -> Vec<Vec<(i64, i64)>> {
+        let mut progress: Option<Progress> = None;
+        let looks = looks.iter().map(|seen| {
+            let (now, news) = advance(progress.take(), seen);
+            progress = Some(now);
+            news.iter().map(|it| (it.first, it.last)).collect()
+        });
+        looks.collect()
+    }
+
+    #[test]
+    fn what_was_settled_may_leave_the_stream() {
+        let looks = [
+            seen(0, 1, 0, &[]),
+            seen(5, 1, 5, &[]),
+            seen(9, 6, 9, &[3, 4]),
+        ];
+        assert_eq!(found(&looks), [vec![], vec![], vec![]]);
+    }
+
+    #[test]
+    fn what_leaves_before_it_is_settled_is_found_once() {
+        let looks = [
+            seen(0, 1, 0, &[]),
+            seen(5, 1, 20, &[]),
+            seen(5, 9, 20, &[12]),
+            seen(5, 11, 20, &[12]),
+            seen(20, 11, 20, &[12]),
+            seen(20, 21, 20, &[]),
+        ];
+        let expected = [
+            vec![],
+            vec![],
+            vec![(6, 8), (12, 12)],
+            vec![(9, 10)],
+            vec![],
+            vec![],
+        ];
+        assert_eq!(found(&looks), expected);
+    }
+
+    #[test]
+    fn a_purge_is_found_though_the_consumer_goes_along_with_it() {
+        let looks = [seen(5, 1, 20, &[]), seen(20, 21, 20, &[])];
+        assert_eq!(found(&looks), [vec![], vec![(6, 20)]]);
+    }
+
+    #[test]
+    fn a_new_copy_misses_what_the_stream_has_lost_before() {
+        assert_eq!(found(&[seen(0, 8, 9, &[])]), [[(1, 7)]]);
+        assert_eq!(found(&[seen(7, 8, 9, &[])]), [[]; 1]);
+    }
+
+    #[test]
+    fn another_stream_counts_from_the_beginning() {
+        let other = Seen {
+            stream: 2,
+            ..seen(0, 1, 3, &[])
+        };
+        assert_eq!(found(&[seen(5, 1, 5, &[]), other]), [vec![], vec![]]);
+    }
+}
