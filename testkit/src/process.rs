@@ -109,7 +109,10 @@ impl Process {
         let what = format!("the end of {}", self.name);
         let status = eventually(&what, async || self.child.try_wait().expect("it is ours")).await;
         eventually("the end of its output", async || {
-            self.readers.iter().all(JoinHandle::is_finished).then_some(())
+            self.readers
+                .iter()
+                .all(JoinHandle::is_finished)
+                .then_some(())
         })
         .await;
         status

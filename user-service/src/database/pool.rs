@@ -27,7 +27,7 @@ impl Pool {
     ///
     /// # Errors
     /// If none is free, and none can be made, within the pool's bound.
-    pub(super) async fn acquire(&self) -> sqlx::Result<Connection> {
+    pub(crate) async fn acquire(&self) -> sqlx::Result<Connection> {
         let pooled = self.connections.acquire().await?;
         Ok(Connection::new(pooled, self.deadline))
     }

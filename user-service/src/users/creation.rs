@@ -98,11 +98,11 @@ impl Creator {
     /// request fails.
     async fn create(&self, batch: Vec<Request>) {
         let users: Vec<_> = batch.iter().map(|request| &request.user).collect();
-        match store::create(&self.pool, &users).await {
+        match self.insert(&users).await {
             Ok(answers) => batch.into_iter().zip(answers).for_each(reply),
             Err(StoreError::Refused(_) | StoreError::Locked) if batch.len() > 1 => {
                 for request in batch {
-                    let alone = store::create(&self.pool, &[&request.user]).await;
+                    let alone = self.insert(&[&request.user]).await;
                     let answer = alone.and_then(|mut answers| answers.remove(0));
                     reply((request, answer));
                 }
@@ -114,6 +114,10 @@ impl Creator {
                 failed.for_each(reply);
             }
         }
+    }
+
+    async fn insert(&self, users: &[&NewUser]) -> Result<Vec<Answer>, StoreError> {
+        store::create(&mut self.pool.acquire().await?, users).await
     }
 }
 

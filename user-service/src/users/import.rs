@@ -30,7 +30,6 @@ use service_runtime::{
     http::{ClientAddress, ClientPermit},
     problem::{Kind, Problem},
 };
-use sqlx::PgExecutor;
 use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use self::limits::Imports;
@@ -45,7 +44,10 @@ use super::{
     once::OnceError,
     store::{self, NewUser, StoreError},
 };
-use crate::idempotency::{Hasher, Key, Once};
+use crate::{
+    database::Connection,
+    idempotency::{Hasher, Key, Once},
+};
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -232,7 +234,8 @@ impl Import {
         let permit = self.users.imports.chunk_writes.acquire().await;
         let _permit = permit.expect("nobody closes the semaphore");
         let Some(key) = &self.key else {
-            let outcomes = self.create(&self.users.pool, chunk).await?;
+            let mut connection = self.users.pool.acquire().await?;
+            let outcomes = self.create(&mut connection, chunk).await?;
             return Ok(Written::new(&outcomes));
         };
         let mut hasher = Hasher::new(b"POST /users/import");
@@ -243,7 +246,7 @@ impl Import {
         if let Some(earlier) = once.begin(&mut transaction).await? {
             return Ok(earlier.outcome(&fingerprint)?);
         }
-        let outcomes = self.create(&mut *transaction, chunk).await?;
+        let outcomes = self.create(&mut transaction, chunk).await?;
         let written = Written::new(&outcomes);
         let noted = once.finish(&mut transaction, &fingerprint, &written);
         noted.await?;
@@ -252,11 +255,7 @@ impl Import {
     }
 
     /// Creates the users of a chunk; what became of each of its lines, in their order.
-    async fn create(
-        &self,
-        db: impl PgExecutor<'_>,
-        chunk: Chunk,
-    ) -> Result<Vec<Outcome>, StoreError> {
+    async fn create(&self, db: &mut Connection, chunk: Chunk) -> Result<Vec<Outcome>, StoreError> {
         let (lines, users): (Vec<_>, Vec<_>) = (chunk.drafts.into_iter())
             .map(|(line, draft)| {
                 let traceparent = self.traceparent.clone();

@@ -52,7 +52,7 @@ pub(super) async fn create(pool: &Pool, key: &Key, user: &NewUser) -> Result<Don
             is_replayed: true,
         });
     }
-    let mut answers = store::create(&mut *transaction, &[user]).await?;
+    let mut answers = store::create(&mut transaction, &[user]).await?;
     let outcome = match answers.remove(0) {
         Ok(user) => Outcome::Created(user),
         Err(StoreError::EmailTaken) => Outcome::EmailTaken,

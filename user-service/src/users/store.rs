@@ -2,9 +2,10 @@
 //! users row first: its lock gives the events of a user their order, and the transaction has its
 //! xid before the event's id is drawn, which the relay relies on.
 
+mod create;
 pub(super) mod normal_emails;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use sqlx::{FromRow, PgExecutor, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(super) use self::create::create;
 use super::{draft::Draft, email::Email, name::Name};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow, ToSchema)]
@@ -54,42 +56,6 @@ pub(crate) enum StoreError {
 pub(crate) struct NewUser {
     pub(crate) draft: Draft,
     pub(crate) traceparent: Option<String>,
-}
-
-/// A new user, found among others by its address.
-#[derive(sqlx::FromRow)]
-struct Created {
-    #[sqlx(flatten)]
-    user: User,
-    normal_email: String,
-}
-
-/// Creates those users whose address is free, all in one statement; the answers stand in the
-/// order of the requests. No two of them may have the same address.
-pub(crate) async fn create(
-    db: impl PgExecutor<'_>,
-    users: &[&NewUser],
-) -> Result<Vec<Result<User, StoreError>>, StoreError> {
-    let column = |field: fn(&NewUser) -> &str| users.iter().map(|user| field(user)).collect();
-    let names: Vec<&str> = column(|user| user.draft.name.as_str());
-    let emails: Vec<&str> = column(|user| user.draft.email.as_str());
-    let normal_emails: Vec<&str> = column(|user| user.draft.email.normal());
-    let event_ids: Vec<_> = users.iter().map(|_| Uuid::now_v7()).collect();
-    let traceparents: Vec<_> = users.iter().map(|it| it.traceparent.as_deref()).collect();
-    // In a file of its own, because pgbench runs the same for comparison.
-    let created: Vec<Created> = sqlx::query_as(include_str!("create.sql"))
-        .bind(event_ids)
-        .bind(traceparents)
-        .bind(names)
-        .bind(emails)
-        .bind(&normal_emails)
-        .fetch_all(db)
-        .await?;
-    let mut by_email: HashMap<_, _> = (created.into_iter())
-        .map(|created| (created.normal_email, created.user))
-        .collect();
-    let answer = |email: &&str| by_email.remove(*email).ok_or(StoreError::EmailTaken);
-    Ok(normal_emails.iter().map(answer).collect())
 }
 
 /// What is to become of a user: what is left out stays.

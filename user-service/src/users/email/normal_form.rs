@@ -28,9 +28,9 @@ pub(in crate::users) fn of(address: &str) -> Option<String> {
     let local = if local.is_ascii() && !local.starts_with('"') {
         local.to_ascii_lowercase()
     } else {
-        quote(fold(&unquote(local)))
+        fold(&unquote(local))
     };
-    Some(format!("{local}@{}", domain.ok()?))
+    Some(format!("{}@{}", quote(local), domain.ok()?))
 }
 
 /// Texts that match regardless of case become equal (canonical caseless matching, section 3.13.5

@@ -77,7 +77,7 @@ async fn write_all(
     let mut summary = Summary::default();
     while let Some(chunk) = chunks.next().await? {
         chunk.add_to(hasher);
-        let outcomes = import.create(&mut *transaction, chunk).await?;
+        let outcomes = import.create(transaction, chunk).await?;
         summary.add(&outcomes);
         let faults: Vec<_> = (outcomes.into_iter())
             .filter_map(|(line, outcome)| Some((line, outcome.err()?)))

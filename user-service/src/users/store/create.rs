@@ -1,0 +1,90 @@
+//! New users, many with one statement.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use uuid::Uuid;
+
+use super::{NewUser, StoreError, User};
+use crate::database::Connection;
+
+/// A new user, found among others by its address.
+#[derive(sqlx::FromRow)]
+struct Created {
+    #[sqlx(flatten)]
+    user: User,
+    normal_email: String,
+}
+
+/// Creates those users whose address is free, all in one statement; the answers stand in the
+/// order of the requests. No two of them may have the same address.
+pub(in crate::users) async fn create(
+    db: &mut Connection,
+    users: &[&NewUser],
+) -> Result<Vec<Result<User, StoreError>>, StoreError> {
+    let column = |field: fn(&NewUser) -> &str| users.iter().map(|user| field(user)).collect();
+    let names: Vec<&str> = column(|user| user.draft.name.as_str());
+    let emails: Vec<&str> = column(|user| user.draft.email.as_str());
+    let normal_emails: Vec<&str> = column(|user| user.draft.email.normal());
+    let event_ids: Vec<_> = users.iter().map(|_| Uuid::now_v7()).collect();
+    let traceparents: Vec<_> = users.iter().map(|it| it.traceparent.as_deref()).collect();
+    // In a file of its own, because pgbench runs the same for comparison.
+    let created: Vec<Created> = sqlx::query_as(include_str!("../create.sql"))
+        .bind(event_ids)
+        .bind(traceparents)
+        .bind(names)
+        .bind(emails)
+        .bind(&normal_emails)
+        .fetch_all(&mut *db)
+        .await?;
+    let mut created: HashMap<_, _> = (created.into_iter())
+        .map(|created| (created.normal_email, created.user))
+        .collect();
+    let is_missing = |user: &&&NewUser| !created.contains_key(user.draft.email.normal());
+    let missing: Vec<_> = users.iter().filter(is_missing).copied().collect();
+    let taken = taken(db, &missing).await?;
+    let answer = |email: &&str| match created.remove(*email) {
+        Some(user) => Ok(user),
+        None if taken.contains(*email) => Err(StoreError::EmailTaken),
+        // Its user has gone in the meantime.
+        None => Err(StoreError::Locked),
+    };
+    Ok(normal_emails.iter().map(answer).collect())
+}
+
+/// Which of these addresses somebody has. The statement before tells only that there was a
+/// conflict, which may also have been one of ids.
+async fn taken(db: &mut Connection, users: &[&NewUser]) -> Result<HashSet<String>, StoreError> {
+    if users.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let column = |field: fn(&NewUser) -> &str| users.iter().map(|user| field(user)).collect();
+    let emails: Vec<&str> = column(|user| user.draft.email.as_str());
+    let normal_emails: Vec<&str> = column(|user| user.draft.email.normal());
+    let found: Vec<(String, bool, bool)> = sqlx::query_as(
+        r"
+        select normal_email,
+               exists (select from users where users.normal_email = draft.normal_email)
+                   or exists (select from users where lower(users.email) = lower(draft.email)),
+               (select last_value from users_id_seq) < (select max(id) from users)
+        from unnest($1::text[], $2::text[]) as draft (email, normal_email)
+        ",
+    )
+    .bind(emails)
+    .bind(normal_emails)
+    .fetch_all(db)
+    .await?;
+    if found
+        .iter()
+        .any(|(_, is_taken, is_behind)| *is_behind && !is_taken)
+    {
+        let fault = "users_id_seq is behind the ids in use: setval it to the greatest id";
+        return Err(StoreError::Refused(Arc::new(sqlx::Error::Configuration(
+            fault.into(),
+        ))));
+    }
+    let taken = found.into_iter().filter(|(_, is_taken, _)| *is_taken);
+    Ok(taken.map(|(email, ..)| email).collect())
+}
