@@ -13,7 +13,7 @@ use service_runtime::{
 use crate::{
     config::{DatabaseConfig, RelayConfig, ServeConfig},
     contract,
-    database::{self, Pool, STATEMENT_TIMEOUT},
+    database::{self, Pool},
     idempotency, relay,
     users::{self, CREATORS, Imports, Users},
     wake::{self, Written},
@@ -23,7 +23,11 @@ use crate::{
 /// looking after the stream.
 const RELAY_CONNECTIONS: u32 = 5;
 
-/// How long a new user waits for an address that an open transaction holds.
+/// How long a statement waits for a lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the statement of many new users waits for an address that an open transaction holds.
+const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long that of a single one does.
 const CREATION_LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Serves the API, with the relay in the same process unless told otherwise.
@@ -43,29 +47,30 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     } = config;
     let drain_timeout = relay.drain_timeout;
     let grace = drain_timeout / 2;
-    let pool = database::pool(
-        &relay.database.database_url,
-        database_connections,
-        STATEMENT_TIMEOUT,
-    )?;
+    let new_pool = |connections, lock_timeout| {
+        database::pool(&relay.database.database_url, connections, lock_timeout)
+    };
+    // Apart, so that writes that wait for locks hold up no reads, and neither of them the checks.
+    let reads = new_pool(database_connections.div_ceil(2), LOCK_TIMEOUT)?;
+    let writes = new_pool(database_connections.div_ceil(2), LOCK_TIMEOUT)?;
+    let checks = new_pool(1, LOCK_TIMEOUT)?;
     let written = Written::default();
-    let creators_pool = database::pool(
-        &relay.database.database_url,
-        CREATORS,
-        CREATION_LOCK_TIMEOUT,
-    )?;
-    let (creation, creator) = users::creation(creators_pool);
+    let (creation, creators) = users::creation(
+        &new_pool(2 * CREATORS, SHARED_LOCK_TIMEOUT)?,
+        new_pool(CREATORS, CREATION_LOCK_TIMEOUT)?,
+    );
     let mut tasks = Tasks::new();
     let shutdown = tasks.shutdown();
     let users = Users {
-        pool: pool.clone(),
+        pool: writes.clone(),
+        reads,
         creation,
         written: written.clone(),
         require_if_match,
         imports: Arc::new(Imports::new(imports, shutdown.clone())?),
     };
     let mut routes = Routes {
-        health: health::router(vec![postgres_check(pool.clone())]),
+        health: health::router(vec![postgres_check(checks)]),
         ..users::routes().with_state(users)
     };
     routes.bounded = routes.bounded.merge(contract::router(&relay.topic()));
@@ -82,20 +87,22 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
             grace,
         ),
     );
-    for _ in 0..CREATORS {
-        tasks.spawn("creator", creator.clone().run(shutdown.clone(), grace));
+    for creator in creators {
+        for _ in 0..CREATORS {
+            tasks.spawn("creator", creator.clone().run(shutdown.clone(), grace));
+        }
     }
     tasks.spawn(
         "sweeper",
-        idempotency::sweep(pool.clone(), idempotency_retention, shutdown.clone()),
+        idempotency::sweep(writes.clone(), idempotency_retention, shutdown.clone()),
     );
     tasks.spawn(
         "e-mail backfill",
-        users::backfill_normal_emails(pool.clone(), shutdown.clone()),
+        users::backfill_normal_emails(writes.clone(), shutdown.clone()),
     );
     tasks.spawn(
         "notifier",
-        wake::notify_relays(pool, written.elsewhere.clone(), shutdown.clone()),
+        wake::notify_relays(writes, written.elsewhere.clone(), shutdown.clone()),
     );
     if no_relay {
         let database = relay.database;
@@ -147,7 +154,7 @@ fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, written: Written) -> anyh
     let pool = database::pool(
         &config.database.database_url,
         RELAY_CONNECTIONS,
-        STATEMENT_TIMEOUT,
+        LOCK_TIMEOUT,
     )?;
     tasks.spawn("relay", async move {
         let migrating = database::migrate(&config.database.database_url);

@@ -48,7 +48,8 @@ pub struct ServeConfig {
     /// Leave the outbox to a relay in another process
     #[arg(long, env = "NO_RELAY")]
     pub no_relay: bool,
-    /// Most connections to Postgres that requests use at once
+    /// Most connections to Postgres that requests use at once, half of them for reads, half for
+    /// changes
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
     /// Refuse changes and deletions that do not say by If-Match which version they are meant for

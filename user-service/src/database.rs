@@ -1,6 +1,7 @@
 //! Connections to Postgres, and its schema.
 
 mod connection;
+mod failure;
 mod listener;
 mod pool;
 #[cfg(test)]
@@ -18,7 +19,12 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 
-pub(crate) use self::{connection::Connection, listener::Listener, pool::Pool};
+pub(crate) use self::{
+    connection::Connection,
+    failure::{Failure, retry_conflicts},
+    listener::Listener,
+    pool::Pool,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../schema/postgres/migrations");
 

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use super::failure::READ_ONLY;
 use futures::{
     FutureExt, StreamExt, TryFutureExt, TryStreamExt,
     future::BoxFuture,
@@ -78,12 +79,13 @@ impl Bound<'_> {
     }
 }
 
-/// Whether the server is known to be ready for another statement after this error.
+/// Whether the server is known to be ready for another statement after this error. One that has
+/// become read-only is not: a new connection may find the server that took its place.
 fn leaves_it_usable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(refusal) => refusal
             .try_downcast_ref::<PgDatabaseError>()
-            .is_some_and(|refusal| refusal.severity() == PgSeverity::Error),
+            .is_some_and(|it| it.severity() == PgSeverity::Error && it.code() != READ_ONLY),
         // Nothing was sent.
         sqlx::Error::Encode(_) => true,
         _ => false,

@@ -29,7 +29,11 @@ use super::{
     republish,
     store::{self, Change, NewUser, StoreError, User},
 };
-use crate::{database::Pool, idempotency::Key, wake::Written};
+use crate::{
+    database::{Pool, retry_conflicts},
+    idempotency::Key,
+    wake::Written,
+};
 
 /// Says that the answer is that to an earlier request under the same key.
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -37,7 +41,9 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 /// What the handlers work with.
 #[derive(Debug, Clone)]
 pub(crate) struct Users {
+    /// For changes.
     pub(crate) pool: Pool,
+    pub(crate) reads: Pool,
     pub(crate) creation: Creation,
     /// Raised after each change, so that it is on its way at once.
     pub(crate) written: Written,
@@ -120,11 +126,11 @@ async fn list(State(users): State<Users>, page: Page, uri: Uri) -> Result<Respon
     let filter = Query::<Filter>::try_from_uri(&uri)
         .map_err(|_| bad_parameter("query", "not a query string"))?;
     let Some(email) = &filter.email else {
-        let list = store::list(&users.pool, page.after, page.limit).await?;
+        let list = store::list(&users.reads, page.after, page.limit).await?;
         return Ok(page.respond(&list, |user| user.id));
     };
     let email = Email::parse(email).map_err(|fault| bad_parameter("email", fault))?;
-    let found = store::find_by_email(&users.pool, &email).await?;
+    let found = store::find_by_email(&users.reads, &email).await?;
     Ok(Json(Vec::from_iter(found)).into_response())
 }
 
@@ -143,7 +149,7 @@ async fn find(
     UserId(id): UserId,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let user = store::find(&users.pool, id).await?;
+    let user = store::find(&users.reads, id).await?;
     if etag::is_known(&headers, user.version) {
         let tag = [(header::ETAG, etag::tag(user.version))];
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
@@ -206,7 +212,8 @@ async fn change(
 ) -> Result<Response, Problem> {
     let expected = users.expected_versions(headers)?;
     let traceparent = traceparent(headers);
-    let changed = store::change(&users.pool, id, change, expected.as_deref(), traceparent).await?;
+    let changing = || store::change(&users.pool, id, change, expected.as_deref(), traceparent);
+    let changed = retry_conflicts(changing, StoreError::is_conflict).await?;
     if changed.is_new {
         users.written.raise();
     }
@@ -231,7 +238,8 @@ async fn delete(
 ) -> Result<Response, Problem> {
     let expected = users.expected_versions(&headers)?;
     let traceparent = traceparent(&headers);
-    let version = store::delete(&users.pool, id, expected.as_deref(), traceparent).await?;
+    let deleting = || store::delete(&users.pool, id, expected.as_deref(), traceparent);
+    let version = retry_conflicts(deleting, StoreError::is_conflict).await?;
     users.written.raise();
     let tag = [(header::ETAG, etag::tag(version))];
     Ok((StatusCode::NO_CONTENT, tag).into_response())

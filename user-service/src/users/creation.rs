@@ -3,27 +3,48 @@
 //! Requests that arrive while statements run share the next one (group commit). Nobody waits for
 //! company: a lone request runs at once. What a statement costs besides its rows (a round trip, a
 //! flush to disk) is then shared by its requests.
+//!
+//! ```text
+//! requests ─► queue ─► creators ──a lock was not free──┐
+//!     └──address is suspected──► queue of suspects ◄───┘──► creators of suspects
+//! ```
+//!
+//! A transaction that holds an e-mail address makes the statement wait that asks for the same one,
+//! with all who share it. So statements wait briefly, and the requests of one that waited in vain
+//! go to a lane of their own, as do later ones for their addresses. There the batch is halved until
+//! the culprit is alone.
+
+mod suspects;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
+use self::suspects::Suspects;
 use super::store::{self, NewUser, StoreError, User};
+use crate::database::{Pool, retry_conflicts};
 
-use crate::database::Pool;
-
-/// Requests that wait for their statement, at most; more than these wait outside.
+/// Requests that wait for their statement in each lane, at most; more than these wait outside.
 const QUEUE: usize = 1024;
 /// Users in one statement.
 const BATCH: usize = 128;
-/// Creators that share the requests.
+/// Creators that share the requests, in each lane. Two of them keep Postgres busy: while one waits
+/// for the disk, the other's statement is prepared.
 pub(crate) const CREATORS: u32 = 2;
+/// How long a request may wait in the queue. Together with its statement's deadline it is answered
+/// before the HTTP server gives it up, so that what is refused for the time it took is not carried
+/// out later.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 type Answer = Result<User, StoreError>;
 
 struct Request {
     user: NewUser,
+    start_before: Instant,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -31,27 +52,71 @@ struct Request {
 #[derive(Debug, Clone)]
 pub(crate) struct Creation {
     requests: mpsc::Sender<Request>,
+    suspected: mpsc::Sender<Request>,
+    suspects: Suspects,
 }
 
-/// Carries the requests out. Two of them keep Postgres busy: while one waits for the disk, the
-/// other's statement is prepared. Their connections wait but briefly for locks, lest all wait for
-/// an address that somebody's open transaction holds.
+/// Carries out the requests of one lane.
 #[derive(Clone)]
 pub(crate) struct Creator {
-    pool: Pool,
     requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+    suspects: Suspects,
+    /// Its statements wait but briefly for locks.
+    hasty: Pool,
+    lane: Lane,
 }
 
-pub(crate) fn creation(pool: Pool) -> (Creation, Creator) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let requests = Arc::new(Mutex::new(receiver));
-    (Creation { requests: sender }, Creator { pool, requests })
+#[derive(Clone)]
+enum Lane {
+    /// What can't be done briefly goes to the other lane; without a sender since that ends first.
+    Main {
+        suspected: mpsc::WeakSender<Request>,
+    },
+    /// Its statements for a single request wait for locks a little longer.
+    Suspects { patient: Pool },
+}
+
+/// The creators of both lanes, first the main one. `hasty` and `patient` differ in how long they
+/// wait for a lock.
+pub(crate) fn creation(hasty: &Pool, patient: Pool) -> (Creation, [Creator; 2]) {
+    let suspects = Suspects::default();
+    let (requests, main) = mpsc::channel(QUEUE);
+    let (suspected, others) = mpsc::channel(QUEUE);
+    let creator = |requests, lane| Creator {
+        requests: Arc::new(Mutex::new(requests)),
+        suspects: suspects.clone(),
+        hasty: hasty.clone(),
+        lane,
+    };
+    let main = creator(
+        main,
+        Lane::Main {
+            suspected: suspected.downgrade(),
+        },
+    );
+    let others = creator(others, Lane::Suspects { patient });
+    let creation = Creation {
+        requests,
+        suspected,
+        suspects,
+    };
+    (creation, [main, others])
 }
 
 impl Creation {
     pub(crate) async fn create(&self, user: NewUser) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let sent = self.requests.send(Request { user, answer }).await;
+        let lane = if self.suspects.contains(user.draft.email.normal()) {
+            &self.suspected
+        } else {
+            &self.requests
+        };
+        let request = Request {
+            user,
+            start_before: Instant::now() + PATIENCE,
+            answer,
+        };
+        let sent = lane.send(request).await;
         sent.map_err(|_| StoreError::Stopping)?;
         answered.await.map_err(|_| StoreError::Stopping)?
     }
@@ -89,42 +154,111 @@ impl Creator {
         {
             while !requests.is_empty() {
                 let batch = take_distinct(&mut requests);
-                self.create(batch).await;
-            }
-        }
-    }
-
-    /// One statement for all; should Postgres refuse it, one for each, so that only the culprit's
-    /// request fails.
-    async fn create(&self, batch: Vec<Request>) {
-        let users: Vec<_> = batch.iter().map(|request| &request.user).collect();
-        match self.insert(&users).await {
-            Ok(answers) => batch.into_iter().zip(answers).for_each(reply),
-            Err(StoreError::Refused(_) | StoreError::Locked) if batch.len() > 1 => {
-                for request in batch {
-                    let alone = self.insert(&[&request.user]).await;
-                    let answer = alone.and_then(|mut answers| answers.remove(0));
-                    reply((request, answer));
+                for email in self.create(batch).await {
+                    refuse_locked(&mut requests, &email);
                 }
             }
-            Err(error) => {
-                let failed = batch
-                    .into_iter()
-                    .map(|request| (request, Err(error.clone())));
-                failed.for_each(reply);
-            }
         }
     }
 
-    async fn insert(&self, users: &[&NewUser]) -> Result<Vec<Answer>, StoreError> {
-        store::create(&mut self.pool.acquire().await?, users).await
+    /// One statement for all; should Postgres refuse it, one for each half, so that only the
+    /// culprit's request fails. The addresses that are locked.
+    async fn create(&self, batch: Vec<Request>) -> Vec<String> {
+        let mut locked = Vec::new();
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            // Right before the statement: what nobody waits for is not begun.
+            let mut part = still_wanted(part);
+            match self.try_create(&part).await {
+                Ok(answers) => {
+                    for (request, answer) in part.into_iter().zip(answers) {
+                        if matches!(self.lane, Lane::Suspects { .. }) {
+                            self.suspects.remove(request.email());
+                        }
+                        reply(request, answer);
+                    }
+                }
+                Err(StoreError::Locked) if self.hands_over(&mut part) => {}
+                Err(StoreError::Refused(_) | StoreError::Locked) if part.len() > 1 => {
+                    let half = part.split_off(part.len() / 2);
+                    parts.extend([half, part]);
+                }
+                Err(error) => {
+                    for request in part {
+                        if matches!(error, StoreError::Locked) {
+                            self.suspects.insert(request.email());
+                            locked.push(request.email().to_owned());
+                        }
+                        reply(request, Err(error.clone()));
+                    }
+                }
+            }
+        }
+        locked
+    }
+
+    async fn try_create(&self, batch: &[Request]) -> Result<Vec<Answer>, StoreError> {
+        let users: Vec<_> = batch.iter().map(|request| &request.user).collect();
+        let pool = match &self.lane {
+            Lane::Suspects { patient } if users.len() == 1 => patient,
+            _ => &self.hasty,
+        };
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let creating = async || store::create(&mut pool.acquire().await?, &users).await;
+        retry_conflicts(creating, StoreError::is_conflict).await
+    }
+
+    /// Whether these requests are in the other lane now. What finds no room there stays.
+    fn hands_over(&self, batch: &mut Vec<Request>) -> bool {
+        let Lane::Main { suspected } = &self.lane else {
+            return false;
+        };
+        let Some(room) = suspected.upgrade() else {
+            return false;
+        };
+        let Ok(room) = room.try_reserve_many(batch.len()) else {
+            return false;
+        };
+        for (place, request) in room.zip(batch.drain(..)) {
+            self.suspects.insert(request.email());
+            place.send(request);
+        }
+        true
+    }
+}
+
+impl Request {
+    fn email(&self) -> &str {
+        self.user.draft.email.normal()
     }
 }
 
 /// A client that went away does not need its answer.
-fn reply((request, answer): (Request, Answer)) {
+fn reply(request: Request, answer: Answer) {
     if request.answer.send(answer).is_err() {
         tracing::debug!("nobody waits for the answer to a creation");
+    }
+}
+
+/// Leaves out those whose client has gone or whose time is over.
+fn still_wanted(batch: Vec<Request>) -> Vec<Request> {
+    let now = Instant::now();
+    let (wanted, late): (Vec<_>, Vec<_>) = (batch.into_iter())
+        .filter(|request| !request.answer.is_closed())
+        .partition(|request| request.start_before > now);
+    for request in late {
+        reply(request, Err(StoreError::TooLate));
+    }
+    wanted
+}
+
+/// Whoever asks for the same address would wait for the same lock.
+fn refuse_locked(requests: &mut Vec<Request>, email: &str) {
+    let same = |request: &mut Request| request.email() == email;
+    for request in requests.extract_if(.., same) {
+        reply(request, Err(StoreError::Locked));
     }
 }
 
@@ -133,7 +267,10 @@ fn take_distinct(requests: &mut Vec<Request>) -> Vec<Request> {
     let mut emails = HashSet::with_capacity(requests.len());
     let (batch, rest) = std::mem::take(requests)
         .into_iter()
-        .partition(|request| emails.insert(request.user.draft.email.normal().to_owned()));
+        .partition(|request| emails.insert(request.email().to_owned()));
     *requests = rest;
     batch
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,8 +25,11 @@ impl From<StoreError> for Problem {
                     .detail("the users can't be reached now")
                     .retry_after(1)
             }
-            StoreError::Locked => Problem::new(Kind::UNAVAILABLE)
+            StoreError::Locked | StoreError::Conflict(_) => Problem::new(Kind::UNAVAILABLE)
                 .detail("another change of the same is under way")
+                .retry_after(1),
+            StoreError::TooLate => Problem::new(Kind::UNAVAILABLE)
+                .detail("too many requests are waiting; this one was not carried out")
                 .retry_after(1),
             StoreError::Stopping => Problem::new(Kind::UNAVAILABLE)
                 .detail("this instance is stopping")

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::store::{self, NewUser, StoreError, User};
-use crate::idempotency::{Hasher, Key, KeyError, Once};
-
-use crate::database::Pool;
+use crate::{
+    database::{Failure, Pool, retry_conflicts},
+    idempotency::{Hasher, Key, KeyError, Once},
+};
 
 /// What is kept under the key. A faulty request leaves nothing, since nothing came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,15 +32,29 @@ pub(super) enum OnceError {
     Store(#[from] StoreError),
 }
 
+impl OnceError {
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_conflict(),
+            Self::Key(KeyError::Database(error)) => Failure::from(error) == Failure::Conflict,
+            Self::Key(_) => false,
+        }
+    }
+}
+
 impl From<sqlx::Error> for OnceError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
     }
 }
 
+pub(super) async fn create(pool: &Pool, key: &Key, user: &NewUser) -> Result<Done, OnceError> {
+    retry_conflicts(|| try_create(pool, key, user), OnceError::is_conflict).await
+}
+
 /// One transaction for the user, the event and the key. It has no share in the statements of
 /// others: their fate would be that of the key.
-pub(super) async fn create(pool: &Pool, key: &Key, user: &NewUser) -> Result<Done, OnceError> {
+async fn try_create(pool: &Pool, key: &Key, user: &NewUser) -> Result<Done, OnceError> {
     let mut hasher = Hasher::new(b"POST /users");
     hasher.add(user.draft.name.as_str().as_bytes());
     hasher.add(user.draft.email.as_str().as_bytes());

@@ -13,7 +13,10 @@ use shared_events::UserState;
 use utoipa::ToSchema;
 
 use super::{api::Users, body, store::StoreError};
-use crate::outbox::{self, Wanted};
+use crate::{
+    database::retry_conflicts,
+    outbox::{self, Wanted},
+};
 
 const MAX_USERS: usize = 1000;
 /// What is published is above it, and must be a version that consumers accept.
@@ -41,8 +44,11 @@ pub(super) async fn republish(
     State(users): State<Users>,
     Differing(wanted): Differing,
 ) -> Result<Json<Answer>, Problem> {
-    let republished = outbox::republish_these(&users.pool, &wanted).await;
-    let republished = republished.map_err(StoreError::from)?;
+    let republishing = async || {
+        let republished = outbox::republish_these(&users.pool, &wanted).await;
+        republished.map_err(StoreError::from)
+    };
+    let republished = retry_conflicts(republishing, StoreError::is_conflict).await?;
     users.written.raise();
     Ok(Json(Answer { republished }))
 }

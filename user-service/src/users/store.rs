@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 pub(super) use self::create::create;
 use super::{draft::Draft, email::Email, name::Name};
+use crate::database::Failure;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow, ToSchema)]
 pub(crate) struct User {
@@ -43,10 +44,14 @@ pub(crate) enum StoreError {
     OtherVersion(i64),
     #[error("Postgres can't be reached")]
     Unavailable(#[source] Arc<sqlx::Error>),
+    #[error("concurrent transactions were in each other's way")]
+    Conflict(#[source] Arc<sqlx::Error>),
     #[error("Postgres refused")]
     Refused(#[source] Arc<sqlx::Error>),
     #[error("an open transaction holds what is to be changed")]
     Locked,
+    #[error("the change was not begun, because it waited too long for its turn")]
+    TooLate,
     #[error("this process is stopping")]
     Stopping,
 }
@@ -217,35 +222,25 @@ pub(crate) async fn list(
     .map_err(StoreError::from)
 }
 
+impl StoreError {
+    /// Whether it was rolled back and may succeed if it is run again at once.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     /// The constraint's name decides: looking first would race with another writer.
     fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(refusal)
-                if matches!(
-                    refusal.constraint(),
-                    Some("users_normal_email_key" | "users_email_key")
-                ) =>
-            {
-                Self::EmailTaken
-            }
-            // lock_not_available
-            sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("55P03") => {
-                Self::Locked
-            }
-            // Class 57: operator intervention, such as a shutdown or the statement timeout.
-            sqlx::Error::Database(refusal)
-                if refusal.code().is_some_and(|code| code.starts_with("57")) =>
-            {
-                Self::Unavailable(Arc::new(error))
-            }
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unavailable(Arc::new(error)),
-            _ => Self::Refused(Arc::new(error)),
+        let constraint = error.as_database_error().and_then(|it| it.constraint());
+        if let Some("users_normal_email_key" | "users_email_key") = constraint {
+            return Self::EmailTaken;
+        }
+        match Failure::from(&error) {
+            Failure::Conflict => Self::Conflict(Arc::new(error)),
+            Failure::Locked => Self::Locked,
+            Failure::Unavailable => Self::Unavailable(Arc::new(error)),
+            Failure::Refused => Self::Refused(Arc::new(error)),
         }
     }
 }

@@ -92,6 +92,34 @@ async fn an_address_held_by_an_open_transaction_holds_up_no_other_user() {
 }
 
 #[tokio::test]
+async fn changes_that_wait_for_a_lock_hold_up_no_read() {
+    let world = World::new().await;
+    let api = world
+        .serve(&["--no-relay", "--database-connections", "2"])
+        .await;
+    let id = api.create().await;
+    let mut open = world.database.pool.begin().await.expect("a transaction");
+    sqlx::query("select from users where id = $1 for update")
+        .bind(id)
+        .execute(&mut *open)
+        .await
+        .expect("a lock");
+    let change = user("Eve");
+    let changes = futures::future::join_all((0..8).map(|_| api.put(id, &change)));
+    let reads = async {
+        world.lock_is_waited_for().await;
+        for path in ["/users", "/readyz"] {
+            assert_eq!(api.get(path).await.status(), StatusCode::OK);
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = changes => panic!("the reads waited for the changes"),
+        () = reads => {}
+    }
+}
+
+#[tokio::test]
 async fn users_asked_for_at_once_are_all_created_and_each_address_once() {
     let world = World::new().await;
     let api = world.serve(&["--no-relay"]).await;

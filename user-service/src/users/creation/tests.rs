@@ -1,0 +1,119 @@
+use std::time::Duration;
+
+use futures::FutureExt;
+use serde_json::json;
+use testkit::{eventually, postgres::Database};
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Creation, Creator, Request, creation};
+use crate::{
+    database,
+    users::{
+        draft::Draft,
+        store::{NewUser, StoreError},
+    },
+};
+
+async fn lanes(database: &Database) -> (Creation, [Creator; 2]) {
+    let url = database.url.parse().expect("a URL");
+    database::migrate(&url).await.expect("a schema");
+    let pool = |milliseconds| {
+        database::pool(&url, 4, Duration::from_millis(milliseconds)).expect("a pool")
+    };
+    creation(&pool(50), pool(250))
+}
+
+fn start(creators: [Creator; 2]) {
+    for creator in creators {
+        tokio::spawn(creator.run(CancellationToken::new(), Duration::ZERO));
+    }
+}
+
+fn user(name: &str, email: &str) -> NewUser {
+    let body = json!({ "name": name, "email": email }).to_string();
+    NewUser {
+        draft: Draft::parse(body.as_bytes()).expect("a draft"),
+        traceparent: None,
+    }
+}
+
+fn anyone(name: &str) -> NewUser {
+    user(name, &format!("{}@example.com", Uuid::now_v7().simple()))
+}
+
+async fn names(database: &Database) -> Vec<String> {
+    sqlx::query_scalar("select name from users order by name")
+        .fetch_all(&database.pool)
+        .await
+        .expect("names")
+}
+
+#[tokio::test]
+async fn a_creation_whose_client_has_gone_is_not_carried_out() {
+    let database = Database::create().await;
+    let (creation, creators) = lanes(&database).await;
+    for _ in 0..3 {
+        let gone = creation.create(anyone("gone")).now_or_never();
+        assert!(gone.is_none(), "it waits in the queue");
+    }
+    start(creators);
+    let created = creation.create(anyone("here")).await;
+    created.expect("a user");
+    assert_eq!(names(&database).await, ["here"]);
+}
+
+#[tokio::test]
+async fn a_creation_that_waited_too_long_is_refused_and_not_carried_out() {
+    let database = Database::create().await;
+    let (creation, creators) = lanes(&database).await;
+    let (answer, answered) = oneshot::channel();
+    let late = Request {
+        user: anyone("late"),
+        start_before: Instant::now(),
+        answer,
+    };
+    assert!(creation.requests.try_send(late).is_ok());
+    start(creators);
+    let refused = answered.await.expect("an answer");
+    assert!(matches!(refused, Err(StoreError::TooLate)), "{refused:?}");
+    assert_eq!(names(&database).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_many_creations_only_those_of_held_addresses_fail_and_later_ones_keep_apart() {
+    let database = Database::create().await;
+    let (creation, creators) = lanes(&database).await;
+    let mut held = database.pool.begin().await.expect("a transaction");
+    for email in ["a@held.example", "b@held.example"] {
+        sqlx::query("insert into users (name, email) values ('holder', $1)")
+            .bind(email)
+            .execute(&mut *held)
+            .await
+            .expect("a user");
+    }
+
+    let unrelated = (0..100).map(|_| creation.create(anyone("unrelated")));
+    let unrelated = futures::future::join_all(unrelated);
+    let same = ["a@held.example", "B@held.example", "A@held.example"];
+    let same = same.map(|email| creation.create(user("held", email)));
+    let same = futures::future::join_all(same);
+    let both = async { tokio::join!(unrelated, same) };
+    start(creators);
+    let (unrelated, same) = both.await;
+    assert!(unrelated.iter().all(Result::is_ok));
+    for refused in same {
+        assert!(matches!(refused, Err(StoreError::Locked)), "{refused:?}");
+    }
+    assert!(creation.suspects.contains("a@held.example"));
+    assert!(creation.suspects.contains("b@held.example"));
+
+    held.rollback().await.expect("a rollback");
+    eventually("the address to be free", async || {
+        let created = creation.create(user("held", "a@held.example")).await;
+        created.is_ok().then_some(())
+    })
+    .await;
+    assert!(!creation.suspects.contains("a@held.example"));
+}
