@@ -1,5 +1,7 @@
 //! `/livez`: the process runs. `/readyz`: it can do its work now.
 
+mod readiness;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -7,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use axum::{
     Json,
     extract::State,
+    http::Uri,
     response::{IntoResponse, Response},
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -20,12 +23,16 @@ use tokio::{
     net::TcpStream,
 };
 
+use url::form_urlencoded;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::readiness::Readiness;
 use crate::problem::{Kind, Problem};
 
-/// How long a check may take before it counts as failed.
-const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a check may take before it counts as failed: less than probes usually wait.
+const CHECK_DEADLINE: Duration = Duration::from_millis(800);
+/// How long [`probe`] waits.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Something without which the process can't do its work.
 pub struct Check {
@@ -40,8 +47,8 @@ impl std::fmt::Debug for Check {
 }
 
 impl Check {
-    /// `probe` is asked on every `/readyz`, for at most two seconds. Its error goes to the log;
-    /// clients see only that it failed.
+    /// `probe` runs at most once a second, for at most 800 ms. Its error goes to the log; clients
+    /// see only that it failed.
     pub fn new<F: Future<Output = anyhow::Result<()>> + Send + 'static>(
         name: &'static str,
         probe: impl Fn() -> F + Send + Sync + 'static,
@@ -52,31 +59,25 @@ impl Check {
         }
     }
 
-    async fn passes(&self) -> bool {
+    async fn run(&self) -> anyhow::Result<()> {
         let outcome = tokio::time::timeout(CHECK_DEADLINE, (self.probe)()).await;
-        let error = match outcome {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        tracing::debug!(check = self.name, error, "not ready");
-        false
+        outcome.unwrap_or_else(|_| Err(anyhow!("no answer within {CHECK_DEADLINE:?}")))
     }
 }
 
-/// `/livez` and `/readyz`.
+/// `/livez` and `/readyz`. Checks of one name pass together or not at all.
 #[must_use]
 pub fn router<S: Clone + Send + Sync + 'static>(checks: Vec<Check>) -> OpenApiRouter<S> {
     OpenApiRouter::new()
         .routes(routes!(livez))
         .routes(routes!(readyz))
-        .with_state(Arc::new(checks))
+        .with_state(Arc::new(Readiness::new(checks)))
 }
 
 /// Whether the process runs
 #[utoipa::path(
     get, path = "/livez", tag = "health",
-    responses((status = 200, description = "It does", body = HashMap<String, String>,
+    responses((status = 200, description = "The process is alive", body = HashMap<String, String>,
                example = json!({"status": "alive"})))
 )]
 async fn livez() -> Response {
@@ -84,21 +85,37 @@ async fn livez() -> Response {
 }
 
 /// Whether the service can do its work now
+///
+/// The answer is at most one second old.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
+    params(("exclude" = Option<String>, Query, description = "Names of checks, separated by commas, \
+            that are shown but do not decide, such as `relay` where requests are to be served while \
+            events wait")),
     responses(
-        (status = 200, description = "It can", body = Object,
+        (status = 200, description = "All checks have passed", body = Object,
          example = json!({"status": "ready", "checks": {"postgres": "ok"}})),
         (status = 503),
     )
 )]
-async fn readyz(State(checks): State<Arc<Vec<Check>>>) -> Response {
-    let results = futures::future::join_all(checks.iter().map(async |check| {
-        let state = if check.passes().await { "ok" } else { "failed" };
-        (check.name, state)
-    }));
-    let checks: BTreeMap<_, _> = results.await.into_iter().collect();
-    if checks.values().all(|state| *state == "ok") {
+async fn readyz(State(readiness): State<Arc<Readiness>>, uri: Uri) -> Response {
+    let parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let excluded: Vec<_> = parameters
+        .filter(|(name, _)| name == "exclude")
+        .map(|(_, names)| names)
+        .collect();
+    let decides = |name: &str| {
+        !excluded
+            .iter()
+            .any(|names| names.split(',').any(|it| it == name))
+    };
+    let checks = readiness.checks().await;
+    let is_ready = (checks.iter()).all(|(name, passes)| *passes || !decides(name));
+    let state = |passes| if passes { "ok" } else { "failed" };
+    let checks: BTreeMap<_, _> = (checks.iter())
+        .map(|(name, passes)| (*name, state(*passes)))
+        .collect();
+    if is_ready {
         return Json(json!({"status": "ready", "checks": checks})).into_response();
     }
     Problem::new(Kind::NOT_READY)
@@ -114,7 +131,7 @@ async fn readyz(State(checks): State<Arc<Vec<Check>>>) -> Response {
 /// If nobody answers at `listen_address` within two seconds, or the answer is not 200.
 pub async fn probe(listen_address: SocketAddr) -> anyhow::Result<()> {
     let address = reachable(listen_address);
-    let status_line = tokio::time::timeout(CHECK_DEADLINE, async {
+    let status_line = tokio::time::timeout(PROBE_DEADLINE, async {
         let mut connection = TcpStream::connect(address).await?;
         connection
             .write_all(b"GET /readyz HTTP/1.0\r\nhost: localhost\r\n\r\n")

@@ -27,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use self::server::Server;
 pub use self::{
     client::ClientAddress,
     client_limit::{ClientPermit, LimitReached, PerClientLimit},
@@ -35,7 +34,9 @@ pub use self::{
     connection_settings::ConnectionSettings,
     settings::HttpSettings,
 };
+use self::{connection_settings::HEALTH_CONNECTIONS, server::Server};
 use crate::{
+    health::{self, Check},
     openapi,
     problem::{Kind, Problem},
 };
@@ -138,6 +139,30 @@ pub async fn serve(
         () = maintenance => unreachable!("it has no end"),
         () = server.run(listener, grace) => Ok(()),
     }
+}
+
+/// Serves health checks alone, for a process without an API.
+///
+/// # Errors
+/// If so many connections don't fit into the limit of open files.
+pub async fn serve_health(
+    listener: TcpListener,
+    checks: Vec<Check>,
+    shutdown: CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let settings = HttpSettings {
+        connections: ConnectionSettings {
+            max_connections: Some(HEALTH_CONNECTIONS as u64),
+            max_connections_per_peer: Some(HEALTH_CONNECTIONS as u64),
+            ..ConnectionSettings::default()
+        },
+        ..HttpSettings::default()
+    };
+    let routes = layers::common(health::router(checks).into(), &settings)?;
+    let server = Server::new(routes.clone(), routes, &settings, shutdown)?;
+    server.run(listener, grace).await;
+    Ok(())
 }
 
 /// Reads a request's body of at most `limit` bytes.

@@ -11,6 +11,7 @@ pub mod nats;
 pub mod openapi;
 pub mod page;
 pub mod problem;
+pub mod progress;
 pub mod stream;
 pub mod tasks;
 pub mod telemetry;

@@ -9,12 +9,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::progress::{Progress, StallTimeout, Watchdog};
+
 /// What a process runs. Each task is to end soon after [`Tasks::shutdown`] is cancelled and not
 /// before: one that ends on its own takes the process down, so that a supervisor sees it.
 #[derive(Debug, Default)]
 pub struct Tasks {
     running: JoinSet<(&'static str, anyhow::Result<()>)>,
     shutdown: CancellationToken,
+    watchdog: Watchdog,
 }
 
 impl Tasks {
@@ -37,12 +40,18 @@ impl Tasks {
         self.running.spawn(async move { (name, task.await) });
     }
 
+    /// Ends the process with an error, so that a supervisor starts it again, if the task makes no
+    /// attempt for `timeout`.
+    pub fn watch(&mut self, progress: &Progress, timeout: StallTimeout) {
+        self.watchdog.watch(progress, timeout);
+    }
+
     /// Runs until SIGTERM or Ctrl-C, until [`Tasks::shutdown`] is cancelled elsewhere, or until a
-    /// task ends; then gives the others `drain_timeout` to finish what they have in hand. A second
+    /// task ends or is stuck; then gives the others `drain_timeout` to finish what they have in hand. A second
     /// signal cuts the drain short.
     ///
     /// # Errors
-    /// If a task failed, panicked or ended early, or if the drain did not end in time.
+    /// If a task failed, panicked, ended early or is stuck, or if the drain did not end in time.
     pub async fn run(mut self, drain_timeout: Duration) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
@@ -62,6 +71,9 @@ impl Tasks {
             }
             () = self.shutdown.cancelled() => Ok(()),
             Some(ended) = self.running.join_next() => Err(early_end(ended)),
+            (task, silent_for) = self.watchdog.stalled() => {
+                Err(anyhow!("{task} is stuck: it has tried nothing for {silent_for:?}"))
+            }
         };
         self.shutdown.cancel();
 
@@ -119,6 +131,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Tasks;
+    use crate::progress::Progress;
 
     const DRAIN: Duration = Duration::from_secs(30);
 
@@ -161,6 +174,24 @@ mod tests {
             tasks.shutdown().cancel();
             tasks.run(DRAIN).await.expect("an orderly stop");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_is_stuck_ends_the_process_with_an_error() {
+        let mut tasks = Tasks::new();
+        let progress = Progress::new("worker");
+        tasks.watch(&progress, "2min".parse().expect("a timeout"));
+        let shutdown = tasks.shutdown();
+        tasks.spawn("worker", async move {
+            progress.attempted();
+            std::future::pending().await
+        });
+        tasks.spawn("patient", async move {
+            shutdown.cancelled().await;
+            Ok(())
+        });
+        let error = tasks.run(DRAIN).await.expect_err("it is stuck");
+        assert!(error.to_string().starts_with("worker is stuck"), "{error}");
     }
 
     #[tokio::test]

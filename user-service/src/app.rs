@@ -7,11 +7,12 @@ use serde_json::Value;
 use service_runtime::{
     health::{self, Check},
     http::{self, Routes},
+    progress::Progress,
     tasks::{Tasks, unless_stopped},
 };
 
 use crate::{
-    config::{DatabaseConfig, RelayConfig, ServeConfig},
+    config::{DatabaseConfig, RelayConfig, RelayRoleConfig, ServeConfig},
     contract,
     database::{self, Pool},
     idempotency, relay,
@@ -29,6 +30,11 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long that of a single one does.
 const CREATION_LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Creators that take longer for what they were asked are not ready.
+const MAX_CREATION_TIME: Duration = Duration::from_secs(15);
+/// A relay that reached its servers so long ago, beside its poll interval, is not ready.
+const MAX_RELAY_SILENCE: Duration = Duration::from_secs(10);
 
 /// Serves the API, with the relay in the same process unless told otherwise.
 ///
@@ -50,10 +56,9 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let new_pool = |connections, lock_timeout| {
         database::pool(&relay.database.database_url, connections, lock_timeout)
     };
-    // Apart, so that writes that wait for locks hold up no reads, and neither of them the checks.
+    // Apart, so that writes that wait for locks hold up no reads.
     let reads = new_pool(database_connections.div_ceil(2), LOCK_TIMEOUT)?;
     let writes = new_pool(database_connections.div_ceil(2), LOCK_TIMEOUT)?;
-    let checks = new_pool(1, LOCK_TIMEOUT)?;
     let written = Written::default();
     let (creation, creators) = users::creation(
         &new_pool(2 * CREATORS, SHARED_LOCK_TIMEOUT)?,
@@ -69,8 +74,17 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         require_if_match,
         imports: Arc::new(Imports::new(imports, shutdown.clone())?),
     };
+    let creators: Vec<_> = (creators.iter())
+        .flat_map(|creator| (0..CREATORS).map(|_| (creator.clone(), Progress::new("creators"))))
+        .collect();
+    let relaying = Progress::new("relay");
+    let mut checks = vec![postgres_check(new_pool(1, LOCK_TIMEOUT)?)];
+    checks.extend((creators.iter()).map(|(_, progress)| progress.check(MAX_CREATION_TIME)));
+    if !no_relay {
+        checks.push(relay_check(&relaying, &relay));
+    }
     let mut routes = Routes {
-        health: health::router(vec![postgres_check(checks)]),
+        health: health::router(checks),
         ..users::routes().with_state(users)
     };
     routes.bounded = routes.bounded.merge(contract::router(&relay.topic()));
@@ -87,10 +101,9 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
             grace,
         ),
     );
-    for creator in creators {
-        for _ in 0..CREATORS {
-            tasks.spawn("creator", creator.clone().run(shutdown.clone(), grace));
-        }
+    for (creator, progress) in creators {
+        tasks.watch(&progress, relay.stall_timeout);
+        tasks.spawn("creator", creator.run(progress, shutdown.clone(), grace));
     }
     tasks.spawn(
         "sweeper",
@@ -115,7 +128,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
             Ok(())
         });
     } else {
-        spawn_relay(&mut tasks, relay, written)?;
+        spawn_relay(&mut tasks, relay, written, relaying)?;
     }
     tasks.run(drain_timeout).await
 }
@@ -133,11 +146,18 @@ pub fn openapi() -> Value {
 /// Runs the relay alone.
 ///
 /// # Errors
-/// If the database can't be migrated or the relay fails for good.
-pub async fn relay(config: RelayConfig) -> anyhow::Result<()> {
-    let drain_timeout = config.drain_timeout;
+/// If the address can't be listened on, the database can't be migrated, or the relay fails for good.
+pub async fn relay(config: RelayRoleConfig) -> anyhow::Result<()> {
+    let RelayRoleConfig { listen_addr, relay } = config;
+    let drain_timeout = relay.drain_timeout;
+    let listener = http::bind(listen_addr).await?;
+    let progress = Progress::new("relay");
+    let pool = database::pool(&relay.database.database_url, 1, LOCK_TIMEOUT)?;
+    let checks = vec![postgres_check(pool), relay_check(&progress, &relay)];
     let mut tasks = Tasks::new();
-    spawn_relay(&mut tasks, config, Written::default())?;
+    let serving = http::serve_health(listener, checks, tasks.shutdown(), drain_timeout / 2);
+    tasks.spawn("health server", serving);
+    spawn_relay(&mut tasks, relay, Written::default(), progress)?;
     tasks.run(drain_timeout).await
 }
 
@@ -149,7 +169,13 @@ pub async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
     database::migrate(&config.database_url).await
 }
 
-fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, written: Written) -> anyhow::Result<()> {
+fn spawn_relay(
+    tasks: &mut Tasks,
+    config: RelayConfig,
+    written: Written,
+    progress: Progress,
+) -> anyhow::Result<()> {
+    tasks.watch(&progress, config.stall_timeout);
     let shutdown = tasks.shutdown();
     let pool = database::pool(
         &config.database.database_url,
@@ -158,16 +184,23 @@ fn spawn_relay(tasks: &mut Tasks, config: RelayConfig, written: Written) -> anyh
     )?;
     tasks.spawn("relay", async move {
         let migrating = database::migrate(&config.database.database_url);
+        let migrating = progress.while_retrying(migrating);
         match unless_stopped(&shutdown, migrating).await {
             Ok(migrated) => migrated?,
             Err(_) => return Ok(()),
         }
-        relay::run(config, pool, written, shutdown).await
+        relay::run(config, pool, written, progress, shutdown).await
     });
     Ok(())
 }
 
-/// Ready means that users can be read and written: the schema is there, as this release needs it.
+/// Ready means that the relay publishes, has found nothing to publish, or stands by for another.
+fn relay_check(progress: &Progress, config: &RelayConfig) -> Check {
+    progress.check(MAX_RELAY_SILENCE + 2 * config.poll_interval)
+}
+
+/// Ready means that users can be read: the schema is there, as this release needs it. Over a
+/// connection of its own, so that requests and health do not wait for each other.
 fn postgres_check(pool: Pool) -> Check {
     Check::new("postgres", move || {
         let pool = pool.clone();

@@ -6,7 +6,8 @@ use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use service_runtime::{
-    connection_url::ConnectionUrl, http::HttpSettings, nats::NatsSettings, stream::StreamSettings,
+    connection_url::ConnectionUrl, http::HttpSettings, nats::NatsSettings, progress::StallTimeout,
+    stream::StreamSettings,
 };
 use shared_events::Topic;
 
@@ -26,7 +27,7 @@ pub enum Command {
     /// Serve the user API, with the relay in the same process
     Serve(Box<ServeConfig>),
     /// Run the relay alone; any number may run, one is active at a time
-    Relay(Box<RelayConfig>),
+    Relay(Box<RelayRoleConfig>),
     /// Bring the database schema up to date and exit
     Migrate(DatabaseConfig),
     /// See what waits in the outbox, and decide on parked events
@@ -60,6 +61,15 @@ pub struct ServeConfig {
     pub idempotency_retention: Duration,
     #[command(flatten)]
     pub imports: ImportSettings,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RelayRoleConfig {
+    /// Address that answers `/livez` and `/readyz`; port 0 takes a free one, which the log names
+    #[arg(long, env = "RELAY_LISTEN_ADDR", default_value = "127.0.0.1:0")]
+    pub listen_addr: SocketAddr,
+    #[command(flatten)]
+    pub relay: RelayConfig,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -166,6 +176,10 @@ pub struct RelayConfig {
     /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = interval)]
     pub drain_timeout: Duration,
+    /// The process ends with an error when a task has not even tried to do its work for this long
+    /// (90s to 24h), or never with `off`
+    #[arg(long, env = "STALL_TIMEOUT", default_value = "2min")]
+    pub stall_timeout: StallTimeout,
 }
 
 impl RelayConfig {

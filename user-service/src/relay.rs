@@ -26,6 +26,7 @@ use backon::BackoffBuilder;
 use futures::TryFutureExt;
 use service_runtime::{
     backoff, nats,
+    progress::Progress,
     stream::{self, StreamSettings},
     tasks::unless_stopped,
 };
@@ -76,6 +77,7 @@ struct Relay {
     max_in_flight: u16,
     retention: Retention,
     written: Written,
+    progress: Progress,
 }
 
 /// Takes part until `shutdown`: active while it has the lease, standing by otherwise.
@@ -83,9 +85,11 @@ pub(crate) async fn run(
     config: RelayConfig,
     pool: Pool,
     written: Written,
+    progress: Progress,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let connecting = nats::connect(&config.nats, "user-service relay");
+    let connecting = progress.while_retrying(connecting);
     let Ok(client) = unless_stopped(&shutdown, connecting).await else {
         return Ok(());
     };
@@ -98,10 +102,11 @@ pub(crate) async fn run(
         retention: config.retention(),
         pool,
         written,
+        progress,
     };
     let owner = owner();
     while let Some(lease) = (shutdown)
-        .run_until_cancelled(Lease::acquire(&relay.pool, &owner))
+        .run_until_cancelled(Lease::acquire(&relay.pool, &owner, &relay.progress))
         .await
     {
         tracing::info!(epoch = lease.epoch, "relay is active");
@@ -150,6 +155,7 @@ impl Relay {
         let mut refusals = HashMap::new();
         let mut delays = retry_delays();
         loop {
+            self.progress.attempted();
             let started = Instant::now();
             let Err(failure) = self.session(lease, shutdown).await else {
                 return;
@@ -206,6 +212,7 @@ impl Relay {
             lease,
             usize::from(self.max_in_flight),
             cursor,
+            &self.progress,
         );
         // When reading ends, for whatever reason, the publisher finishes what it has in hand.
         let both = async {
@@ -227,13 +234,13 @@ impl Relay {
     ) -> Result<(), Failure> {
         while !shutdown.is_cancelled() && !steps.is_closed() {
             let found = reader.next().await?;
-            if !found.steps.is_empty() {
-                if steps.send(found.steps).await.is_err() {
-                    return Ok(());
-                }
-                if !found.more {
-                    tokio::time::sleep(READ_INTERVAL).await;
-                }
+            let has_found = !found.steps.is_empty();
+            // None are sent as well: the publisher knows then that there is nothing to do.
+            if steps.send(found.steps).await.is_err() {
+                return Ok(());
+            }
+            if has_found && !found.more {
+                tokio::time::sleep(READ_INTERVAL).await;
             }
             if !found.more {
                 tokio::select! {

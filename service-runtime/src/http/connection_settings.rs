@@ -10,7 +10,7 @@ use super::client_limit::PerClientLimit;
 
 /// Connections at once, if the descriptors suffice and nothing is set.
 const MAX_CONNECTIONS: u64 = 4096;
-/// Connections above the limit, on which only health checks are answered.
+/// Connections on which only health checks are answered.
 pub(super) const HEALTH_CONNECTIONS: usize = 64;
 /// Descriptors kept for everything else: databases, NATS, files, and connections just accepted.
 const RESERVED_DESCRIPTORS: u64 = 192;

@@ -89,7 +89,7 @@ pub(super) fn wrap(
 }
 
 /// What every answer goes through, from the inside out.
-fn common(routes: Router, settings: &HttpSettings) -> anyhow::Result<Router> {
+pub(super) fn common(routes: Router, settings: &HttpSettings) -> anyhow::Result<Router> {
     let mut routes = routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(problem::explain));

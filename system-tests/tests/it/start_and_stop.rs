@@ -16,7 +16,7 @@ async fn both_start_before_their_servers_are_there() {
     waits_for(&users, "NATS").await;
     waits_for(&notifications, "NATS").await;
     // Users can be written already: what their events wait for is not what the API waits for.
-    let users = Api::ready(users).await;
+    let users = Api::ready_but_for(users, "relay").await;
     users.create("Ada").await;
     nats.restart().await;
     waits_for(&notifications, "MongoDB").await;

@@ -249,6 +249,11 @@ pub(crate) struct Api {
 impl Api {
     /// Waits until the service can do its work.
     pub(crate) async fn ready(service: Service) -> Self {
+        Self::ready_but_for(service, "").await
+    }
+
+    /// Waits until the service can do its work, whatever this check says.
+    pub(crate) async fn ready_but_for(service: Service, check: &str) -> Self {
         let api = Self {
             url: service.url().await,
             client: Client::builder()
@@ -257,8 +262,9 @@ impl Api {
                 .expect("a client"),
             service,
         };
+        let url = format!("{}/readyz?exclude={check}", api.url);
         eventually("a service that is ready", async || {
-            let answer = api.client.get(format!("{}/readyz", api.url)).send().await;
+            let answer = api.client.get(&url).send().await;
             (answer.ok()?.status() == StatusCode::OK).then_some(())
         })
         .await;

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use service_runtime::progress::Progress;
+
 use crate::database::Pool;
 
 /// How long a silent owner keeps the lease. Take-over happens within this and a retry's delay.
@@ -20,7 +22,7 @@ pub(super) struct Lease {
 
 impl Lease {
     /// Waits until the lease is free and takes it. `owner` is for people to read.
-    pub(super) async fn acquire(pool: &Pool, owner: &str) -> Self {
+    pub(super) async fn acquire(pool: &Pool, owner: &str, progress: &Progress) -> Self {
         let mut seen: Option<Seen> = None;
         loop {
             let stale = seen.as_ref().filter(|it| it.at.elapsed() >= TTL);
@@ -30,6 +32,7 @@ impl Lease {
                     epoch: Some(epoch), ..
                 }) => return Self { epoch },
                 Ok(held) => {
+                    progress.succeeded();
                     if seen
                         .as_ref()
                         .is_none_or(|it| it.expires_at != held.expires_at)
@@ -40,6 +43,7 @@ impl Lease {
                     held_for.clamp(STANDBY_INTERVAL, TTL)
                 }
                 Err(error) => {
+                    progress.attempted();
                     tracing::warn!(%error, "could not acquire the relay lease");
                     TTL
                 }

@@ -8,6 +8,7 @@ use async_nats::jetstream::{
     publish::PublishAck,
 };
 use futures::{StreamExt, TryFutureExt, future::BoxFuture, stream::FuturesOrdered};
+use service_runtime::progress::Progress;
 use shared_events::Topic;
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
@@ -45,6 +46,7 @@ pub(super) struct Publisher<'a> {
     saved_at: Instant,
     checkpoint_at: Instant,
     backlog: Backlog,
+    progress: &'a Progress,
 }
 
 /// A step that was begun, and how to learn its end.
@@ -72,6 +74,7 @@ impl<'a> Publisher<'a> {
         lease: &'a Lease,
         max_in_flight: usize,
         cursor: Cursor,
+        progress: &'a Progress,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -85,6 +88,7 @@ impl<'a> Publisher<'a> {
             saved_at: now,
             checkpoint_at: now,
             backlog: Backlog::default(),
+            progress,
         }
     }
 
@@ -122,10 +126,17 @@ impl<'a> Publisher<'a> {
                 Some(saved) = async { Some(saving.as_mut()?.await) } => {
                     saving = None;
                     saved?;
+                    self.progress.succeeded();
                 }
                 received = steps.recv(), if reading && self.backlog.has_room(MOST_HELD) && outcome.is_ok() => {
                     match received {
-                        Some(steps) => self.backlog.extend(steps),
+                        Some(steps) => {
+                            self.backlog.extend(steps);
+                            if self.backlog.is_empty() && in_flight.is_empty() {
+                                // There was nothing to read, and all is published.
+                                self.progress.succeeded();
+                            }
+                        }
                         None => reading = false,
                     }
                 }

@@ -18,6 +18,7 @@ mod suspects;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use service_runtime::progress::Progress;
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
     time::Instant,
@@ -126,6 +127,7 @@ impl Creator {
     /// Runs as long as anybody can ask, but no longer than `grace` after `shutdown`.
     pub(crate) async fn run(
         self,
+        progress: Progress,
         shutdown: CancellationToken,
         grace: Duration,
     ) -> anyhow::Result<()> {
@@ -134,7 +136,7 @@ impl Creator {
             tokio::time::sleep(grace).await;
         };
         tokio::select! {
-            () = self.work() => {}
+            () = self.work(&progress) => {}
             () = grace_over => {}
         }
         // Nobody is left who could ask, unless this is on its way down.
@@ -142,8 +144,9 @@ impl Creator {
         Ok(())
     }
 
-    async fn work(&self) {
+    async fn work(&self, progress: &Progress) {
         let mut requests = Vec::with_capacity(BATCH);
+        progress.idle();
         while self
             .requests
             .lock()
@@ -153,11 +156,15 @@ impl Creator {
             > 0
         {
             while !requests.is_empty() {
+                progress.attempted();
                 let batch = take_distinct(&mut requests);
                 for email in self.create(batch).await {
                     refuse_locked(&mut requests, &email);
                 }
+                // Answers were given, if only that Postgres can't be reached.
+                progress.succeeded();
             }
+            progress.idle();
         }
     }
 

@@ -4,6 +4,7 @@ mod addresses;
 mod api;
 mod cluster;
 mod conditional;
+mod health;
 mod idempotency;
 mod import;
 mod import_limits;

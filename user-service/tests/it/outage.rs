@@ -1,7 +1,7 @@
 use futures::future::join_all;
 use reqwest::{StatusCode, header};
 use serde_json::Value;
-use testkit::{Proxy, Service, eventually, nats};
+use testkit::{Service, eventually};
 
 use crate::support::{World, user};
 
@@ -106,9 +106,7 @@ async fn a_relay_in_another_process_hears_of_writes_again_after_its_connections_
 /// With the driver's own settings it takes three minutes.
 #[tokio::test]
 async fn a_silent_connection_to_nats_is_noticed_and_replaced() {
-    let server = nats::shared_url().replace("nats://", "");
-    let proxy = Proxy::start(server).await;
-    let world = World::with_nats(format!("nats://{}", proxy.address())).await;
+    let (world, proxy) = World::with_proxy_to_nats().await;
     let api = world.serve(&[]).await;
     api.create().await;
     world.published(1).await;

@@ -46,13 +46,25 @@ impl World {
     }
 
     pub(crate) async fn serve_unready(&self, arguments: &[&str]) -> Api {
-        let arguments = [&["serve"], arguments].concat();
-        let service = Service::start("user-service", &arguments, &self.environment());
+        self.start(&[&["serve"], arguments].concat()).await
+    }
+
+    /// Any role that answers health checks.
+    pub(crate) async fn start(&self, arguments: &[&str]) -> Api {
+        let service = Service::start("user-service", arguments, &self.environment());
         Api {
             url: service.url().await,
             client: Client::new(),
             service,
         }
+    }
+
+    /// A world whose services reach NATS through a proxy.
+    pub(crate) async fn with_proxy_to_nats() -> (Self, Proxy) {
+        let server = nats::shared_url().replace("nats://", "");
+        let proxy = Proxy::start(server).await;
+        let world = Self::with_nats(format!("nats://{}", proxy.address())).await;
+        (world, proxy)
     }
 
     /// Services that are started from now on reach Postgres through a proxy.
@@ -184,6 +196,15 @@ impl Api {
     pub(crate) async fn ready(&self) {
         eventually("a service that is ready", async || {
             (self.get("/readyz").await.status() == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until `/readyz` shows the check in this state: "ok" or "failed".
+    pub(crate) async fn check_is(&self, check: &str, state: &str) {
+        eventually(&format!("check {check} to be {state}"), async || {
+            let readiness: Value = self.get("/readyz").await.json().await.expect("JSON");
+            (readiness["checks"][check] == state).then_some(())
         })
         .await;
     }

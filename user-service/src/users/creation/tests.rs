@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::json;
+use service_runtime::progress::Progress;
 use testkit::{eventually, postgres::Database};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,8 @@ async fn lanes(database: &Database) -> (Creation, [Creator; 2]) {
 
 fn start(creators: [Creator; 2]) {
     for creator in creators {
-        tokio::spawn(creator.run(CancellationToken::new(), Duration::ZERO));
+        let progress = Progress::new("creators");
+        tokio::spawn(creator.run(progress, CancellationToken::new(), Duration::ZERO));
     }
 }
 
