@@ -24,6 +24,9 @@ use crate::{
     projector::Projector,
 };
 
+/// Longer than a write may take, and than JetStream may be silent.
+const MAX_PROJECTOR_SILENCE: Duration = Duration::from_secs(15);
+
 /// # Errors
 /// If the service can't start, or does not end in good order.
 pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
@@ -91,7 +94,8 @@ impl App {
         let observing = holes.clone();
         let observing = observing.observe(projector.connection(), tasks.shutdown());
         tasks.spawn("holes", observing);
-        let pulse = projector.pulse();
+        let progress = projector.progress();
+        tasks.watch(&progress, config.stall_timeout);
         let mut checks = vec![
             Check::new("mongodb", {
                 let database = database.clone();
@@ -100,7 +104,7 @@ impl App {
                     async move { Ok(ping.await?) }
                 }
             }),
-            Check::new("projector", move || ready(pulse.check())),
+            progress.check(MAX_PROJECTOR_SILENCE),
             Check::new("holes", move || ready(holes.check())),
         ];
         let lag = Lag::new();

@@ -8,6 +8,7 @@ use service_runtime::{
     connection_url::ConnectionUrl,
     http::{HttpSettings, PerClientLimit},
     nats::NatsSettings,
+    progress::StallTimeout,
 };
 use shared_events::Topic;
 
@@ -51,6 +52,10 @@ pub struct ServeConfig {
     /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
     #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = drain_timeout)]
     pub drain_timeout: Duration,
+    /// The process ends with an error when a task has not even tried to do its work for this long
+    /// (90s to 24h), or never with `off`
+    #[arg(long, env = "STALL_TIMEOUT", default_value = "2min")]
+    pub stall_timeout: StallTimeout,
 }
 
 #[derive(Debug, Clone, Args)]

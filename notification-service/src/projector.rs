@@ -5,7 +5,6 @@ mod connection;
 mod consumer;
 mod dead_letter;
 mod deliveries;
-mod pulse;
 mod quarantine;
 mod session;
 mod settler;
@@ -21,6 +20,7 @@ use backon::BackoffBuilder;
 use service_runtime::{
     backoff,
     nats::{self, NatsSettings},
+    progress::Progress,
 };
 use shared_events::Topic;
 use tokio::time;
@@ -41,7 +41,6 @@ const MAX_WRITE_TIME: Duration = Duration::from_secs(2);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 pub(crate) use connection::Connection;
-pub(crate) use pulse::Pulse;
 
 pub(crate) struct Projector {
     nats: NatsSettings,
@@ -54,7 +53,7 @@ pub(crate) struct Projector {
     tombstone_ttl: Duration,
     batch_size: Arc<BatchSize>,
     retry: Retry,
-    pulse: Pulse,
+    progress: Progress,
 }
 
 impl Projector {
@@ -76,7 +75,7 @@ impl Projector {
             // A batch and those ahead of it are to be written well before they come again.
             batch_size: Arc::new(BatchSize::new(MAX_WRITE_TIME.min(config.ack_wait / 4))),
             retry: Retry::default(),
-            pulse: Pulse::default(),
+            progress: Progress::new("projector"),
         }
     }
 
@@ -85,9 +84,9 @@ impl Projector {
         self.connection.clone()
     }
 
-    /// Whether it makes progress, at any time.
-    pub(crate) fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+    /// A success is that a session hears of its consumer, or has written events.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Projects until `shutdown`, after which the batches in hand have `grace` to be finished.
@@ -111,7 +110,7 @@ impl Projector {
             let mut progress = false;
             let session = self.session(&client, &mut suspects, &shutdown, grace, &mut progress);
             let ended = session.await;
-            self.pulse.stop();
+            self.progress.failed();
             let Err(error) = ended else { break };
             if progress {
                 delays = backoff::unbounded().build();
@@ -150,6 +149,7 @@ impl Projector {
     /// `None` if told to stop first.
     async fn connect(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<Client>> {
         let connect = nats::connect(&self.nats, CONNECTION_NAME);
+        let connect = self.progress.while_retrying(connect);
         let connected = shutdown.run_until_cancelled(connect).await.transpose()?;
         self.connection.set(connected.clone());
         Ok(connected)
@@ -170,7 +170,7 @@ impl Projector {
             return Ok(());
         };
         let (deliveries, settler) = opened?;
-        self.pulse.beat();
+        self.progress.succeeded();
         session::run(deliveries, &settler, progress, shutdown, grace).await
     }
 
@@ -200,7 +200,7 @@ impl Projector {
             client,
             consumer,
             self.batch_size.clone(),
-            self.pulse.clone(),
+            self.progress.clone(),
         )
         .await?;
         self.warn_of_old_events(&stream.cached_info().config);
@@ -213,7 +213,7 @@ impl Projector {
             self.projection.clone(),
             dead_letters,
             self.batch_size.clone(),
-            self.pulse.clone(),
+            self.progress.clone(),
         );
         Ok((deliveries, settler))
     }

@@ -65,6 +65,13 @@ impl Progress {
         self.0.is_idle.store(false, Ordering::Relaxed);
     }
 
+    /// What the task did has failed: it is not ready before the next success.
+    pub fn failed(&self) {
+        self.0.succeeded_at.store(0, Ordering::Relaxed);
+        self.0.is_idle.store(false, Ordering::Relaxed);
+        self.0.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// From now on the task waits for work, for as long as there is none.
     pub fn idle(&self) {
         self.0.is_idle.store(true, Ordering::Relaxed);
@@ -98,7 +105,7 @@ impl Progress {
             return Ok(());
         }
         let succeeded_at = self.0.succeeded_at.load(Ordering::Relaxed);
-        ensure!(succeeded_at > 0, "no success yet");
+        ensure!(succeeded_at > 0, "no success since it began or failed");
         let succeeded_at = Duration::from_millis(succeeded_at);
         let since = self.0.created.elapsed().saturating_sub(succeeded_at);
         ensure!(since < limit, "no success for {} s", since.as_secs());
@@ -217,6 +224,8 @@ mod tests {
         assert!(!is_ready(&progress));
         progress.succeeded();
         assert!(is_ready(&progress));
+        progress.failed();
+        assert!(!is_ready(&progress));
     }
 
     #[tokio::test(start_paused = true)]

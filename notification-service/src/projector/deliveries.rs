@@ -22,9 +22,10 @@ use async_nats::{
     },
 };
 use futures::{FutureExt, StreamExt};
+use service_runtime::progress::Progress;
 use tokio::{task, time};
 
-use super::{batch_size::BatchSize, pulse::Pulse};
+use super::batch_size::BatchSize;
 
 /// A batch is full with so many bytes, if it is not for its number of messages.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -46,7 +47,7 @@ pub(super) struct Deliveries {
     inbox: Subject,
     arrivals: Subscriber,
     batch_size: Arc<BatchSize>,
-    pulse: Pulse,
+    progress: Progress,
     /// How many messages the server may still send: one to two batches ahead, so that the next is
     /// at hand when one is done.
     asked: usize,
@@ -61,7 +62,7 @@ impl Deliveries {
         client: &Client,
         consumer: Consumer<Config>,
         batch_size: Arc<BatchSize>,
-        pulse: Pulse,
+        progress: Progress,
     ) -> anyhow::Result<Self> {
         let connection = connection(client);
         let inbox = Subject::from(client.new_inbox());
@@ -72,7 +73,7 @@ impl Deliveries {
             arrivals: client.subscribe(inbox.clone()).await?,
             inbox,
             batch_size,
-            pulse,
+            progress,
             asked: 0,
             connection,
             fault: None,
@@ -121,7 +122,7 @@ impl Deliveries {
                 continue;
             };
             heard = time::Instant::now();
-            self.pulse.beat();
+            self.progress.succeeded();
             if let Some(message) = self.admit(arrival.context("the client has ended")?)? {
                 return Ok(message);
             }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{AckKind, Message};
 use futures::future::try_join_all;
+use service_runtime::progress::Progress;
 use shared_events::{UnreadableEvent, UserEvent};
 use tokio::time::Instant;
 
@@ -11,7 +12,6 @@ use super::{
     batch_size::BatchSize,
     dead_letter::{DeadLetters, Reason},
     deliveries::answer,
-    pulse::Pulse,
 };
 use crate::projection::{Delivered, Fold, Outcome, Projection};
 
@@ -24,7 +24,7 @@ pub(super) struct Settler {
     projection: Projection,
     dead_letters: DeadLetters,
     batch_size: Arc<BatchSize>,
-    pulse: Pulse,
+    progress: Progress,
 }
 
 /// A failure that is not the messages' own, and those that it left as they were.
@@ -48,13 +48,13 @@ impl Settler {
         projection: Projection,
         dead_letters: DeadLetters,
         batch_size: Arc<BatchSize>,
-        pulse: Pulse,
+        progress: Progress,
     ) -> Self {
         Self {
             projection,
             dead_letters,
             batch_size,
-            pulse,
+            progress,
         }
     }
 
@@ -95,7 +95,7 @@ impl Settler {
                 }
             };
             self.batch_size.took(now, started.elapsed());
-            self.pulse.beat();
+            self.progress.succeeded();
             log_deferred(&outcomes);
             let is_idle = outcomes.iter().all(|it| *it == Outcome::Contended);
             idle_rounds += usize::from(is_idle);

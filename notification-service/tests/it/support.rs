@@ -19,7 +19,7 @@ use notification_service::{
     app::App,
     config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig},
 };
-use service_runtime::{http::HttpSettings, nats::NatsSettings};
+use service_runtime::{http::HttpSettings, nats::NatsSettings, progress::StallTimeout};
 use shared_events::{Topic, UserEvent};
 use testkit::{eventually, mongodb::Database, nats, unique};
 use tokio::{process::Command, task::JoinHandle, time::timeout};
@@ -84,6 +84,7 @@ impl World {
             },
             max_lag: None,
             drain_timeout: Duration::from_secs(10),
+            stall_timeout: StallTimeout::OFF,
         }
     }
 
