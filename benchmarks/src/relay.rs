@@ -1,5 +1,7 @@
 //! The relay draining a full outbox, beside what JetStream takes and what Postgres gives.
 
+mod gap;
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -68,6 +70,8 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
     report.add_beside(format!("relay, {events} events"), "/s", &relay, limit);
     report.add_beside("relay, each user's 100 events in a row", "/s", &hot, limit);
     waiting(backlog, rounds.min(3), report).await?;
+    let retained = if quick { 1_000_000 } else { 10_000_000 };
+    gap::run(retained, events / 2, rounds, report).await?;
     idle(report).await
 }
 
