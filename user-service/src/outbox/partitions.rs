@@ -1,5 +1,7 @@
 //! The ledger's partitions: made ahead of need, dropped when they are old and done.
 
+mod ahead;
+
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
@@ -7,22 +9,11 @@ use sqlx::AssertSqlSafe;
 use super::locks;
 use crate::database::Pool;
 
-/// New partitions can't be attached while somebody's transaction has read the whole outbox (a dump,
-/// say), so they stand ready for this long at the present rate of events, within these bounds.
-const AHEAD_FOR: Duration = Duration::from_hours(6);
-const MIN_AHEAD: i64 = 8;
-const MAX_AHEAD: i64 = 64;
-/// While partitions are attached, the overflow must not get events with their ids. Should it be in
-/// use, this many partitions' worth of ids are left out.
-const ROOM: i64 = 8;
 /// Attaching or dropping waits this long for readers and writers, then leaves it for the next
 /// round: what waits for such a lock makes others wait behind it.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '100ms'";
 /// Rows that the overflow loses in one round.
 const OVERFLOW_BATCH: i64 = 10_000;
-
-const OVERFLOW: &str = "outbox_overflow";
-const ADMIT: &str = "alter table outbox_overflow drop constraint if exists outbox_overflow_ids";
 
 /// How the ledger is kept.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +49,7 @@ impl Partition {
 /// cursor, and older than the retention.
 pub(crate) async fn maintain(pool: &Pool, retention: Retention) -> sqlx::Result<()> {
     let partitions = existing(pool).await?;
-    make_next(pool, &partitions, retention.partition_events).await?;
+    ahead::make_next(pool, &partitions, retention.partition_events).await?;
     drop_done(pool, &partitions, retention.keep).await?;
     sqlx::query(
         "delete from relay_checkpoint where saved_at < clock_timestamp() - $1 * interval '1 second'",
@@ -85,110 +76,6 @@ async fn existing(pool: &Pool) -> sqlx::Result<Vec<Partition>> {
         .collect();
     partitions.sort_by_key(|partition| partition.from);
     Ok(partitions)
-}
-
-/// Keeps partitions ready ahead of the events.
-async fn make_next(pool: &Pool, existing: &[Partition], events: i64) -> sqlx::Result<()> {
-    let drawn: i64 = sqlx::query_scalar("select last_value from outbox_id_seq")
-        .fetch_one(pool)
-        .await?;
-    let ahead = partitions_ahead(rate(pool, drawn, events).await?, events);
-    let mut top = existing.last().map_or(1, |partition| partition.to);
-    if top <= drawn {
-        // Ids of this partition are in the overflow already: leave room, never move rows.
-        top = drawn + ROOM * events;
-    }
-    let mut next = Vec::new();
-    while top <= drawn + ahead * events {
-        let (from, to) = (top, top + events);
-        next.push(Partition { from, to });
-        top = to;
-    }
-    if next.is_empty() {
-        return Ok(());
-    }
-    if locks::is_held_for_long(pool, OVERFLOW).await? {
-        let ready = next[0].from - drawn;
-        if ready < events * MIN_AHEAD / 2 {
-            tracing::warn!(
-                ids_left = ready,
-                "a long transaction that has read the outbox keeps new partitions from being made"
-            );
-        }
-        return Ok(());
-    }
-    attach(pool, &next).await?;
-    tracing::debug!(
-        partitions = next.len(),
-        up_to_id = top,
-        "made partitions of the outbox"
-    );
-    Ok(())
-}
-
-/// Events in a second, over the last partition's worth of them.
-async fn rate(pool: &Pool, drawn: i64, events: i64) -> sqlx::Result<f64> {
-    let rate: Option<f64> = sqlx::query_scalar(
-        r"
-        select ($1 - id)::float8 / greatest(extract(epoch from clock_timestamp() - created_at), 1)::float8
-        from outbox where id > $1 - $2 order by id limit 1
-        ",
-    )
-    .bind(drawn)
-    .bind(events)
-    .fetch_optional(pool)
-    .await?;
-    Ok(rate.unwrap_or(0.0))
-}
-
-fn partitions_ahead(rate: f64, events: i64) -> i64 {
-    let needed = rate * AHEAD_FOR.as_secs_f64() / events as f64;
-    #[expect(clippy::cast_possible_truncation, reason = "within small bounds")]
-    let needed = needed.ceil().clamp(MIN_AHEAD as f64, MAX_AHEAD as f64) as i64;
-    needed
-}
-
-/// Attaching a table takes a weaker lock on the outbox than creating it as a partition: writers go
-/// on. It locks the overflow, though, and would read all of it to see that nothing in it belongs to
-/// the new partition, unless a constraint says so, which is checked while writers go on.
-async fn attach(pool: &Pool, partitions: &[Partition]) -> sqlx::Result<()> {
-    let (Some(first), Some(last)) = (partitions.first(), partitions.last()) else {
-        return Ok(());
-    };
-    let create = |partition: &Partition| {
-        let name = partition.name();
-        format!(
-            "create table if not exists {name} (like outbox including defaults including indexes)"
-        )
-    };
-    let creates: Vec<_> = partitions.iter().map(create).collect();
-    change_schema(pool, &creates).await?;
-    let (from, to) = (first.from, last.to);
-    let exclude = format!(
-        "alter table {OVERFLOW} drop constraint if exists outbox_overflow_ids,
-         add constraint outbox_overflow_ids check (id < {from} or id >= {to}) not valid"
-    );
-    change_schema(pool, &[exclude]).await?;
-    let attached = attach_excluded(pool, partitions).await;
-    if attached.is_err() {
-        // Left behind it would refuse events, should they get that far before the next round.
-        change_schema(pool, &[ADMIT.to_owned()]).await?;
-    }
-    attached
-}
-
-async fn attach_excluded(pool: &Pool, partitions: &[Partition]) -> sqlx::Result<()> {
-    sqlx::query("alter table outbox_overflow validate constraint outbox_overflow_ids")
-        .execute(pool)
-        .await?;
-    let attach = |partition: &Partition| {
-        let Partition { from, to } = partition;
-        let name = partition.name();
-        format!("alter table outbox attach partition {name} for values from ({from}) to ({to})")
-    };
-    let mut changes: Vec<_> = partitions.iter().map(attach).collect();
-    changes.push(ADMIT.to_owned());
-    change_schema(pool, &changes).await
 }
 
 async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx::Result<()> {
@@ -262,14 +149,7 @@ async fn change_schema(pool: &Pool, statements: &[String]) -> sqlx::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Partition, partitions_ahead};
-
-    #[test]
-    fn more_partitions_stand_ready_the_more_events_come() {
-        assert_eq!(partitions_ahead(0.0, 1_000_000), 8);
-        assert_eq!(partitions_ahead(1_000.0, 1_000_000), 22);
-        assert_eq!(partitions_ahead(1_000_000.0, 1_000_000), 64);
-    }
+    use super::Partition;
 
     #[test]
     fn a_partition_is_known_by_its_name() {

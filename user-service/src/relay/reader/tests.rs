@@ -108,6 +108,41 @@ async fn late_events_beyond_a_batch_come_before_newer_ones() {
     assert_eq!(found, expected);
 }
 
+/// As after a large import that was rolled back while others wrote, here with more gaps than one
+/// statement looks at. Those that are filled late lie in different slices.
+#[tokio::test]
+async fn of_thousands_of_gaps_those_that_are_filled_are_found_and_the_others_given_up() {
+    let pool = ledger().await;
+    let user = new_user(&pool).await;
+    let mut reader = Reader::new(pool.clone().into(), 1000, &Cursor::default());
+    let mut late = Writer::begin(&pool).await;
+    let mut expected = vec![late.change(user).await];
+    let every_second = "insert into outbox (id, event_id, type, user_id, version, payload)
+                        select n * 2, gen_random_uuid(), 'user_created', n, 1, '{}'
+                        from generate_series(1, 5000) as n";
+    sqlx::raw_sql(every_second)
+        .execute(&pool)
+        .await
+        .expect("events");
+    sqlx::raw_sql("select setval('outbox_id_seq', 10000)")
+        .execute(&pool)
+        .await
+        .expect("a sequence");
+    let mut found = Vec::new();
+    while found.len() < 5000 {
+        found.extend(reader.read().await);
+    }
+    assert_eq!(reader.position.gaps().count(), 5000);
+    late.commit().await;
+    expected.push(write(&pool, user).await);
+    assert_eq!(reader.read().await, expected);
+    eventually("all gaps to be given up", async || {
+        assert!(reader.read().await.is_empty());
+        (!reader.position.has_gaps()).then_some(())
+    })
+    .await;
+}
+
 /// Many writers on few users, with pauses and rollbacks where they hurt, read in small batches.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_adversarial_load_every_event_is_found_once_and_in_order() {
