@@ -78,10 +78,33 @@ async fn normalize(
         }
     }
     let mut set = 0;
-    for Normalized { id, is_set, holder } in normal_emails::set(pool, &users).await? {
+    for Normalized { id, is_set, holder } in set_what_is_free(pool, &users).await? {
         set += u64::from(is_set);
         if let Some(holder) = holder {
             reported.collision(id, holder);
+        }
+    }
+    Ok(set)
+}
+
+/// One by one if somebody is taking one of the addresses at this moment; theirs waits for the next
+/// pass.
+async fn set_what_is_free(
+    pool: &Pool,
+    users: &[(&Unnormalized, String)],
+) -> sqlx::Result<Vec<Normalized>> {
+    match normal_emails::set(pool, users).await {
+        Err(error) if is_conflict(&error) => {}
+        set => return set,
+    }
+    let mut set = Vec::with_capacity(users.len());
+    for user in users {
+        match normal_emails::set(pool, std::slice::from_ref(user)).await {
+            Ok(one) => set.extend(one),
+            Err(error) if is_conflict(&error) => {
+                tracing::debug!(user_id = user.0.id, "an e-mail address is being taken");
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(set)
@@ -116,8 +139,17 @@ impl Reported {
     }
 }
 
+/// The address is locked, or was taken just now: unique violation, deadlock, lock timeout.
+fn is_conflict(error: &sqlx::Error) -> bool {
+    has_code(error, &["23505", "40P01", "55P03"])
+}
+
 /// Somebody is still migrating: the table or the column is not there.
 fn is_old_schema(error: &sqlx::Error) -> bool {
+    has_code(error, &["42P01", "42703"])
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("42P01" | "42703"))
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
 }

@@ -178,6 +178,30 @@ async fn what_an_older_release_writes_gets_its_normal_form() {
 }
 
 #[tokio::test]
+async fn an_address_in_an_open_transaction_holds_up_no_other_normal_form() {
+    let world = World::new().await;
+    let _api = world.serve(&["--no-relay"]).await;
+    let mut taking = world.database.pool.begin().await.expect("a transaction");
+    sqlx::query(
+        "insert into users (name, email, normal_email)
+         values ('Ada', 'ada@xn--bcher-kva.example', 'ada@xn--bcher-kva.example')",
+    )
+    .execute(&mut *taking)
+    .await
+    .expect("an insertion");
+    let both: Vec<i64> = sqlx::query_scalar(
+        "insert into users (name, email)
+         values ('Ada', 'ada@bücher.example'), ('Bob', 'bob@bücher.example') returning id",
+    )
+    .fetch_all(&world.database.pool)
+    .await
+    .expect("users");
+    without_normal_form(&world, &both[..1]).await;
+    taking.rollback().await.expect("the end of the transaction");
+    without_normal_form(&world, &[]).await;
+}
+
+#[tokio::test]
 async fn an_upgrade_normalizes_all_addresses_and_names_those_that_two_users_share() {
     const OTHERS: i64 = 1200;
     let world = World::new().await;
