@@ -3,6 +3,7 @@
 mod connection;
 mod failure;
 mod listener;
+mod migrations;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -10,23 +11,20 @@ mod transaction;
 
 use std::{str::FromStr, time::Duration};
 
-use anyhow::Context;
-use service_runtime::{backoff, connection_url::ConnectionUrl};
+use service_runtime::connection_url::ConnectionUrl;
 use sqlx::{
-    Connection as _, PgConnection,
-    migrate::Migrator,
+    Connection as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 pub(crate) use self::{
     connection::Connection,
     failure::{Failure, retry_conflicts},
     listener::Listener,
+    migrations::migrate,
     pool::Pool,
 };
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../schema/postgres/migrations");
 
 /// When the server gives a statement up: below the deadline of a request, so that one that was
 /// given up holds no connection.
@@ -35,9 +33,6 @@ pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// How long a request waits for a free connection, or for a new one.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Lets others use the tables between two attempts to migrate them.
-const MIGRATION_RETRY: Duration = Duration::from_secs(2);
 
 /// A connection that was used this recently is taken to be alive.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
@@ -90,34 +85,6 @@ fn milliseconds(duration: Duration) -> String {
     duration.as_millis().to_string()
 }
 
-/// Waits for Postgres and brings its schema up to date. Several processes may do so at once: the
-/// migrator holds an advisory lock. Has no bound of its own: run it under the shutdown token.
-///
-/// # Errors
-/// If the URL is not valid or a migration fails for another reason than a lost connection.
-pub(crate) async fn migrate(url: &ConnectionUrl) -> anyhow::Result<()> {
-    let options = options(url)?;
-    loop {
-        // A pool would hide why it can't connect. Each attempt has a connection of its own, because
-        // one that failed may still be in a transaction.
-        let connecting = || PgConnection::connect_with(&options);
-        let mut connection = backoff::wait_for("Postgres", connecting).await;
-        match MIGRATIONS.run_direct(None, &mut connection, false).await {
-            Ok(()) => break,
-            Err(error) if is_lost_connection(&error) => {
-                tracing::warn!(%error, "connection lost while migrating; trying again");
-            }
-            Err(error) if is_locked(&error) => {
-                tracing::warn!(%error, "tables are in use while migrating; trying again");
-                sleep(MIGRATION_RETRY).await;
-            }
-            Err(error) => return Err(error).context("migrating the database"),
-        }
-    }
-    tracing::info!(database = %url, "schema is up to date");
-    Ok(())
-}
-
 /// So that the server ends what a lost client left behind, with its locks: it asks a silent client
 /// whether it is there, also while a statement runs, and waits for none within a transaction.
 const WHEN_THE_CLIENT_IS_GONE: [(&str, &str); 6] = [
@@ -138,21 +105,4 @@ fn options(url: &ConnectionUrl) -> anyhow::Result<PgConnectOptions> {
                 .application_name("user-service")
                 .options(WHEN_THE_CLIENT_IS_GONE)
         })
-}
-
-/// A migration waits only briefly for a lock, since all others wait behind it.
-fn is_locked(error: &sqlx::migrate::MigrateError) -> bool {
-    let sqlx::migrate::MigrateError::ExecuteMigration(sqlx::Error::Database(error), _) = error
-    else {
-        return false;
-    };
-    error.code().as_deref() == Some("55P03")
-}
-
-fn is_lost_connection(error: &sqlx::migrate::MigrateError) -> bool {
-    matches!(
-        error,
-        sqlx::migrate::MigrateError::Execute(sqlx::Error::Io(_))
-            | sqlx::migrate::MigrateError::ExecuteMigration(sqlx::Error::Io(_), _)
-    )
 }

@@ -9,6 +9,7 @@ mod idempotency;
 mod import;
 mod import_limits;
 mod ledger_loss;
+mod migration;
 mod openapi;
 mod operator;
 mod outage;
