@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use clap::Args;
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{backoff, connection_url::ConnectionUrl};
@@ -83,7 +84,7 @@ impl NatsSettings {
 /// If a setting is not valid, or a file that it names: no waiting would mend that.
 pub async fn connect(settings: &NatsSettings, name: &'static str) -> anyhow::Result<Client> {
     let servers = servers(&settings.url)?;
-    let options = options(settings, name)?;
+    let options = with_credentials(options(settings, name)?, &servers)?;
     let attempt = || options.clone().connect(&servers[..]);
     let client = backoff::wait_for("NATS", attempt).await;
     tracing::info!(server = %settings.url, "connected to NATS");
@@ -112,6 +113,30 @@ fn options(settings: &NatsSettings, name: &'static str) -> anyhow::Result<Connec
         options = options.nkey(secret(file)?.expose_secret().trim().to_owned());
     }
     Ok(options)
+}
+
+/// The client itself does not read what a URL says before the `@`. The first URL that has a user, or
+/// a token, counts for all servers: those that are discovered later have no URL.
+fn with_credentials(
+    options: ConnectOptions,
+    servers: &[ServerAddr],
+) -> anyhow::Result<ConnectOptions> {
+    let named = servers.iter().find(|server| server.username().is_some());
+    let Some((server, user)) = named.and_then(|it| Some((it, it.username()?))) else {
+        return Ok(options);
+    };
+    let user = decode(user)?;
+    Ok(match server.password() {
+        Some(password) => options.user_and_password(user, decode(password)?),
+        None => options.token(user),
+    })
+}
+
+fn decode(text: &str) -> anyhow::Result<String> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    // The error would quote what may be a password.
+    let decoded = decoded.map_err(|_| anyhow::anyhow!("the credentials in NATS_URL are not UTF-8"));
+    Ok(decoded?.into_owned())
 }
 
 fn secret(file: &PathBuf) -> anyhow::Result<SecretString> {

@@ -8,6 +8,8 @@ use service_runtime::nats::{self, NatsSettings};
 use tempfile::TempDir;
 use testkit::nats::Server;
 
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// Files of an authority, of a server and a client that it vouches for, and of an nkey.
 struct Files {
     directory: TempDir,
@@ -140,5 +142,24 @@ async fn a_file_that_is_not_what_it_should_be_is_a_fault_and_never_shown() {
         let error = format!("{error:#}");
         assert!(!error.contains(&seed), "{error}");
         assert!(error.contains(path(files.directory.path())), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_credentials_in_a_url_let_us_in() {
+    let cases = [
+        ("user: us, password: \"p@ss:w/rd\"", "us:p%40ss%3Aw%2Frd"),
+        ("token: \"a token\"", "a%20token"),
+    ];
+    for (authorization, credentials) in cases {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("nats.conf");
+        fs::write(&file, format!("authorization {{ {authorization} }}")).expect("a file");
+        let server = Server::start_with(&["-c", path(&file)]).await;
+        let url = format!("nats://{credentials}@127.0.0.1:{}", server.port());
+        let settings = NatsSettings::open(url.parse().expect("a URL"));
+        let client = tokio::time::timeout(DEADLINE, nats::connect(&settings, "test")).await;
+        let client = client.expect("let in").expect("valid settings");
+        client.flush().await.expect("an answer");
     }
 }
