@@ -167,12 +167,9 @@ pub struct RebuildConfig {
     /// The services' consumer, which is held still for a moment at the end
     #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = Topic::parse_stream)]
     pub consumer: String,
-    /// Every user was republished since the stream lost its beginning
+    /// Swap even if living users would disappear or the stream is not known to hold every user
     #[arg(long)]
-    pub after_republish: bool,
-    /// Throw away what an earlier rebuild left behind that was killed
-    #[arg(long)]
-    pub anew: bool,
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

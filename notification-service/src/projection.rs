@@ -1,28 +1,29 @@
 //! The copy of the users in MongoDB: what a document looks like, and the one way it changes.
 
+mod collection;
 mod command;
 mod entry;
 mod fold;
 mod holes;
 mod indexes;
+mod lease;
+mod living;
 mod outcome;
 
 use std::time::Duration;
 
-use mongodb::{
-    Database,
-    bson::{Document, doc},
-    error::ErrorKind,
-};
+use mongodb::{Database, bson::Document, error::ErrorKind};
 use shared_events::UserEvent;
 
 use crate::mongo::{self, Failure};
 
 use self::command::Form;
+pub(crate) use collection::Settings;
 pub(crate) use entry::{Damaged, Entry, Notification};
 pub(crate) use fold::{Delivered, Fold};
 pub(crate) use holes::{Hole, HoleStore, Progress, Range};
 pub(crate) use indexes::LIVING_INDEX;
+pub(crate) use lease::Lease;
 pub(crate) use outcome::{Outcome, Refusal};
 
 /// How long one `update` command may take; MongoDB ends it itself shortly before.
@@ -78,44 +79,6 @@ impl Projection {
         Ok(found)
     }
 
-    /// Makes the collection.
-    ///
-    /// # Errors
-    /// [`CreateError::Exists`] if it is there already.
-    pub(crate) async fn create(&self) -> Result<(), CreateError> {
-        match self.run(doc! { "create": &self.collection }).await {
-            Err(failure) if has_code(&failure, NAMESPACE_EXISTS) => Err(CreateError::Exists),
-            outcome => Ok(outcome.map(drop)?),
-        }
-    }
-
-    /// Removes the collection with all that is in it.
-    pub(crate) async fn discard(&self) -> Result<(), Failure> {
-        match self.run(doc! { "drop": &self.collection }).await {
-            Err(failure) if has_code(&failure, NAMESPACE_NOT_FOUND) => Ok(()),
-            outcome => outcome.map(drop),
-        }
-    }
-
-    /// Puts this collection in the place of `other`, which is gone from then on: readers see the
-    /// one or the other, and nothing between.
-    pub(crate) async fn replace(&self, other: &Self) -> Result<(), Failure> {
-        let name =
-            |projection: &Self| format!("{}.{}", projection.database.name(), projection.collection);
-        let rename = doc! {
-            "renameCollection": name(self),
-            "to": name(other),
-            "dropTarget": true,
-            "writeConcern": { "w": "majority" },
-        };
-        let admin = self.database.client().database("admin");
-        let renamed = mongo::call(
-            WRITE_DEADLINE,
-            async move { admin.run_command(rename).await },
-        );
-        renamed.await.map(drop)
-    }
-
     async fn run(&self, command: Document) -> Result<Document, Failure> {
         let database = self.database.clone();
         mongo::call(WRITE_DEADLINE, async move {
@@ -124,18 +87,6 @@ impl Projection {
         .await
     }
 }
-
-/// Why a collection was not made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CreateError {
-    #[error("the collection is there already")]
-    Exists,
-    #[error(transparent)]
-    Failure(#[from] Failure),
-}
-
-const NAMESPACE_NOT_FOUND: i32 = 26;
-const NAMESPACE_EXISTS: i32 = 48;
 
 fn has_code(failure: &Failure, code: i32) -> bool {
     let Failure::Driver(error) = failure else {

@@ -1,65 +1,89 @@
 //! `notification-service rebuild`: the copy made anew from the stream, beside the one that is read.
 //!
 //! The new collection is filled while the projector goes on with the old one, and then takes its
-//! place in one step. Just before, the projector is held still for a moment: so the new one has all
+//! place in one step. Just before, the projector is paused for a moment: so the new one has all
 //! that the old one has, and no reader sees a user go back. Should that fail, nothing is lost all
 //! the same: whatever the old one was given meanwhile was on the stream by then, and is applied
 //! once more to the new one after the change.
+//!
+//! Before the swap a crash leaves the old copy as it was, and a collection that the next run
+//! removes. A run that loses its lease can't swap: the next one has removed its collection.
 
 mod pause;
 mod replay;
+mod source;
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use anyhow::{Context, bail};
-use async_nats::jetstream::{self, stream::Stream};
+use anyhow::{Context, bail, ensure};
+use async_nats::jetstream;
 use indicatif::{ProgressBar, ProgressStyle};
 use service_runtime::nats;
-use tokio::{signal, time};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time,
+};
+use tokio_util::sync::CancellationToken;
 
-use self::replay::Replay;
+use self::{replay::Replay, source::Source};
 use crate::{
     config::RebuildConfig,
     mongo,
-    projection::{CreateError, HoleStore, Projection},
+    projection::{HoleStore, Lease, Projection, Settings},
 };
 
 const CONNECTION_NAME: &str = "notification-service rebuild";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Longer than a write may take.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
+/// Users that an error names.
+const MAX_NAMED: usize = 10;
 
 /// Makes the copy anew, and says on standard output what it did.
 ///
 /// # Errors
-/// If a server can't be reached, the stream lacks its beginning, another rebuild is under way, or
-/// it was interrupted. Then the copy is as it was, or, after the swap, is best rebuilt again.
+/// If a server can't be reached, the stream does not hold every user, another rebuild is under
+/// way, or it was interrupted. Then the copy is as it was, or, after the swap, is best rebuilt
+/// again.
 pub(crate) async fn run(config: RebuildConfig) -> anyhow::Result<()> {
     let rebuild = Rebuild::open(config).await?;
-    let outcome = tokio::select! {
-        outcome = rebuild.fill_and_swap() => outcome,
-        interrupted = signal::ctrl_c() => {
-            interrupted.context("listening for Ctrl-C")?;
-            Err(anyhow::anyhow!("interrupted"))
-        }
+    let mut filling = pin!(rebuild.fill_and_swap());
+    let interrupted = tokio::select! {
+        outcome = &mut filling => return rebuild.finish(outcome).await,
+        lost = rebuild.lease.keep() => lost.context("the rebuild lost its lease"),
+        stopped = stop_signal() => stopped,
     };
-    if outcome.is_err() {
-        // After the swap there is none: this does not touch the copy.
-        rebuild
-            .fresh
-            .discard()
-            .await
-            .context("discarding the half collection")?;
+    rebuild.stop.cancel();
+    // A write that is on its way would bring the collection back after its removal.
+    let ended = time::timeout(STOP_DEADLINE, filling).await;
+    let outcome = ended.unwrap_or(Ok(())).and(Err(interrupted));
+    rebuild.finish(outcome).await
+}
+
+async fn stop_signal() -> anyhow::Error {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return anyhow::anyhow!("can't listen for signals");
+    };
+    tokio::select! {
+        _ = terminate.recv() => anyhow::anyhow!("interrupted by SIGTERM"),
+        _ = interrupt.recv() => anyhow::anyhow!("interrupted by SIGINT"),
     }
-    outcome
 }
 
 struct Rebuild {
     config: RebuildConfig,
-    stream: Stream,
+    source: Source,
+    lease: Lease,
     live: Projection,
+    /// What was set on the old collection when the new one was made like it.
+    settings: Settings,
     fresh: Projection,
     holes: HoleStore,
     /// How many events the old copy was found to miss when the rebuild began.
     found: i64,
+    /// Cancelled when nothing more is to be written.
+    stop: CancellationToken,
 }
 
 impl Rebuild {
@@ -69,53 +93,57 @@ impl Rebuild {
         let nats = time::timeout(CONNECT_DEADLINE, nats)
             .await
             .context("NATS can't be reached")??;
-        let topic = config.nats.topic();
-        let stream = jetstream::new(nats).get_stream(&topic.stream).await?;
-        let first = stream.cached_info().state.first_sequence;
-        if first > 1 && !config.after_republish {
-            bail!(
-                "the stream begins at sequence {first}: users whose events are gone from it would \
-                 be missing. Run `user-service republish --all`, then this with --after-republish"
-            );
-        }
+        let source = Source::open(&jetstream::new(nats), &config.nats.stream, config.force).await?;
         let client = mongo::client(&config.mongo.mongodb_uri).await?;
         let database = client.database(&config.mongo.mongodb_database);
         let name = &config.mongo.mongodb_collection;
         let holes = HoleStore::new(&database, name);
         let found = holes.load().await?.map_or(0, |read| read.progress.found);
         let live = Projection::new(database.clone(), name.clone());
-        let fresh = Projection::new(database, format!("{name}.rebuild"));
-        if config.anew {
-            fresh.discard().await?;
+
+        let run = uuid::Uuid::now_v7().simple().to_string();
+        let lease = live.lease(&run).await?.context(
+            "another rebuild is under way, or was killed less than half a minute ago",
+        )?;
+        // Whoever left them has lost the lease: without its collection it can't swap any more.
+        let prefix = format!("{name}.rebuild.");
+        for left_behind in live.others(&prefix).await? {
+            left_behind.discard().await?;
         }
-        match fresh.create().await {
-            Err(CreateError::Exists) => bail!(
-                "{name}.rebuild is there already: another rebuild is under way, or was killed; \
-                 if it was, --anew begins again"
-            ),
-            outcome => outcome?,
-        }
+        let settings = live.settings().await?;
+        let fresh = Projection::new(database, format!("{prefix}{run}"));
         Ok(Self {
             config,
-            stream,
+            source,
+            lease,
             live,
+            settings,
             fresh,
             holes,
             found,
+            stop: CancellationToken::new(),
         })
     }
 
     async fn fill_and_swap(&self) -> anyhow::Result<()> {
+        let create = self.fresh.create(&self.settings).await;
+        create.context("making a collection like the old one")?;
         self.fresh.prepare(self.config.mongo.tombstone_ttl).await?;
         self.fresh.index_living().await?;
         let topic = self.config.nats.topic();
         let progress = progress_bar();
-        let mut replay = Replay::open(&self.stream, &topic, &progress).await?;
+        let mut replay = Replay::open(&self.source, &topic, &progress, &self.stop).await?;
         replay.catch_up(&self.fresh).await?;
+        if !self.config.force {
+            self.ensure_no_user_disappears(&mut replay).await?;
+        }
         self.swap(&mut replay).await?;
         // What the old collection was given at the last moment was on the stream by then.
         replay.catch_up(&self.live).await?;
-        if !self.holes.clear(Some(&[self.found])).await? {
+        let check = self.source.ensure_same().await;
+        check.context("the copy was swapped, but may lack the latest events: rebuild it again")?;
+        // What was forced may lack the events as well.
+        if !self.config.force && !self.holes.clear(Some(&[self.found])).await? {
             tracing::warn!("events were found missing during the rebuild; compare with verify");
         }
         progress.finish_and_clear();
@@ -126,18 +154,67 @@ impl Rebuild {
         Ok(())
     }
 
+    /// Looks twice, since users are created meanwhile.
+    async fn ensure_no_user_disappears(&self, replay: &mut Replay<'_>) -> anyhow::Result<()> {
+        let missing = self.live.missing_in(&self.fresh).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        replay.catch_up(&self.fresh).await?;
+        let missing = self.fresh.without(&missing).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let first = &missing[..missing.len().min(MAX_NAMED)];
+        bail!(
+            "{} living users would disappear, among them {first:?}: if the user service has them, \
+             run `user-service republish --all` and then this again; if it does not, --force \
+             swaps all the same",
+            missing.len()
+        )
+    }
+
     async fn swap(&self, replay: &mut Replay<'_>) -> anyhow::Result<()> {
-        if let Err(error) = pause::pause(&self.stream, &self.config.consumer).await {
+        let stream = self.source.stream();
+        if let Err(error) = pause::pause(stream, &self.config.consumer).await {
             let error = format!("{error:#}");
             tracing::warn!(error, "readers may see users go back for a moment");
         }
         let swapped = async {
             replay.catch_up(&self.fresh).await?;
+            self.source.ensure_same().await?;
+            let is_unchanged = self.live.settings().await? == self.settings;
+            ensure!(
+                is_unchanged,
+                "options or indexes of the collection were changed meanwhile: run this again"
+            );
+            // Last, so that it still holds when the collections change places.
+            ensure!(self.lease.renew().await?, "another rebuild has taken over");
             Ok(self.fresh.replace(&self.live).await?)
         };
         let swapped: anyhow::Result<()> = swapped.await;
-        pause::resume(&self.stream, &self.config.consumer).await?;
+        pause::resume(stream, &self.config.consumer).await?;
         swapped
+    }
+
+    async fn finish(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+        if outcome.is_err() {
+            self.clean_up().await;
+        }
+        let released = self.lease.release().await;
+        outcome.and(released.context("releasing the lease"))
+    }
+
+    /// After the swap the new collection has no name of its own any more: this leaves it alone.
+    async fn clean_up(&self) {
+        if let Err(failure) = self.fresh.discard().await {
+            tracing::warn!(%failure, "the half collection is left to the next rebuild");
+        }
+        let resumed = pause::resume(self.source.stream(), &self.config.consumer).await;
+        if let Err(error) = resumed {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the projector goes on after ten seconds at most");
+        }
     }
 }
 

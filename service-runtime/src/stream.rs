@@ -1,5 +1,7 @@
 //! The stream between the services.
 
+mod completeness;
+
 use std::time::Duration;
 
 use async_nats::jetstream::{
@@ -8,6 +10,8 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
 use shared_events::Topic;
+
+pub use self::completeness::{complete_from, with_complete_from};
 
 /// How the stream keeps what it holds. Its owner, the relay, keeps it to this; a consumer that
 /// comes first creates it with the defaults.

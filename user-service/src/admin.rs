@@ -10,7 +10,10 @@ use tokio::time::Instant;
 use crate::{
     config::{OutboxCommand, OutboxConfig, RepublishConfig},
     database::{self, Pool, STATEMENT_TIMEOUT},
-    outbox::{self, Backlog, Retried},
+    outbox::{
+        self, Backlog, Retried,
+        republish_run::{self, Progress, Run},
+    },
 };
 
 /// Users republished in one transaction.
@@ -20,6 +23,9 @@ const MAX_BACKLOG: i64 = 10_000;
 const BACKLOG_POLL: Duration = Duration::from_millis(100);
 /// Pending events are counted up to this number.
 const MAX_COUNT: i64 = 100_000;
+const PROGRESS_POLL: Duration = Duration::from_millis(200);
+/// How often it is said what is waited for.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Lists, shows, retries and discards.
 ///
@@ -117,6 +123,10 @@ async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
 pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
     let pool = database::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     let mut after = config.from.since.unwrap_or(0);
+    let run = match config.from.since {
+        None => Some(republish_run::begin(&pool).await?),
+        Some(since) => republish_run::resume(&pool, since).await?,
+    };
     let progress = progress_bar(outbox::last_user_id(&pool).await?);
     let mut done = 0;
     loop {
@@ -127,6 +137,10 @@ pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
         let Some(batch) = batch else {
             break;
         };
+        if let Some(run) = run {
+            (republish_run::advance(&pool, run, batch.last_user_id).await)
+                .with_context(|| format!("go on with `republish --since {after}`"))?;
+        }
         after = batch.last_user_id;
         done += batch.users;
         progress.set_position(after.unsigned_abs());
@@ -135,7 +149,34 @@ pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
     }
     progress.finish();
     println!("{done} users are in the outbox again");
-    Ok(())
+    match run {
+        Some(run) => wait_until_published(&pool, run).await,
+        None => Ok(()),
+    }
+}
+
+/// Waits for the relay, since the stream holds every user only then.
+async fn wait_until_published(pool: &Pool, run: Run) -> anyhow::Result<()> {
+    republish_run::finish(pool, run).await?;
+    let mut said_at: Option<Instant> = None;
+    loop {
+        match republish_run::progress(pool, run).await? {
+            Progress::Published => {
+                println!("they are on the stream, from which a copy can be rebuilt");
+                return Ok(());
+            }
+            Progress::Lost => bail!("the stream has lost events meanwhile: run this again"),
+            Progress::Pending if said_at.is_none_or(|it| it.elapsed() > SAY_AGAIN) => {
+                let backlog = outbox::backlog(pool, MAX_COUNT).await?;
+                let reason = no_relay(backlog);
+                let events = backlog.events;
+                println!("waiting for the relay: {events} events are left to publish{reason}");
+                said_at = Some(Instant::now());
+            }
+            Progress::Pending => {}
+        }
+        tokio::time::sleep(PROGRESS_POLL).await;
+    }
 }
 
 async fn next_batch(
@@ -158,12 +199,16 @@ async fn next_batch(
 }
 
 fn report_waiting(backlog: Backlog) {
-    let reason = if backlog.has_relay {
+    let reason = no_relay(backlog);
+    println!("waiting until at most {MAX_BACKLOG} events are left to publish{reason}");
+}
+
+fn no_relay(backlog: Backlog) -> &'static str {
+    if backlog.has_relay {
         ""
     } else {
         "; no relay is active: start `user-service relay`"
-    };
-    println!("waiting until at most {MAX_BACKLOG} events are left to publish{reason}");
+    }
 }
 
 /// Seen on a terminal only.

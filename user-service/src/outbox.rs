@@ -5,6 +5,7 @@ mod locks;
 mod parked;
 mod partitions;
 mod republish;
+pub(crate) mod republish_run;
 
 use std::ops::Range;
 

@@ -7,6 +7,7 @@
 //! A session runs until something fails; what follows then depends on the [`Failure`] alone.
 
 mod backlog;
+mod completeness;
 mod cursor;
 mod failure;
 mod lease;
@@ -223,6 +224,9 @@ impl Relay {
         tokio::select! {
             outcome = both => outcome,
             failure = self.watch_both_ends() => Err(failure),
+            never = completeness::keep_told(&self.pool, &self.jetstream, &self.topic, lease) => {
+                match never {}
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Projection, has_code};
 use crate::mongo::{self, Failure};
 
-const TTL_INDEX: &str = "tombstone_ttl";
+pub(super) const TTL_INDEX: &str = "tombstone_ttl";
 /// Holds the living users only, so that a list does not have to pass over tombstones.
 pub(crate) const LIVING_INDEX: &str = "living_users";
 

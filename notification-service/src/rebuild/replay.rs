@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::{
     Message,
     consumer::{DeliverPolicy, pull},
-    stream::{LastRawMessageErrorKind, Stream},
+    stream::LastRawMessageErrorKind,
 };
 use backon::Retryable;
 use futures::StreamExt;
@@ -14,7 +14,9 @@ use indicatif::ProgressBar;
 use service_runtime::backoff;
 use shared_events::{Topic, UserEvent};
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
+use super::source::Source;
 use crate::projection::{Delivered, Fold, Outcome, Projection};
 
 const BATCH: usize = 1000;
@@ -23,10 +25,11 @@ const SILENCE: Duration = Duration::from_secs(1);
 const RECHECK: Duration = Duration::from_millis(50);
 
 pub(super) struct Replay<'a> {
-    stream: &'a Stream,
+    source: &'a Source,
     topic: &'a Topic,
     messages: futures::stream::ReadyChunks<pull::Ordered>,
     progress: &'a ProgressBar,
+    stop: &'a CancellationToken,
     /// The sequence of the last message that was applied.
     passed: u64,
     pub(super) events: u64,
@@ -36,22 +39,25 @@ pub(super) struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     pub(super) async fn open(
-        stream: &'a Stream,
+        source: &'a Source,
         topic: &'a Topic,
         progress: &'a ProgressBar,
+        stop: &'a CancellationToken,
     ) -> anyhow::Result<Self> {
         let config = pull::OrderedConfig {
             filter_subject: topic.subject.clone(),
             deliver_policy: DeliverPolicy::All,
             ..pull::OrderedConfig::default()
         };
-        let consumer = stream.create_consumer(config).await?;
+        let first = source.stream().get_info().await?.state.first_sequence;
+        let consumer = source.stream().create_consumer(config).await?;
         Ok(Self {
-            stream,
+            source,
             topic,
             messages: consumer.messages().await?.ready_chunks(BATCH),
             progress,
-            passed: 0,
+            stop,
+            passed: first.saturating_sub(1),
             events: 0,
             skipped: 0,
         })
@@ -61,6 +67,7 @@ impl<'a> Replay<'a> {
     pub(super) async fn catch_up(&mut self, projection: &Projection) -> anyhow::Result<()> {
         let mut end = self.end().await?;
         while self.passed < end {
+            anyhow::ensure!(!self.stop.is_cancelled(), "the rebuild was stopped");
             match time::timeout(SILENCE, self.messages.next()).await {
                 Ok(Some(batch)) => {
                     let batch = batch.into_iter().collect::<Result<Vec<_>, _>>();
@@ -80,7 +87,8 @@ impl<'a> Replay<'a> {
     /// The sequence of the last event on the stream; 0 if there is none.
     pub(super) async fn end(&self) -> anyhow::Result<u64> {
         let last = self
-            .stream
+            .source
+            .stream()
             .get_last_raw_message_by_subject(&self.topic.subject);
         match last.await {
             Ok(message) => Ok(message.sequence),
@@ -91,16 +99,26 @@ impl<'a> Replay<'a> {
 
     async fn apply(&mut self, projection: &Projection, batch: Vec<Message>) -> anyhow::Result<()> {
         let mut events = Vec::with_capacity(batch.len());
+        let next = self.passed + 1;
+        let mut is_gapless = true;
         for message in &batch {
             match UserEvent::parse(&message.payload) {
                 Ok(event) => events.push(event),
                 Err(_) => self.skipped += 1,
             }
-            self.passed = message_sequence(message)?;
+            let sequence = message_sequence(message)?;
+            is_gapless &= sequence == self.passed + 1;
+            self.passed = sequence;
+        }
+        if !is_gapless {
+            // Removed one by one, or expired before they were read?
+            self.source.ensure_kept(next).await?;
         }
         self.events += events.len() as u64;
         let attempt = || try_apply(projection, &events);
-        let applying = attempt.retry(backoff::unbounded()).notify(|error, _| {
+        let retrying = attempt.retry(backoff::unbounded());
+        let retrying = retrying.when(|_| !self.stop.is_cancelled());
+        let applying = retrying.notify(|error, _| {
             tracing::warn!(%error, "the rebuild waits for MongoDB");
         });
         self.skipped += applying.await?;

@@ -19,7 +19,9 @@ use notification_service::{
     app::App,
     config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig},
 };
-use service_runtime::{http::HttpSettings, nats::NatsSettings, progress::StallTimeout};
+use service_runtime::{
+    http::HttpSettings, nats::NatsSettings, progress::StallTimeout, stream::with_complete_from,
+};
 use shared_events::{Topic, UserEvent};
 use testkit::{eventually, mongodb::Database, nats, unique};
 use tokio::{process::Command, task::JoinHandle, time::timeout};
@@ -146,6 +148,14 @@ impl World {
         let printed = [output.stdout, output.stderr].concat();
         let printed = String::from_utf8(printed).expect("UTF-8");
         (output.status.success(), printed)
+    }
+
+    /// Says that the stream holds every user from this sequence on, as the relay would.
+    pub(crate) async fn complete_from(&self, sequence: u64) {
+        let info = self.stream().await.cached_info().clone();
+        let config = with_complete_from(&info, Some(sequence)).expect("something new");
+        let updated = self.jetstream.update_stream(config).await;
+        updated.expect("an update");
     }
 
     pub(crate) async fn stream(&self) -> Stream {

@@ -98,6 +98,7 @@ async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx:
             tracing::debug!("a long transaction that has read the outbox keeps old events");
             break;
         }
+        note_ledger_from(pool, partition.to).await?;
         change_schema(pool, &[format!("drop table {}", partition.name())]).await?;
         tracing::info!(
             partition = partition.name(),
@@ -106,11 +107,16 @@ async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx:
     }
     sqlx::query(
         r"
-        delete from outbox_overflow where id in (
+        with done as (
             select id from outbox_overflow
             where id < $1 and created_at < clock_timestamp() - $2 * interval '1 second'
             order by id limit $3
+        ), noted as (
+            update relay_cursor
+            set ledger_from = greatest(ledger_from, (select max(id) + 1 from done))
+            where exists (select from done)
         )
+        delete from outbox_overflow where id in (select id from done)
         ",
     )
     .bind(done_below)
@@ -119,6 +125,15 @@ async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx:
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// Events below this id are about to be dropped. First, so that nobody counts on them.
+async fn note_ledger_from(pool: &Pool, id: i64) -> sqlx::Result<()> {
+    sqlx::query("update relay_cursor set ledger_from = $1 where ledger_from < $1")
+        .bind(id)
+        .execute(pool)
+        .await
+        .map(drop)
 }
 
 /// Whether even the last event is older than `keep` seconds.

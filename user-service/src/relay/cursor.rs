@@ -5,7 +5,7 @@ use std::ops::{Bound, Range};
 use sqlx::{FromRow, PgExecutor, postgres::types::PgRange};
 use uuid::Uuid;
 
-use super::{lease::Lease, position::Position};
+use super::{completeness, lease::Lease, position::Position};
 use crate::database::Pool;
 
 /// Gaps in the saved cursor. Of more than these some are joined, and what lies between them is
@@ -118,6 +118,7 @@ pub(super) async fn move_back(
         .bind(checkpoint.tail.sequence)
         .execute(&mut *transaction)
         .await?;
+    completeness::move_back(&mut transaction).await?;
     transaction.commit().await?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod addresses;
 mod api;
 mod cluster;
+mod completeness;
 mod conditional;
 mod health;
 mod idempotency;
