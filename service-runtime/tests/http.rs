@@ -1,7 +1,7 @@
 //! What every request meets, against a server that listens.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use service_runtime::{
     health,
     http::{self, HttpSettings, Routes},
 };
+use testkit::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -233,6 +234,31 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
         .expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("/problems/body-too-slow"), "{answer}");
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_leave_room_for_other_requests_and_clients() {
+    let settings = HttpSettings {
+        max_concurrent_requests: 8,
+        ..HttpSettings::default()
+    };
+    let server = Server::start(settings).await;
+    let post = || server.request(Method::POST, "/body");
+    let mut slow = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let body = reqwest::Body::wrap_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        slow.spawn(post().body(body).send());
+    }
+    eventually("a body that is refused", async || {
+        let status = send(post().body("quick")).await.status();
+        (status == StatusCode::TOO_MANY_REQUESTS).then_some(())
+    })
+    .await;
+    assert_eq!(server.get("/fine").await.status(), StatusCode::OK);
+    let other = Client::builder().local_address(IpAddr::from([127, 0, 0, 2]));
+    let other = other.build().expect("a client");
+    let request = other.post(format!("http://{}/body", server.address));
+    assert_eq!(send(request.body("quick")).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
