@@ -61,7 +61,10 @@ pub(crate) async fn run(config: RebuildConfig) -> anyhow::Result<()> {
 }
 
 async fn stop_signal() -> anyhow::Error {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         return anyhow::anyhow!("can't listen for signals");
     };
@@ -102,9 +105,10 @@ impl Rebuild {
         let live = Projection::new(database.clone(), name.clone());
 
         let run = uuid::Uuid::now_v7().simple().to_string();
-        let lease = live.lease(&run).await?.context(
-            "another rebuild is under way, or was killed less than half a minute ago",
-        )?;
+        let lease = live
+            .lease(&run)
+            .await?
+            .context("another rebuild is under way, or was killed less than half a minute ago")?;
         // Whoever left them has lost the lease: without its collection it can't swap any more.
         let prefix = format!("{name}.rebuild.");
         for left_behind in live.others(&prefix).await? {

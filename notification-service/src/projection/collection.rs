@@ -37,8 +37,7 @@ impl Projection {
     }
 
     async fn foreign_indexes(&self) -> Result<Vec<Document>, Failure> {
-        let list =
-            doc! { "listIndexes": &self.collection, "cursor": { "batchSize": MAX_INDEXES } };
+        let list = doc! { "listIndexes": &self.collection, "cursor": { "batchSize": MAX_INDEXES } };
         let found = match self.run(list).await {
             Err(failure) if has_code(&failure, NAMESPACE_NOT_FOUND) => return Ok(Vec::new()),
             outcome => outcome?,

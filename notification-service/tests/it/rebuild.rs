@@ -216,7 +216,9 @@ async fn a_stream_that_is_created_again_during_a_rebuild_is_noticed() {
 async fn living_users_do_not_disappear_unless_that_is_forced() {
     let world = World::new().await;
     let service = world.serve().await;
-    world.publish_all(&[created(1), created(2), deleted(3, 2)]).await;
+    world
+        .publish_all(&[created(1), created(2), deleted(3, 2)])
+        .await;
     world.settled().await;
     world.complete_from(1).await;
     let extra = doc! { "_id": 7_i64, "user_id": 7_i64, "version": 1_i64, "name": "Ada",
@@ -232,7 +234,10 @@ async fn living_users_do_not_disappear_unless_that_is_forced() {
 
     let (done, output) = rebuild(&world, &[]).await;
     assert!(!done && output.contains("1 living users"), "{output}");
-    assert!(output.contains("[7]") && output.contains("--force"), "{output}");
+    assert!(
+        output.contains("[7]") && output.contains("--force"),
+        "{output}"
+    );
     assert!(world.document(7).await.is_some(), "the copy is as it was");
     assert!(collections_of_rebuilds(&world).await.is_empty());
 
@@ -260,7 +265,9 @@ async fn only_one_rebuild_runs_at_a_time_and_one_that_was_killed_is_cleaned_up_a
     assert!(!done && output.contains("another rebuild"), "{output}");
 
     // Its lease is over.
-    let leases = world.database.collection("user_notifications.rebuild_lease");
+    let leases = world
+        .database
+        .collection("user_notifications.rebuild_lease");
     let expire = doc! { "$set": { "expires_at": DateTime::from_millis(1) } };
     let expired = leases.update_one(doc! {}, expire).await;
     assert_eq!(expired.expect("a write").modified_count, 1);
@@ -287,7 +294,9 @@ async fn a_rebuild_that_lost_its_lease_does_not_swap() {
 
     let mut frozen = begin(&world).await;
     frozen.freeze();
-    let leases = world.database.collection("user_notifications.rebuild_lease");
+    let leases = world
+        .database
+        .collection("user_notifications.rebuild_lease");
     let expire = doc! { "$set": { "expires_at": DateTime::from_millis(1) } };
     leases.update_one(doc! {}, expire).await.expect("a write");
     let (done, output) = rebuild(&world, &[]).await;
@@ -324,23 +333,43 @@ async fn what_an_operator_has_set_on_the_collection_survives_a_rebuild() {
         "validationLevel": "moderate",
         "changeStreamPreAndPostImages": { "enabled": true },
     };
-    world.database.database.run_command(create).await.expect("a collection");
+    world
+        .database
+        .database
+        .run_command(create)
+        .await
+        .expect("a collection");
     let service = world.serve().await;
     world.publish_all(&[created(1), named(2, 1, "Eve")]).await;
     world.settled().await;
     world.complete_from(1).await;
     let options = IndexOptions::builder().name("by_name".to_owned());
-    let options = options.partial_filter_expression(doc! { "version": { "$gt": 3 } }).build();
+    let options = options
+        .partial_filter_expression(doc! { "version": { "$gt": 3 } })
+        .build();
     let index = IndexModel::builder().keys(doc! { "name": 1, "_id": -1 });
     let index = index.options(options).build();
-    world.collection().create_index(index).await.expect("an index");
+    world
+        .collection()
+        .create_index(index)
+        .await
+        .expect("an index");
 
     let before = settings(&world).await;
     let (done, output) = rebuild(&world, &[]).await;
     assert!(done, "{output}");
     assert_eq!(settings(&world).await, before);
-    assert!(before.1.iter().any(|it| it.get_str("name").ok() == Some("by_name")));
-    assert_eq!(world.count(doc! {}).await, 1, "the validator was there from the beginning");
+    assert!(
+        before
+            .1
+            .iter()
+            .any(|it| it.get_str("name").ok() == Some("by_name"))
+    );
+    assert_eq!(
+        world.count(doc! {}).await,
+        1,
+        "the validator was there from the beginning"
+    );
     service.stop().await;
 }
 
@@ -351,8 +380,13 @@ async fn settings(world: &World) -> (Document, Vec<Document>) {
     let found = database.run_command(list).await.expect("a list");
     let cursor = found.get_document("cursor").expect("a cursor");
     let batch = cursor.get_array("firstBatch").expect("a batch");
-    let options = batch[0].as_document().expect("a collection").get_document("options");
-    let indexes = database.run_cursor_command(doc! { "listIndexes": name }).await;
+    let options = batch[0]
+        .as_document()
+        .expect("a collection")
+        .get_document("options");
+    let indexes = database
+        .run_cursor_command(doc! { "listIndexes": name })
+        .await;
     let indexes = indexes.expect("indexes").try_collect();
     let mut indexes: Vec<Document> = indexes.await.expect("indexes");
     indexes.sort_by_key(|index| index.get_str("name").unwrap_or_default().to_owned());

@@ -81,9 +81,15 @@ async fn a_republish_whose_events_the_stream_loses_does_not_count() {
     world.published(3).await;
     world.drained().await;
     drop(api);
-    world.execute("update relay_cursor set ledger_from = 2").await;
+    world
+        .execute("update relay_cursor set ledger_from = 2")
+        .await;
 
-    let mut republish = Service::start("user-service", &["republish", "--all"], &world.environment());
+    let mut republish = Service::start(
+        "user-service",
+        &["republish", "--all"],
+        &world.environment(),
+    );
     eventually("a command that waits", async || {
         let output = republish.process.output();
         let waits = |line: &String| line.contains("waiting for the relay");
