@@ -24,6 +24,13 @@ pub(crate) struct RawMessage {
     pub(crate) payload: Bytes,
 }
 
+impl RawMessage {
+    /// Whether a client that is sent the message survives it.
+    pub(crate) fn has_readable_headers(&self) -> bool {
+        self.headers.is_empty() || headers::parse(&self.headers).is_some()
+    }
+}
+
 /// The message at `sequence`; `None` if there is none, or no such stream.
 ///
 /// # Errors
@@ -48,6 +55,18 @@ pub(crate) async fn next(
 ) -> anyhow::Result<Option<RawMessage>> {
     let request = json!({ "seq": sequence, "next_by_subj": subject });
     get(jetstream, stream, request).await
+}
+
+/// The last message on `subject`.
+///
+/// # Errors
+/// If `JetStream` does not answer.
+pub(crate) async fn last(
+    jetstream: &Context,
+    stream: &str,
+    subject: &str,
+) -> anyhow::Result<Option<RawMessage>> {
+    get(jetstream, stream, json!({ "last_by_subj": subject })).await
 }
 
 async fn get(

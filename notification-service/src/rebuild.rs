@@ -10,6 +10,7 @@
 //! removes. A run that loses its lease can't swap: the next one has removed its collection.
 
 mod pause;
+mod reader;
 mod replay;
 mod source;
 
@@ -76,6 +77,7 @@ async fn stop_signal() -> anyhow::Error {
 
 struct Rebuild {
     config: RebuildConfig,
+    jetstream: jetstream::Context,
     source: Source,
     lease: Lease,
     live: Projection,
@@ -96,7 +98,8 @@ impl Rebuild {
         let nats = time::timeout(CONNECT_DEADLINE, nats)
             .await
             .context("NATS can't be reached")??;
-        let source = Source::open(&jetstream::new(nats), &config.nats.stream, config.force).await?;
+        let jetstream = jetstream::new(nats);
+        let source = Source::open(&jetstream, &config.nats.stream, config.force).await?;
         let client = mongo::client(&config.mongo.mongodb_uri).await?;
         let database = client.database(&config.mongo.mongodb_database);
         let name = &config.mongo.mongodb_collection;
@@ -118,6 +121,7 @@ impl Rebuild {
         let fresh = Projection::new(database, format!("{prefix}{run}"));
         Ok(Self {
             config,
+            jetstream,
             source,
             lease,
             live,
@@ -134,9 +138,15 @@ impl Rebuild {
         create.context("making a collection like the old one")?;
         self.fresh.prepare(self.config.mongo.tombstone_ttl).await?;
         self.fresh.index_living().await?;
-        let topic = self.config.nats.topic();
         let progress = progress_bar();
-        let mut replay = Replay::open(&self.source, &topic, &progress, &self.stop).await?;
+        let mut replay = Replay::open(
+            &self.source,
+            &self.jetstream,
+            &self.config.nats,
+            &progress,
+            &self.stop,
+        )
+        .await?;
         replay.catch_up(&self.fresh).await?;
         if !self.config.force {
             self.ensure_no_user_disappears(&mut replay).await?;

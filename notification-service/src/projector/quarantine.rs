@@ -54,7 +54,7 @@ pub(super) async fn sweep(
     let mut reads = pin!(reads);
     let sweep = async {
         while let Some((sequence, message)) = reads.try_next().await? {
-            let unreadable = message.filter(|message| !is_readable(message));
+            let unreadable = message.filter(|message| !message.has_readable_headers());
             let is_stored = match unreadable {
                 None => true,
                 Some(message) => set_aside(jetstream, consumer, dead_letters, message).await?,
@@ -64,10 +64,6 @@ pub(super) async fn sweep(
         Ok(())
     };
     time::timeout(SWEEP_LIMIT, sweep).await.unwrap_or(Ok(()))
-}
-
-fn is_readable(message: &RawMessage) -> bool {
-    message.headers.is_empty() || raw_message::headers::parse(&message.headers).is_some()
 }
 
 /// Ends its delivery, or has it come again later if it can't be stored now: false.

@@ -2,32 +2,31 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use async_nats::jetstream::{
-    Message,
-    consumer::{DeliverPolicy, pull},
-    stream::LastRawMessageErrorKind,
-};
+use async_nats::jetstream::Context;
 use backon::Retryable;
-use futures::StreamExt;
 use indicatif::ProgressBar;
 use service_runtime::backoff;
-use shared_events::{Topic, UserEvent};
+use shared_events::UserEvent;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::source::Source;
-use crate::projection::{Delivered, Fold, Outcome, Projection};
+use super::{
+    reader::{Item, Reader},
+    source::Source,
+};
+use crate::{
+    config::NatsConfig,
+    projection::{Delivered, Fold, Outcome, Projection},
+    raw_message,
+};
 
-const BATCH: usize = 1000;
-/// After so long without a message it is looked up whether there should be one.
-const SILENCE: Duration = Duration::from_secs(1);
 const RECHECK: Duration = Duration::from_millis(50);
 
 pub(super) struct Replay<'a> {
     source: &'a Source,
-    topic: &'a Topic,
-    messages: futures::stream::ReadyChunks<pull::Ordered>,
+    jetstream: Context,
+    config: &'a NatsConfig,
+    reader: Reader<'a>,
     progress: &'a ProgressBar,
     stop: &'a CancellationToken,
     /// The sequence of the last message that was applied.
@@ -40,24 +39,21 @@ pub(super) struct Replay<'a> {
 impl<'a> Replay<'a> {
     pub(super) async fn open(
         source: &'a Source,
-        topic: &'a Topic,
+        jetstream: &Context,
+        config: &'a NatsConfig,
         progress: &'a ProgressBar,
         stop: &'a CancellationToken,
     ) -> anyhow::Result<Self> {
-        let config = pull::OrderedConfig {
-            filter_subject: topic.subject.clone(),
-            deliver_policy: DeliverPolicy::All,
-            ..pull::OrderedConfig::default()
-        };
         let first = source.stream().get_info().await?.state.first_sequence;
-        let consumer = source.stream().create_consumer(config).await?;
+        let passed = first.saturating_sub(1);
         Ok(Self {
             source,
-            topic,
-            messages: consumer.messages().await?.ready_chunks(BATCH),
+            jetstream: jetstream.clone(),
+            config,
+            reader: Reader::open(config, jetstream.clone(), passed).await?,
             progress,
             stop,
-            passed: first.saturating_sub(1),
+            passed,
             events: 0,
             skipped: 0,
         })
@@ -68,16 +64,12 @@ impl<'a> Replay<'a> {
         let mut end = self.end().await?;
         while self.passed < end {
             anyhow::ensure!(!self.stop.is_cancelled(), "the rebuild was stopped");
-            match time::timeout(SILENCE, self.messages.next()).await {
-                Ok(Some(batch)) => {
-                    let batch = batch.into_iter().collect::<Result<Vec<_>, _>>();
-                    let context = || format!("reading the stream behind sequence {}", self.passed);
-                    self.apply(projection, batch.with_context(context)?).await?;
-                }
-                Ok(None) => anyhow::bail!("the stream ended behind sequence {}", self.passed),
+            let batch = self.reader.next(self.passed).await?;
+            if batch.is_empty() {
                 // The last message may have been removed meanwhile.
-                Err(_) => end = self.end().await?,
+                end = self.end().await?;
             }
+            self.apply(projection, batch).await?;
             self.progress.set_length(end.max(self.passed));
             self.progress.set_position(self.passed);
         }
@@ -86,18 +78,14 @@ impl<'a> Replay<'a> {
 
     /// The sequence of the last event on the stream; 0 if there is none.
     pub(super) async fn end(&self) -> anyhow::Result<u64> {
-        let last = self
-            .source
-            .stream()
-            .get_last_raw_message_by_subject(&self.topic.subject);
-        match last.await {
-            Ok(message) => Ok(message.sequence),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
-            Err(error) => Err(error.into()),
-        }
+        let NatsConfig {
+            stream, subject, ..
+        } = self.config;
+        let last = raw_message::last(&self.jetstream, stream, subject).await?;
+        Ok(last.map_or(0, |message| message.sequence))
     }
 
-    async fn apply(&mut self, projection: &Projection, batch: Vec<Message>) -> anyhow::Result<()> {
+    async fn apply(&mut self, projection: &Projection, batch: Vec<Item>) -> anyhow::Result<()> {
         let mut events = Vec::with_capacity(batch.len());
         let next = self.passed + 1;
         let mut is_gapless = true;
@@ -106,7 +94,7 @@ impl<'a> Replay<'a> {
                 Ok(event) => events.push(event),
                 Err(_) => self.skipped += 1,
             }
-            let sequence = message_sequence(message)?;
+            let sequence = message.sequence;
             is_gapless &= sequence == self.passed + 1;
             self.passed = sequence;
         }
@@ -146,9 +134,4 @@ async fn try_apply(projection: &Projection, events: &[UserEvent]) -> anyhow::Res
         }
     }
     Ok(refused)
-}
-
-fn message_sequence(message: &Message) -> anyhow::Result<u64> {
-    let info = message.info().map_err(anyhow::Error::from_boxed)?;
-    Ok(info.stream_sequence)
 }

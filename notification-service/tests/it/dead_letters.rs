@@ -385,7 +385,7 @@ async fn headers_that_the_client_cannot_read_are_set_aside_too() {
 }
 
 /// No client would send such headers.
-async fn publish_bytes(world: &World, headers: &[u8], payload: &[u8]) {
+pub(crate) async fn publish_bytes(world: &World, headers: &[u8], payload: &[u8]) {
     let (_, address) = world.nats_url.split_once("//").expect("a URL");
     let stream = TcpStream::connect(address).await.expect("NATS");
     let mut connection = BufReader::new(stream);

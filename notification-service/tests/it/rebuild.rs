@@ -12,6 +12,7 @@ use serde_json::Value;
 use testkit::{Process, eventually};
 
 use crate::{
+    dead_letters::publish_bytes,
     events::{created, deleted, named, updated},
     support::World,
 };
@@ -410,4 +411,21 @@ async fn a_first_copy_can_be_made_without_a_service() {
     let (done, output) = rebuild(&world, &[]).await;
     assert!(done, "{output}");
     assert_eq!(world.version(1).await, Some(2));
+}
+
+/// The client gives up its connection over the first, and panics over the second.
+#[tokio::test]
+async fn messages_with_unreadable_headers_are_stepped_over() {
+    let world = World::new().await;
+    world.serve().await.stop().await;
+    world.publish(&created(1)).await;
+    publish_bytes(&world, b"NATS/1.0\r\nX: \xff\r\n\r\n", b"poison").await;
+    world.publish(&created(2)).await;
+    publish_bytes(&world, b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"poison").await;
+    world.complete_from(1).await;
+
+    let (done, output) = rebuild(&world, &[]).await;
+    assert!(done, "{output}");
+    assert!(output.contains("2 were skipped"), "{output}");
+    assert_eq!(world.count(doc! {}).await, 2);
 }
