@@ -16,8 +16,10 @@ pub struct Proxy {
     state: watch::Sender<State>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct State {
+    /// Where new connections lead.
+    server: String,
     mode: Mode,
     /// Data on connections that were accepted in an earlier generation is swallowed.
     generation: u64,
@@ -41,16 +43,17 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (state, watched) = watch::channel(State {
+            server,
             mode: Mode::Pass,
             generation: 0,
         });
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let link = Link {
-                    generation: watched.borrow().generation,
-                    state: watched.clone(),
-                };
-                tokio::spawn(link.connect(client, server.clone()));
+                let State {
+                    server, generation, ..
+                } = watched.borrow().clone();
+                let state = watched.clone();
+                tokio::spawn(Link { generation, state }.connect(client, server));
             }
         });
         Self { address, state }
@@ -79,6 +82,11 @@ impl Proxy {
     /// work.
     pub fn black_hole(&self) {
         self.state.send_modify(|state| state.generation += 1);
+    }
+
+    /// New connections lead to another server.
+    pub fn redirect(&self, server: String) {
+        self.state.send_modify(|state| state.server = server);
     }
 
     fn set(&self, mode: Mode) {

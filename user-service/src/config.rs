@@ -81,7 +81,8 @@ pub struct ListenConfig {
 
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseConfig {
-    /// Postgres: postgres://user:password@host:port/database?sslmode=…
+    /// Postgres 14 or later: postgres://user:password@host:port/database?sslmode=…; one host, which
+    /// leads to the primary
     #[arg(
         long,
         env = "DATABASE_URL",
