@@ -198,11 +198,7 @@ impl Relay {
         let preparing = stream::create_or_update(&self.jetstream, &self.topic, &self.settings)
             .map_err(|error| Failure::JetStream(error.to_string()));
         within(STREAM_TIMEOUT, preparing).await?;
-        let (cursor, lost) = start::find(&self.pool, &self.jetstream, &self.topic, lease).await?;
-        if lost.in_ledger {
-            let flag = &self.written.outbox_was_behind;
-            flag.store(true, Ordering::Relaxed);
-        }
+        let cursor = start::find(&self.pool, &self.jetstream, &self.topic, lease).await?;
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let reader = Reader::new(self.pool.clone(), BATCH, &cursor);

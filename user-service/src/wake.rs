@@ -49,9 +49,6 @@ pub(crate) struct Written {
     /// Whether the relay in this process is the active one: then no other needs to know. Should it
     /// cease to be at that very moment, the next one polls.
     pub(crate) relay_is_here: Arc<AtomicBool>,
-    /// Set once the relay in this process has found the outbox behind its cursor, as after a restore.
-    /// It has published the outbox again; an operator should look at what was lost.
-    pub(crate) outbox_was_behind: Arc<AtomicBool>,
 }
 
 impl Written {

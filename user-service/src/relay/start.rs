@@ -14,12 +14,12 @@ use super::{
 use crate::database::Pool;
 
 /// What the saved cursor no longer agrees with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Lost {
+#[derive(Default, PartialEq, Eq)]
+struct Lost {
     /// The stream has lost events that it had acknowledged.
-    pub(super) on_stream: bool,
+    on_stream: bool,
     /// The ledger was restored to an earlier state, or its sequence was.
-    pub(super) in_ledger: bool,
+    in_ledger: bool,
 }
 
 pub(super) async fn find(
@@ -27,7 +27,7 @@ pub(super) async fn find(
     jetstream: &Context,
     topic: &Topic,
     lease: &Lease,
-) -> Result<(Cursor, Lost), Failure> {
+) -> Result<Cursor, Failure> {
     let mut lost = Lost::default();
     let saved = cursor::load(pool).await?;
     let mut found = saved.clone();
@@ -72,5 +72,5 @@ pub(super) async fn find(
     if lost != Lost::default() {
         cursor::move_back(pool, lease, &found).await?;
     }
-    Ok((found, lost))
+    Ok(found)
 }

@@ -9,7 +9,7 @@ use testkit::eventually;
 use crate::support::{Api, World};
 
 /// The migration that adds the normal form.
-const NORMAL_EMAIL: i64 = 7;
+const NORMAL_EMAIL: i64 = 5;
 
 const SPELLINGS: [(&str, &str); 5] = [
     ("ada@example.com", "Ada@EXAMPLE.com"),

@@ -1,5 +1,8 @@
 -- From which sequence on the messages of the stream are enough to build a whole copy.
 
+-- The migration gives up rather than let writers or the active relay queue behind it.
+set local lock_timeout = '3s';
+
 alter table relay_cursor
     -- Events with lower ids may have been dropped from the outbox.
     add column ledger_from bigint not null default 1,
