@@ -199,16 +199,18 @@ fn relay_check(progress: &Progress, config: &RelayConfig) -> Check {
     progress.check(MAX_RELAY_SILENCE + 2 * config.poll_interval)
 }
 
-/// Ready means that users can be read: the schema is there, as this release needs it. Over a
-/// connection of its own, so that requests and health do not wait for each other.
+/// Ready means that users can be read and written: the schema is there, as this release needs it, and
+/// the server takes writes. Over a connection of its own, so that requests and health do not wait for
+/// each other.
 fn postgres_check(pool: Pool) -> Check {
     Check::new("postgres", move || {
         let pool = pool.clone();
         async move {
-            sqlx::query("select normal_email from users limit 1")
+            // A read-only server refuses row locks, and this locks no row.
+            sqlx::query("select normal_email from users where false for key share")
                 .execute(&pool)
                 .await
-                .context("reading from Postgres")?;
+                .context("asking Postgres whether it takes writes")?;
             Ok(())
         }
     })

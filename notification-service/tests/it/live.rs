@@ -297,7 +297,10 @@ async fn a_place_that_is_not_known_is_a_reset() {
 #[tokio::test]
 async fn a_slow_follower_is_told_that_it_missed_something() {
     let world = World::new().await;
-    let service = world.serve().await;
+    let mut config = world.config();
+    // It is to be slow for as long as the events take, without being cut for it.
+    config.http.connections.write_timeout = Duration::from_hours(1);
+    let service = world.serve_with(config).await;
     let mut slow = Follower::open(&service).await;
 
     // More than what fits into the sockets' buffers and the queue.

@@ -93,10 +93,12 @@ async fn a_server_that_turned_read_only_is_answered_503_until_it_takes_writes_ag
         (created == refused && deleted == refused).then_some(())
     })
     .await;
+    api.check_is("postgres", "failed").await;
     world.set_read_only(false).await;
     eventually("changes to be made again", async || {
         (api.post(&user("Ada")).await.status() == StatusCode::CREATED).then_some(())
     })
     .await;
+    api.ready().await;
     world.drained().await;
 }
