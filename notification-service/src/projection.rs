@@ -10,7 +10,13 @@ mod lease;
 mod living;
 mod outcome;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use mongodb::{Database, bson::Document, error::ErrorKind};
 use shared_events::UserEvent;
@@ -34,6 +40,9 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Projection {
     database: Database,
     collection: String,
+    /// Whether most creations of the last batch met documents, as when a stream is read again. Then
+    /// to insert first would be a command for nothing.
+    is_replay: Arc<AtomicBool>,
 }
 
 impl Projection {
@@ -41,6 +50,7 @@ impl Projection {
         Self {
             database,
             collection,
+            is_replay: Arc::default(),
         }
     }
 
@@ -49,14 +59,26 @@ impl Projection {
     pub(crate) async fn apply(&self, events: &[&UserEvent]) -> Result<Vec<Outcome>, Failure> {
         let mut outcomes = vec![Outcome::Applied; events.len()];
         let all: Vec<_> = (0..events.len()).collect();
-        let found = self.write(events, &all, Form::InsertNew, &mut outcomes);
-        let found = found.await?;
-        self.write(events, &found, Form::Compare, &mut outcomes)
-            .await?;
+        let form = if self.is_replay.load(Ordering::Relaxed) {
+            Form::Compare
+        } else {
+            Form::InsertNew
+        };
+        let found = self.write(events, &all, form, &mut outcomes).await?;
+        let creations = events.iter().filter(|event| command::is_creation(event));
+        let creations = creations.count();
+        if creations > 0 {
+            let is_replay = 2 * found.len() > creations;
+            self.is_replay.store(is_replay, Ordering::Relaxed);
+        }
+        if form == Form::InsertNew {
+            self.write(events, &found, Form::Compare, &mut outcomes)
+                .await?;
+        }
         Ok(outcomes)
     }
 
-    /// Which of the events were to be inserted and were not, since their users are there already.
+    /// Which of the events are creations of users who are there already.
     async fn write(
         &self,
         events: &[&UserEvent],
@@ -73,7 +95,7 @@ impl Projection {
             let inserted = outcome::read(reply.await?, &command.events, outcomes)?;
             found.extend((command.events.into_iter()).filter(|place| {
                 let is_applied = outcomes[*place] == Outcome::Applied;
-                is_applied && form.inserts(events[*place]) && !inserted.contains(place)
+                is_applied && command::is_creation(events[*place]) && !inserted.contains(place)
             }));
         }
         Ok(found)

@@ -32,11 +32,13 @@ pub(super) enum Form {
 }
 
 impl Form {
-    pub(super) fn inserts(self, event: &UserEvent) -> bool {
-        let is_new =
-            matches!(event, UserEvent::UserCreated(state) if state.version == FIRST_VERSION);
-        self == Self::InsertNew && is_new
+    fn inserts(self, event: &UserEvent) -> bool {
+        self == Self::InsertNew && is_creation(event)
     }
+}
+
+pub(super) fn is_creation(event: &UserEvent) -> bool {
+    matches!(event, UserEvent::UserCreated(state) if state.version == FIRST_VERSION)
 }
 
 /// Splits the events at `places` into commands that MongoDB takes; refuses those that fit into
