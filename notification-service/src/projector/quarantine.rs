@@ -22,8 +22,9 @@ const CONCURRENCY: usize = 32;
 /// How long a sweep may hold up a session; what it does not reach, the next one does.
 const SWEEP_LIMIT: Duration = Duration::from_secs(3);
 
-/// When one is delivered again that could not be stored: that costs a connection each time.
-const REDELIVERY_DELAY: Duration = Duration::from_mins(1);
+/// When one is delivered again that could not be stored: that costs a connection each time. Short,
+/// because what failed may be just the connection.
+const REDELIVERY_DELAY: Duration = Duration::from_secs(10);
 
 /// Sets aside what is unreadable among the messages that are pending: one of them may be what
 /// ended the last session. The newest come first, since what ended it was just delivered.
