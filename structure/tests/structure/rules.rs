@@ -1,0 +1,153 @@
+//! The rules. A module is written as its file without `.rs`, and stands for what is below it too.
+
+/// What may stand only in some modules.
+pub(crate) struct Place {
+    pub(crate) what: &'static str,
+    pub(crate) is_it: Matcher,
+    /// The packages that the rule is about.
+    pub(crate) packages: &'static [&'static str],
+    pub(crate) allowed_in: &'static [&'static str],
+    pub(crate) why: &'static str,
+}
+
+pub(crate) enum Matcher {
+    /// A path that begins so.
+    Path(&'static [&'static str]),
+    /// A string that begins as an SQL statement does.
+    SqlText,
+}
+
+const PRODUCTION: &[&str] = &[
+    "shared-events",
+    "service-runtime",
+    "user-service",
+    "notification-service",
+];
+
+pub(crate) const PLACES: &[Place] = &[
+    Place {
+        what: "SQL",
+        is_it: Matcher::Path(&[
+            "sqlx::query",
+            "sqlx::query_as",
+            "sqlx::query_scalar",
+            "sqlx::query_with",
+            "sqlx::query_file",
+            "sqlx::query_file_as",
+            "sqlx::query_file_scalar",
+            "sqlx::raw_sql",
+            "sqlx::AssertSqlSafe",
+            "sqlx::QueryBuilder",
+        ]),
+        packages: PRODUCTION,
+        allowed_in: SQL_MODULES,
+        why: "statements stand beside the schema's rules that they rely on, so that a migration \
+              has few places to look at",
+    },
+    Place {
+        what: "the text of an SQL statement",
+        is_it: Matcher::SqlText,
+        packages: PRODUCTION,
+        allowed_in: SQL_MODULES,
+        why: "a statement is SQL however it is sent",
+    },
+    Place {
+        what: "MongoDB and BSON",
+        is_it: Matcher::Path(&["mongodb", "bson"]),
+        packages: PRODUCTION,
+        allowed_in: &[
+            "notification-service/src/mongo",
+            "notification-service/src/projection",
+            "notification-service/src/notifications",
+            "notification-service/src/live",
+        ],
+        why: "the form of documents is known to the projection and to its readers only",
+    },
+    Place {
+        what: "the driver of Postgres",
+        is_it: Matcher::Path(&[
+            "sqlx::PgPool",
+            "sqlx::postgres::PgPoolOptions",
+            "sqlx::Pool",
+        ]),
+        packages: PRODUCTION,
+        allowed_in: &["user-service/src/database"],
+        why: "sqlx's own pool waits without bound for connections that have died silently",
+    },
+];
+
+const SQL_MODULES: &[&str] = &[
+    "user-service/src/database",
+    "user-service/src/idempotency",
+    "user-service/src/outbox",
+    "user-service/src/relay",
+    "user-service/src/users/store",
+    // These two are on their way out of here.
+    "user-service/src/app",
+    "user-service/src/wake",
+];
+
+/// A package and those of ours that it may depend on. All have to be named.
+pub(crate) struct Layer {
+    pub(crate) package: &'static str,
+    pub(crate) uses: &'static [&'static str],
+    pub(crate) tests_use: &'static [&'static str],
+}
+
+pub(crate) const LAYERS: &[Layer] = &[
+    layer("shared-events", &[], &["testkit"]),
+    layer("service-runtime", &["shared-events"], &["testkit"]),
+    layer(
+        "user-service",
+        &["service-runtime", "shared-events"],
+        &["testkit"],
+    ),
+    layer(
+        "notification-service",
+        &["service-runtime", "shared-events"],
+        &["testkit"],
+    ),
+    layer("testkit", &[], &[]),
+    // They start the services as programs.
+    layer("system-tests", &[], &["shared-events", "testkit"]),
+    layer("benchmarks", &["shared-events", "testkit"], &[]),
+    layer("structure", &[], &[]),
+];
+
+const fn layer(
+    package: &'static str,
+    uses: &'static [&'static str],
+    tests_use: &'static [&'static str],
+) -> Layer {
+    Layer {
+        package,
+        uses,
+        tests_use,
+    }
+}
+
+/// The longest that a file may be.
+pub(crate) const MAX_LINES: usize = 400;
+
+/// Files that are longer, each with the reason.
+pub(crate) const LONGER_FILES: &[(&str, &str)] = &[
+    ("service-runtime/tests/http.rs", "to be split"),
+    (
+        "notification-service/tests/it/dead_letters.rs",
+        "to be split",
+    ),
+    ("notification-service/tests/it/live.rs", "to be split"),
+    ("notification-service/tests/it/rebuild.rs", "to be split"),
+];
+
+/// Cycles that are still there, by package.
+pub(crate) const KNOWN_CYCLES: &[(&str, &str)] = &[
+    ("shared-events", "{event, later_fields}"),
+    ("service-runtime", "{health, http, openapi, problem}"),
+    (
+        "user-service",
+        "relay::{completeness, cursor, failure, stream_check}",
+    ),
+    ("user-service", "users::{api, import, republish}"),
+    ("notification-service", "{dead_letters, holes, projector}"),
+];
