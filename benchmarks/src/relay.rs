@@ -10,7 +10,7 @@ use async_nats::{
     jetstream::stream::{Config, StorageType},
 };
 use futures::{StreamExt, stream::FuturesOrdered};
-use shared_events::headers;
+use service_runtime::nats::headers;
 use sqlx::FromRow;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -126,7 +126,7 @@ fn message(event: &Event, stream: &str) -> (HeaderMap, Vec<u8>) {
     map.insert(headers::EXPECTED_STREAM, stream);
     map.insert(headers::CE_SPEC_VERSION, headers::CE_SPEC_VERSION_1);
     map.insert(headers::CE_ID, id.as_str());
-    map.insert(headers::CE_SOURCE, headers::CE_SOURCE_USER_SERVICE);
+    map.insert(headers::CE_SOURCE, "/user-service");
     map.insert(headers::CE_TYPE, event.r#type.as_str());
     map.insert(headers::CE_TIME, "2026-01-02T03:04:05.678Z");
     map.insert(headers::CE_SUBJECT, event.user_id.to_string());

@@ -7,10 +7,9 @@ use secrecy::SecretString;
 use service_runtime::{
     connection_url::ConnectionUrl,
     http::{HttpSettings, PerClientLimit},
-    nats::NatsSettings,
+    nats::{NatsSettings, Topic},
     progress::StallTimeout,
 };
-use shared_events::Topic;
 
 /// A copy of the users in MongoDB, kept up to date from NATS JetStream, and the API to read it.
 #[derive(Debug, Parser)]
@@ -129,10 +128,10 @@ pub struct NatsConfig {
     #[command(flatten)]
     pub connection: NatsSettings,
     /// Stream that keeps the events
-    #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM, value_parser = Topic::parse_stream)]
+    #[arg(long, env = "NATS_STREAM", default_value = shared_events::DEFAULT_STREAM, value_parser = Topic::parse_stream)]
     pub stream: String,
     /// Subject that the events are published on
-    #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT, value_parser = Topic::parse_subject)]
+    #[arg(long, env = "NATS_SUBJECT", default_value = shared_events::DEFAULT_SUBJECT, value_parser = Topic::parse_subject)]
     pub subject: String,
 }
 

@@ -18,7 +18,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use shared_events::{Topic, headers as event_headers};
+use service_runtime::nats::{Topic, headers as event_headers};
 use uuid::Uuid;
 
 use crate::raw_message;

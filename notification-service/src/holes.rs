@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use async_nats::jetstream::Context;
-use shared_events::Topic;
+use service_runtime::nats::Topic;
 use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 

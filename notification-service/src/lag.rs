@@ -12,7 +12,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::json;
-use shared_events::Topic;
+use service_runtime::nats::Topic;
 use tokio::{
     sync::watch,
     time::{self, Instant},

@@ -17,12 +17,12 @@ use async_nats::{
     jetstream::{self, stream},
 };
 use backon::BackoffBuilder;
+use service_runtime::nats::Topic;
 use service_runtime::{
     backoff,
     nats::{self, NatsSettings},
     progress::Progress,
 };
-use shared_events::Topic;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 

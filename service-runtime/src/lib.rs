@@ -1,5 +1,5 @@
 //! What both services share at run time, and nothing else: logs, shutdown, HTTP serving, problem
-//! details, health, waiting for what is not there yet, and the stream between them.
+//! details, health, waiting for what is not there yet, and NATS.
 
 pub mod backoff;
 pub mod confirm;
@@ -12,6 +12,5 @@ pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod progress;
-pub mod stream;
 pub mod tasks;
 pub mod telemetry;

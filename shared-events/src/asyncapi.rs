@@ -2,12 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{Topic, headers};
-
-/// Where the events are, what is in them and in their headers. Refers to the schema of an event
+/// The events on `subject`, which `stream` keeps: what is in them and in their headers. Refers to the schema of an event
 /// as `user-event.json` beside it.
 #[must_use]
-pub fn asyncapi(topic: &Topic) -> Value {
+pub fn asyncapi(stream: &str, subject: &str) -> Value {
     json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -17,7 +15,7 @@ pub fn asyncapi(topic: &Topic) -> Value {
                 "Every change of a user, on a NATS JetStream stream. Delivery is at least once, in \
                  the order of each user's versions. Apply an event only if its version is higher \
                  than what you have, and the order and the repeats no longer matter. The stream is \
-                 `{}`.", topic.stream),
+                 `{stream}`."),
         },
         "defaultContentType": "application/json",
         "servers": {
@@ -29,7 +27,7 @@ pub fn asyncapi(topic: &Topic) -> Value {
         },
         "channels": {
             "userEvents": {
-                "address": topic.subject,
+                "address": subject,
                 "messages": {"userEvent": {"$ref": "#/components/messages/userEvent"}},
             }
         },
@@ -68,16 +66,16 @@ fn message_headers() -> Value {
     json!({
         "type": "object",
         "properties": texts(&[
-            (headers::MESSAGE_ID, "The event's id (UUIDv7): JetStream drops a repeat that comes soon."),
-            (headers::CE_SPEC_VERSION, "CloudEvents, binary mode: 1.0."),
-            (headers::CE_ID, "The event's id."),
-            (headers::CE_SOURCE, "Who tells."),
-            (headers::CE_TYPE, "The type of the event."),
-            (headers::CE_TIME, "When the event was written, RFC 3339."),
-            (headers::CE_SUBJECT, "The user's id."),
-            (headers::TRACEPARENT, "W3C trace context of the request that made the change, if any."),
+            ("Nats-Msg-Id", "The event's id (UUIDv7): JetStream drops a repeat that comes soon."),
+            ("ce-specversion", "CloudEvents, binary mode: 1.0."),
+            ("ce-id", "The event's id."),
+            ("ce-source", "Who tells."),
+            ("ce-type", "The type of the event."),
+            ("ce-time", "When the event was written, RFC 3339."),
+            ("ce-subject", "The user's id."),
+            ("traceparent", "W3C trace context of the request that made the change, if any."),
         ]),
-        "required": [headers::MESSAGE_ID],
+        "required": ["Nats-Msg-Id"],
     })
 }
 

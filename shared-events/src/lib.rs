@@ -1,14 +1,16 @@
 //! The contract between the user service and whoever follows its events: what an event looks
-//! like on the wire, under which names it travels, and which headers go with it.
+//! like on the wire, and on which stream and subject it travels unless configured otherwise.
 //!
 //! Nothing here belongs to one side alone.
 
 mod asyncapi;
 mod event;
-pub mod headers;
 mod later_fields;
-mod topic;
 
 pub use asyncapi::asyncapi;
 pub use event::{UnreadableEvent, UserEvent, UserState};
-pub use topic::Topic;
+
+/// The stream that keeps the events.
+pub const DEFAULT_STREAM: &str = "USER_EVENTS";
+/// The one subject that the stream captures.
+pub const DEFAULT_SUBJECT: &str = "user.events";

@@ -6,10 +6,11 @@ use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use service_runtime::{
-    connection_url::ConnectionUrl, http::HttpSettings, nats::NatsSettings, progress::StallTimeout,
-    stream::StreamSettings,
+    connection_url::ConnectionUrl,
+    http::HttpSettings,
+    nats::{NatsSettings, Topic, stream::StreamSettings},
+    progress::StallTimeout,
 };
-use shared_events::Topic;
 
 pub use self::imports::ImportSettings;
 use crate::outbox::Retention;
@@ -151,10 +152,10 @@ pub struct RelayConfig {
     #[command(flatten)]
     pub nats: NatsSettings,
     /// Stream that keeps the events
-    #[arg(long, env = "NATS_STREAM", default_value = Topic::DEFAULT_STREAM, value_parser = Topic::parse_stream)]
+    #[arg(long, env = "NATS_STREAM", default_value = shared_events::DEFAULT_STREAM, value_parser = Topic::parse_stream)]
     pub stream: String,
     /// Subject that the events are published on
-    #[arg(long, env = "NATS_SUBJECT", default_value = Topic::DEFAULT_SUBJECT, value_parser = Topic::parse_subject)]
+    #[arg(long, env = "NATS_SUBJECT", default_value = shared_events::DEFAULT_SUBJECT, value_parser = Topic::parse_subject)]
     pub subject: String,
     /// Copies of the stream in a NATS cluster
     #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]

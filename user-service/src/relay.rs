@@ -26,12 +26,14 @@ use async_nats::jetstream;
 use backon::BackoffBuilder;
 use futures::TryFutureExt;
 use service_runtime::{
-    backoff, nats,
+    backoff,
+    nats::{
+        self, Topic,
+        stream::{self, StreamSettings},
+    },
     progress::Progress,
-    stream::{self, StreamSettings},
     tasks::unless_stopped,
 };
-use shared_events::Topic;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 

@@ -6,11 +6,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use service_runtime::nats::Topic;
 use service_runtime::{
     page::{Page, PageParameters},
     problem::{Kind, Problem},
 };
-use shared_events::Topic;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 

@@ -8,8 +8,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, Consumer, DeliverPolicy, pull::Config},
     stream::Stream,
 };
-use service_runtime::stream;
-use shared_events::Topic;
+use service_runtime::nats::{Topic, stream};
 
 /// How many unacknowledged messages all services together may hold.
 const MAX_ACK_PENDING: i64 = 20_000;

@@ -16,8 +16,12 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use service_runtime::stream::{self, StreamSettings};
-use shared_events::{Topic, UnreadableEvent, headers::EXPECTED_STREAM};
+use service_runtime::nats::{
+    Topic,
+    headers::EXPECTED_STREAM,
+    stream::{self, StreamSettings},
+};
+use shared_events::UnreadableEvent;
 use tokio::time;
 
 use self::form::Form;

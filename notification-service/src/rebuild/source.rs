@@ -8,7 +8,7 @@ use async_nats::{
         stream::{Info, Stream},
     },
 };
-use service_runtime::stream::complete_from;
+use service_runtime::nats::stream::complete_from;
 
 pub(super) struct Source {
     stream: Stream,

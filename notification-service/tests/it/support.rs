@@ -20,9 +20,11 @@ use notification_service::{
     config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig},
 };
 use service_runtime::{
-    http::HttpSettings, nats::NatsSettings, progress::StallTimeout, stream::with_complete_from,
+    http::HttpSettings,
+    nats::{NatsSettings, Topic, stream::with_complete_from},
+    progress::StallTimeout,
 };
-use shared_events::{Topic, UserEvent};
+use shared_events::UserEvent;
 use testkit::{eventually, mongodb::Database, nats, unique};
 use tokio::{process::Command, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;

@@ -9,7 +9,8 @@ use mongodb::bson::{Document, doc};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared_events::{Topic, UserEvent};
+use service_runtime::nats::Topic;
+use shared_events::UserEvent;
 use testkit::{Service, eventually, mongodb::Database as Mongo, nats, postgres, unique};
 
 /// The servers and names that the services of one test share.

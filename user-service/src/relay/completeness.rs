@@ -9,8 +9,7 @@ use std::{convert::Infallible, time::Duration};
 
 use async_nats::jetstream::Context;
 use futures::TryFutureExt;
-use service_runtime::stream::with_complete_from;
-use shared_events::Topic;
+use service_runtime::nats::{Topic, stream::with_complete_from};
 
 use super::{
     STREAM_TIMEOUT, cursor,

@@ -2,9 +2,12 @@
 
 use async_nats::{HeaderMap, HeaderName};
 use chrono::SecondsFormat;
-use shared_events::{Topic, headers};
+use service_runtime::nats::{Topic, headers};
 
 use crate::outbox::OutboxEvent;
+
+/// `ce-source` of every event.
+const SOURCE: &str = "/user-service";
 
 /// `{"type": …, "payload": …}`, with the payload's bytes as the writer left them.
 pub(super) fn body(event: &OutboxEvent) -> Vec<u8> {
@@ -28,7 +31,7 @@ pub(super) fn headers(event: &OutboxEvent, topic: &Topic) -> HeaderMap {
     insert(headers::EXPECTED_STREAM, &topic.stream);
     insert(headers::CE_SPEC_VERSION, headers::CE_SPEC_VERSION_1);
     insert(headers::CE_ID, &id);
-    insert(headers::CE_SOURCE, headers::CE_SOURCE_USER_SERVICE);
+    insert(headers::CE_SOURCE, SOURCE);
     insert(headers::CE_TYPE, &event.r#type);
     insert(headers::CE_TIME, &time);
     insert(headers::CE_SUBJECT, &event.user_id.to_string());
@@ -41,7 +44,8 @@ pub(super) fn headers(event: &OutboxEvent, topic: &Topic) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use shared_events::{Topic, UserEvent};
+    use service_runtime::nats::Topic;
+    use shared_events::UserEvent;
     use uuid::Uuid;
 
     use super::{body, headers};
@@ -67,7 +71,11 @@ mod tests {
 
     #[test]
     fn the_headers_are_those_of_a_cloud_event() {
-        let map = headers(&event(), &Topic::default());
+        let topic = Topic {
+            stream: "USER_EVENTS".to_owned(),
+            subject: "user.events".to_owned(),
+        };
+        let map = headers(&event(), &topic);
         let get = |name: &str| map.get(name).map(ToString::to_string);
         let id = "00000000-0000-0000-0000-000000000007";
         assert_eq!(get("Nats-Msg-Id").as_deref(), Some(id));

@@ -8,8 +8,8 @@ use async_nats::jetstream::{
     publish::PublishAck,
 };
 use futures::{StreamExt, TryFutureExt, future::BoxFuture, stream::FuturesOrdered};
+use service_runtime::nats::Topic;
 use service_runtime::progress::Progress;
-use shared_events::Topic;
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 

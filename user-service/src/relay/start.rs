@@ -3,7 +3,7 @@
 //! between there and the saved cursor are published again.
 
 use async_nats::jetstream::Context;
-use shared_events::Topic;
+use service_runtime::nats::Topic;
 
 use super::{
     cursor::{self, Cursor},

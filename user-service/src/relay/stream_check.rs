@@ -5,7 +5,7 @@ use async_nats::jetstream::{
     Context,
     stream::{Info, RawMessageErrorKind},
 };
-use shared_events::{Topic, headers};
+use service_runtime::nats::{Topic, headers};
 use uuid::Uuid;
 
 use super::{

@@ -9,13 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
+use service_runtime::nats::headers::TRACEPARENT;
 use service_runtime::{
     etag::{self, IfMatch},
     http::Routes,
     page::{Page, PageParameters},
     problem::{FieldError, Kind, Problem},
 };
-use shared_events::headers::TRACEPARENT;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_nats::jetstream;
-use service_runtime::stream::complete_from;
+use service_runtime::nats::stream::complete_from;
 use testkit::{Service, eventually};
 
 use crate::support::{Api, World};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use async_nats::jetstream::{self, stream::Stream};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
-use shared_events::{Topic, UserEvent, headers};
+use service_runtime::nats::{Topic, headers};
+use shared_events::UserEvent;
 use testkit::{Proxy, Service, eventually, nats, postgres::Database, unique};
 
 pub(crate) struct World {

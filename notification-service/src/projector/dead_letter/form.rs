@@ -4,7 +4,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
-use shared_events::headers::MESSAGE_ID;
+use service_runtime::nats::headers::MESSAGE_ID;
 
 use super::DeadLetter;
 use crate::{

@@ -18,8 +18,6 @@ pub const CE_SUBJECT: &str = "ce-subject";
 
 /// The one `CloudEvents` version that is spoken.
 pub const CE_SPEC_VERSION_1: &str = "1.0";
-/// `ce-source` of every event that the user service writes.
-pub const CE_SOURCE_USER_SERVICE: &str = "/user-service";
 
 /// W3C trace context of the request that caused the event, where it had one.
 pub const TRACEPARENT: &str = "traceparent";

@@ -1,4 +1,4 @@
-//! The stream between the services.
+//! A stream of events: its settings, and what its metadata says of it.
 
 mod completeness;
 
@@ -9,9 +9,9 @@ use async_nats::jetstream::{
     context::CreateStreamError,
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
-use shared_events::Topic;
 
 pub use self::completeness::{complete_from, with_complete_from};
+use super::Topic;
 
 /// How the stream keeps what it holds. Its owner, the relay, keeps it to this; a consumer that
 /// comes first creates it with the defaults.

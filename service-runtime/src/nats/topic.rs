@@ -3,7 +3,7 @@
 /// Leaves room for what is put before and behind it.
 const MAX_NAME_BYTES: usize = 200;
 
-/// The stream and the subject that carry the user events.
+/// A stream and the subject whose messages it keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
     /// JetStream's name for the stream: no spaces, dots, `*` or `>`.
@@ -13,9 +13,6 @@ pub struct Topic {
 }
 
 impl Topic {
-    pub const DEFAULT_STREAM: &str = "USER_EVENTS";
-    pub const DEFAULT_SUBJECT: &str = "user.events";
-
     /// A name that a server takes for a stream.
     ///
     /// # Errors
@@ -55,33 +52,28 @@ impl Topic {
     }
 }
 
-impl Default for Topic {
-    fn default() -> Self {
-        Self {
-            stream: Self::DEFAULT_STREAM.to_owned(),
-            subject: Self::DEFAULT_SUBJECT.to_owned(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::Topic;
 
     #[test]
     fn dead_letters_stay_outside_the_subject_they_come_from() {
-        let dead = Topic::default().dead_letters();
-        assert_eq!(dead.stream, "USER_EVENTS_DEAD_LETTERS");
-        assert_eq!(dead.subject, "dead-letters.user.events");
+        let topic = Topic {
+            stream: "EVENTS".to_owned(),
+            subject: "some.events".to_owned(),
+        };
+        let dead = topic.dead_letters();
+        assert_eq!(dead.stream, "EVENTS_DEAD_LETTERS");
+        assert_eq!(dead.subject, "dead-letters.some.events");
     }
 
     #[test]
     fn names_that_a_server_would_refuse_or_widen_are_refused() {
-        assert!(Topic::parse_stream(Topic::DEFAULT_STREAM).is_ok());
+        assert!(Topic::parse_stream("USER_EVENTS").is_ok());
         for bad in ["", "a b", "a.b", "a*", ">", "a/b", &"x".repeat(201)] {
             assert!(Topic::parse_stream(bad).is_err(), "{bad:?}");
         }
-        assert!(Topic::parse_subject(Topic::DEFAULT_SUBJECT).is_ok());
+        assert!(Topic::parse_subject("user.events").is_ok());
         for bad in [
             "",
             "a..b",
