@@ -96,7 +96,7 @@ pub(crate) struct Layer {
 
 pub(crate) const LAYERS: &[Layer] = &[
     layer("shared-events", &[], &["testkit"]),
-    layer("service-runtime", &["shared-events"], &["testkit"]),
+    layer("service-runtime", &[], &["testkit"]),
     layer(
         "user-service",
         &["service-runtime", "shared-events"],
@@ -109,8 +109,16 @@ pub(crate) const LAYERS: &[Layer] = &[
     ),
     layer("testkit", &[], &[]),
     // They start the services as programs.
-    layer("system-tests", &[], &["shared-events", "testkit"]),
-    layer("benchmarks", &["shared-events", "testkit"], &[]),
+    layer(
+        "system-tests",
+        &[],
+        &["service-runtime", "shared-events", "testkit"],
+    ),
+    layer(
+        "benchmarks",
+        &["service-runtime", "shared-events", "testkit"],
+        &[],
+    ),
     layer("structure", &[], &[]),
 ];
 
