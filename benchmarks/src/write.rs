@@ -140,6 +140,7 @@ async fn pgbench(
     duration: Duration,
     rates: &mut Rates,
 ) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "scripts/bench has found it")]
     let program = env::var("PGBENCH").unwrap_or_else(|_| "pgbench".to_owned());
     // Passwords go by the environment: arguments are for everyone to see.
     let mut server = Url::parse(&stack.postgres.url)?;

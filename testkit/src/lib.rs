@@ -50,6 +50,7 @@ pub fn unique(prefix: &str) -> String {
 }
 
 /// A variable that `scripts/test` sets.
+#[expect(clippy::disallowed_methods, reason = "tests have no command line")]
 fn required(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run scripts/test"))
 }

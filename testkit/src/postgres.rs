@@ -173,6 +173,7 @@ fn as_postgres(directory: &Path) -> Vec<&'static str> {
 }
 
 /// From `PG_BIN`, else the newest that Debian has.
+#[expect(clippy::disallowed_methods, reason = "tests have no command line")]
 fn binary(program: &str) -> String {
     let directory = env::var("PG_BIN").unwrap_or_else(|_| {
         let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL, or PG_BIN");

@@ -7,6 +7,7 @@ use std::{env, fs, path::Path};
 ///
 /// # Panics
 /// If it differs, or can't be read or written.
+#[expect(clippy::disallowed_methods, reason = "tests have no command line")]
 pub fn assert_published(file: &str, wanted: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     if env::var_os("UPDATE_SCHEMA").is_some() {

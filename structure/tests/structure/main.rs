@@ -11,33 +11,34 @@ use std::collections::BTreeSet;
 use proc_macro2::{TokenStream, TokenTree};
 
 use self::{
-    rules::{KNOWN_CYCLES, LAYERS, LONGER_FILES, MAX_LINES, Matcher, PLACES, Place},
+    rules::{
+        KNOWN_CYCLES, LAYERS, LONGER_FILES, MAX_LINES, Matcher, PLACES, PRODUCTION, Place, Scope,
+    },
     source::Source,
     workspace::Workspace,
 };
 
 #[test]
-fn sql_and_bson_stand_only_in_the_modules_that_are_for_them() {
+fn sql_bson_tasks_and_sleeps_stand_only_in_the_modules_that_are_for_them() {
+    let sources = read();
     let mut faults = Vec::new();
     for place in PLACES {
-        for source in production(&read()) {
-            if place.packages.contains(&source.package.as_str()) && !source.is_in(place.allowed_in)
-            {
-                let lines = lines_with(source, place);
-                faults.extend(lines.into_iter().map(|line| {
-                    let Place {
-                        what,
-                        why,
-                        allowed_in,
-                        ..
-                    } = place;
-                    format!(
-                        "{}:{line}: {what} belongs into {}: {why}",
-                        source.path,
-                        allowed_in.join(", ")
-                    )
-                }));
+        let sources = sources.iter().filter(|source| match place.scope {
+            Scope::Production => {
+                is_production(source) && PRODUCTION.contains(&source.package.as_str())
             }
+            Scope::Tests => source.is_test(),
+        });
+        for source in sources.filter(|source| !source.is_in(place.allowed_in)) {
+            let lines = lines_with(source, place);
+            faults.extend(lines.into_iter().map(|line| {
+                let Place { what, why, .. } = place;
+                let allowed_in = place.allowed_in.join(", ");
+                format!(
+                    "{}:{line}: {what}, allowed in {allowed_in} only: {why}",
+                    source.path
+                )
+            }));
         }
     }
     report(&faults);
@@ -174,10 +175,12 @@ fn read() -> Vec<Source> {
     source::read_all(&Workspace::load())
 }
 
-/// What is not for tests only.
 fn production(sources: &[Source]) -> impl Iterator<Item = &Source> {
-    let sources = sources.iter().filter(|source| !source.is_test());
-    sources.filter(|source| source.module.is_some())
+    sources.iter().filter(|source| is_production(source))
+}
+
+fn is_production(source: &Source) -> bool {
+    !source.is_test() && source.module.is_some()
 }
 
 /// The lines where what the rule is about stands.

@@ -4,10 +4,17 @@
 pub(crate) struct Place {
     pub(crate) what: &'static str,
     pub(crate) is_it: Matcher,
-    /// The packages that the rule is about.
-    pub(crate) packages: &'static [&'static str],
+    pub(crate) scope: Scope,
     pub(crate) allowed_in: &'static [&'static str],
     pub(crate) why: &'static str,
+}
+
+/// The files that a rule is about.
+pub(crate) enum Scope {
+    /// The libraries and services, without their tests.
+    Production,
+    /// Tests, wherever they are.
+    Tests,
 }
 
 pub(crate) enum Matcher {
@@ -17,7 +24,8 @@ pub(crate) enum Matcher {
     SqlText,
 }
 
-const PRODUCTION: &[&str] = &[
+/// The packages that services are built from.
+pub(crate) const PRODUCTION: &[&str] = &[
     "shared-events",
     "service-runtime",
     "user-service",
@@ -39,7 +47,7 @@ pub(crate) const PLACES: &[Place] = &[
             "sqlx::AssertSqlSafe",
             "sqlx::QueryBuilder",
         ]),
-        packages: PRODUCTION,
+        scope: Scope::Production,
         allowed_in: SQL_MODULES,
         why: "statements stand beside the schema's rules that they rely on, so that a migration \
               has few places to look at",
@@ -47,14 +55,14 @@ pub(crate) const PLACES: &[Place] = &[
     Place {
         what: "the text of an SQL statement",
         is_it: Matcher::SqlText,
-        packages: PRODUCTION,
+        scope: Scope::Production,
         allowed_in: SQL_MODULES,
         why: "a statement is SQL however it is sent",
     },
     Place {
         what: "MongoDB and BSON",
         is_it: Matcher::Path(&["mongodb", "bson"]),
-        packages: PRODUCTION,
+        scope: Scope::Production,
         allowed_in: &[
             "notification-service/src/mongo",
             "notification-service/src/projection",
@@ -70,9 +78,31 @@ pub(crate) const PLACES: &[Place] = &[
             "sqlx::postgres::PgPoolOptions",
             "sqlx::Pool",
         ]),
-        packages: PRODUCTION,
+        scope: Scope::Production,
         allowed_in: &["user-service/src/database"],
         why: "sqlx's own pool waits without bound for connections that have died silently",
+    },
+    Place {
+        what: "a task of nobody",
+        is_it: Matcher::Path(&["tokio::spawn", "tokio::task::spawn", "task::spawn"]),
+        scope: Scope::Production,
+        allowed_in: &[
+            // The driver's calls must not be dropped half-way, so a late one goes on by itself.
+            "notification-service/src/mongo",
+            "notification-service/src/live/catch_up",
+        ],
+        why: "`Tasks` waits for its tasks at shutdown and ends the process if one of them fails",
+    },
+    Place {
+        what: "a sleep in a test",
+        is_it: Matcher::Path(&["tokio::time::sleep", "time::sleep", "std::thread::sleep"]),
+        scope: Scope::Tests,
+        allowed_in: &[
+            // A client that reads slowly.
+            "service-runtime/tests/connections",
+        ],
+        why: "a test waits for a condition with a deadline (`testkit::eventually`): a fixed time is \
+              too short on a busy machine and too long on every other",
     },
 ];
 

@@ -148,6 +148,7 @@ async fn watch(url: &str, subject: String, count: Option<usize>) -> anyhow::Resu
             .as_ref()
             .and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID))
             .map_or("-", |id| id.as_str());
+        #[expect(clippy::disallowed_methods, reason = "it is shown to people only")]
         let now = Local::now().format("%H:%M:%S%.3f");
         let body = String::from_utf8_lossy(&message.payload);
         match writeln!(io::stdout(), "{now}  {id}  {body}") {
