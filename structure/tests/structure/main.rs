@@ -160,17 +160,6 @@ fn a_module_is_in_a_file_of_its_own_name() {
     report(&faults.collect::<Vec<_>>());
 }
 
-#[test]
-fn the_modules_that_rules_name_exist() {
-    let sources = read();
-    let faults = PLACES
-        .iter()
-        .flat_map(|place| place.allowed_in)
-        .filter(|module| !sources.iter().any(|source| source.is_in(&[module])));
-    let faults = faults.map(|module| format!("{module} is named in PLACES and is not there"));
-    report(&faults.collect::<Vec<_>>());
-}
-
 fn read() -> Vec<Source> {
     source::read_all(&Workspace::load())
 }

@@ -28,8 +28,12 @@ pub(crate) enum Matcher {
 pub(crate) const PRODUCTION: &[&str] = &[
     "shared-events",
     "service-runtime",
+    "postgres-pool",
+    "outbox",
+    "event-consumer",
     "user-service",
     "notification-service",
+    "audit-log",
 ];
 
 pub(crate) const PLACES: &[Place] = &[
@@ -79,7 +83,7 @@ pub(crate) const PLACES: &[Place] = &[
             "sqlx::Pool",
         ]),
         scope: Scope::Production,
-        allowed_in: &["user-service/src/database"],
+        allowed_in: &["postgres-pool/src", "user-service/src/database"],
         why: "sqlx's own pool waits without bound for connections that have died silently",
     },
     Place {
@@ -107,6 +111,9 @@ pub(crate) const PLACES: &[Place] = &[
 ];
 
 const SQL_MODULES: &[&str] = &[
+    "postgres-pool/src",
+    "outbox/src",
+    "examples/audit-log/src",
     "user-service/src/database",
     "user-service/src/idempotency",
     "user-service/src/outbox",
@@ -125,19 +132,41 @@ pub(crate) struct Layer {
 }
 
 pub(crate) const LAYERS: &[Layer] = &[
+    layer("testkit", &[], &[]),
     layer("shared-events", &[], &["testkit"]),
     layer("service-runtime", &[], &["testkit"]),
+    layer("postgres-pool", &["service-runtime"], &["testkit"]),
+    layer(
+        "outbox",
+        &["postgres-pool", "service-runtime"],
+        &["testkit"],
+    ),
+    layer("event-consumer", &["service-runtime"], &["testkit"]),
     layer(
         "user-service",
-        &["service-runtime", "shared-events"],
+        &[
+            "outbox",
+            "postgres-pool",
+            "service-runtime",
+            "shared-events",
+        ],
         &["testkit"],
     ),
     layer(
         "notification-service",
-        &["service-runtime", "shared-events"],
+        &["event-consumer", "service-runtime", "shared-events"],
         &["testkit"],
     ),
-    layer("testkit", &[], &[]),
+    layer(
+        "audit-log",
+        &[
+            "event-consumer",
+            "postgres-pool",
+            "service-runtime",
+            "shared-events",
+        ],
+        &["testkit"],
+    ),
     // They start the services as programs.
     layer(
         "system-tests",
