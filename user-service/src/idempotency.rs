@@ -83,25 +83,25 @@ impl Once<'_> {
     /// What was done before; if `None`, nobody else will do it until the transaction ends that
     /// `db` is in.
     pub(crate) async fn begin(self, db: &mut Connection) -> Result<Option<Earlier>, KeyError> {
-        let row: (bool, Option<Vec<u8>>, Option<String>) = sqlx::query_as(
-            r"
-            select pg_try_advisory_xact_lock(hashtextextended($1, $2::int)),
-                   fingerprint, outcome::text
+        let row = sqlx::query!(
+            r#"
+            select pg_try_advisory_xact_lock(hashtextextended($1, $2::int)) as "is_locked!",
+                   fingerprint as "fingerprint?", outcome::text
             from (select) as always
             left join idempotency_key on key = $1 and part = $2
-            ",
+            "#,
+            self.key.as_str(),
+            self.part,
         )
-        .bind(self.key.as_str())
-        .bind(self.part)
         .fetch_one(db)
         .await?;
-        match row {
-            (_, Some(fingerprint), Some(outcome)) => Ok(Some(Earlier {
+        match (row.fingerprint, row.outcome) {
+            (Some(fingerprint), Some(outcome)) => Ok(Some(Earlier {
                 fingerprint,
                 outcome,
             })),
-            (false, ..) => Err(KeyError::InProgress),
-            (true, ..) => Ok(None),
+            _ if row.is_locked => Ok(None),
+            _ => Err(KeyError::InProgress),
         }
     }
 
@@ -112,16 +112,16 @@ impl Once<'_> {
         asked: &Fingerprint,
         outcome: &T,
     ) -> Result<(), KeyError> {
-        let noted = sqlx::query(
+        let noted = sqlx::query!(
             r"
             insert into idempotency_key (key, part, fingerprint, outcome) values ($1, $2, $3, $4)
             on conflict do nothing
             ",
+            self.key.as_str(),
+            self.part,
+            asked.0,
+            Json(outcome) as _,
         )
-        .bind(self.key.as_str())
-        .bind(self.part)
-        .bind(&asked.0)
-        .bind(Json(outcome))
         .execute(db)
         .await?;
         // Another request has finished between our look and our lock.

@@ -32,17 +32,17 @@ pub(crate) async fn sweep(
 
 async fn delete_all(pool: &Pool, older_than: &PgInterval) -> sqlx::Result<()> {
     loop {
-        let deleted = sqlx::query(
+        let deleted = sqlx::query!(
             r"
             delete from idempotency_key where (key, part) in (
                 select key, part from idempotency_key
-                where created_at < clock_timestamp() - $1
+                where created_at < clock_timestamp() - $1::interval
                 order by created_at limit $2 for update skip locked
             )
             ",
+            older_than,
+            BATCH,
         )
-        .bind(older_than)
-        .bind(BATCH)
         .execute(pool)
         .await?;
         if deleted.rows_affected() == 0 {
