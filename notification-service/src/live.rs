@@ -12,9 +12,8 @@ mod waiters;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use backon::BackoffBuilder;
 use mongodb::{Collection, bson::RawDocumentBuf};
-use service_runtime::backoff;
+use service_runtime::{progress::Progress, sessions::Sessions};
 use tokio::{
     sync::{Semaphore, broadcast, watch},
     time,
@@ -54,6 +53,7 @@ struct Shared {
     waiters: Waiters,
     listeners: watch::Sender<usize>,
     catch_ups: Arc<Semaphore>,
+    progress: Progress,
     shutdown: CancellationToken,
 }
 
@@ -68,12 +68,6 @@ enum Signal {
 #[derive(Debug)]
 struct Listener(Live);
 
-enum Ended {
-    Idle,
-    Shutdown,
-    Broken(Broken),
-}
-
 impl Live {
     pub(crate) fn new(copy: Collection<RawDocumentBuf>, shutdown: CancellationToken) -> Self {
         Self(Arc::new(Shared {
@@ -83,6 +77,7 @@ impl Live {
             waiters: Waiters::default(),
             listeners: watch::Sender::new(0),
             catch_ups: catch_up::semaphore(),
+            progress: Progress::new("change stream"),
             shutdown,
         }))
     }
@@ -103,31 +98,17 @@ impl Live {
     /// a new one begins, and everybody is told to look again.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let mut token = None;
-        let mut delays = backoff::unbounded().build();
-        while self.is_wanted().await {
-            let ended = self.follow(&mut token).await;
+        let mut sessions = Sessions::new("change stream", &self.0.progress, &self.0.shutdown);
+        while self.is_wanted().await && sessions.begin().await {
+            let followed = self.follow(&mut token, &mut sessions).await;
             self.0.position.send_replace(None);
-            match ended {
-                Ended::Shutdown => break,
-                Ended::Idle => token = None,
-                Ended::Broken(broken) => {
-                    if broken.progress {
-                        delays = backoff::unbounded().build();
-                    }
+            match followed {
+                Ok(()) => token = None,
+                Err(broken) => {
                     if broken.is_lost && token.take().is_some() {
                         self.announce_gap();
                     }
-                    let delay = delays.next().unwrap_or_default();
-                    let error = format!("{:#}", broken.error);
-                    tracing::warn!(
-                        error,
-                        retry_in_ms = delay.as_millis(),
-                        "live changes are held up"
-                    );
-                    let pause = self.0.shutdown.run_until_cancelled(time::sleep(delay));
-                    if pause.await.is_none() {
-                        break;
-                    }
+                    sessions.failed(&broken.error);
                 }
             }
         }
@@ -142,32 +123,33 @@ impl Live {
         wanted.await.is_some()
     }
 
-    async fn follow(&self, token: &mut Option<Token>) -> Ended {
+    /// Until shutdown, or until nobody has listened for a while.
+    async fn follow(
+        &self,
+        token: &mut Option<Token>,
+        sessions: &mut Sessions,
+    ) -> Result<(), Broken> {
         let opened = Changes::open(&self.0.copy, token.as_ref(), AWAIT_TIME);
-        let mut changes = match self.0.shutdown.run_until_cancelled(opened).await {
-            None => return Ended::Shutdown,
-            Some(Err(broken)) => return Ended::Broken(broken),
-            Some(Ok(changes)) => changes,
+        let Some(changes) = self.0.shutdown.run_until_cancelled(opened).await else {
+            return Ok(());
         };
+        let mut changes = changes?;
         *token = changes.position().or(token.take());
         self.0.position.send_replace(token.clone());
         // What happened while it was closed is for each to find out.
         self.0.waiters.wake_all();
 
-        let mut progress = false;
         let mut idle = pin!(self.idle());
         loop {
             tokio::select! {
-                () = self.0.shutdown.cancelled() => return Ended::Shutdown,
-                () = &mut idle => return Ended::Idle,
-                next = changes.next() => match next {
-                    Ok(change) => {
-                        *token = Some(change.token.clone());
-                        self.publish(change);
-                        progress = true;
-                    }
-                    Err(broken) => return Ended::Broken(Broken { progress, ..broken }),
-                },
+                () = self.0.shutdown.cancelled() => return Ok(()),
+                () = &mut idle => return Ok(()),
+                change = changes.next() => {
+                    let change = change?;
+                    *token = Some(change.token.clone());
+                    self.publish(change);
+                    sessions.worked();
+                }
             }
         }
     }

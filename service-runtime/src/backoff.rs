@@ -4,13 +4,13 @@ use std::{fmt::Display, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 
-/// From 100 ms doubling to 2 s, with jitter so that restarted instances do not knock in step,
-/// and without an end: for what the process cannot work without.
+/// From 100 ms doubling to 1 s, and up to twice that with jitter, so that restarted instances do not
+/// try in step; without an end: for what the process cannot work without.
 #[must_use]
 pub fn unbounded() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(2))
+        .with_max_delay(Duration::from_secs(1))
         .with_jitter()
         .without_max_times()
 }

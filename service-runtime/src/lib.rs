@@ -12,5 +12,6 @@ pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod progress;
+pub mod sessions;
 pub mod tasks;
 pub mod telemetry;

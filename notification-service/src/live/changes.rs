@@ -37,8 +37,6 @@ pub(crate) struct Change {
 pub(super) struct Broken {
     /// MongoDB can't go on from where it was.
     pub(super) is_lost: bool,
-    /// Whether anything came before.
-    pub(super) progress: bool,
     pub(super) error: anyhow::Error,
 }
 
@@ -147,7 +145,6 @@ impl Broken {
     fn ended() -> Self {
         Self {
             is_lost: true,
-            progress: false,
             error: anyhow!("the change stream has ended"),
         }
     }
@@ -157,7 +154,6 @@ impl From<anyhow::Error> for Broken {
     fn from(error: anyhow::Error) -> Self {
         Self {
             is_lost: true,
-            progress: false,
             error,
         }
     }
@@ -169,7 +165,6 @@ impl From<Failure> for Broken {
             Failure::Driver(error) => error.into(),
             failure => Self {
                 is_lost: false,
-                progress: false,
                 error: failure.into(),
             },
         }
@@ -180,7 +175,6 @@ impl From<Error> for Broken {
     fn from(error: Error) -> Self {
         Self {
             is_lost: is_lost(&error),
-            progress: false,
             error: error.into(),
         }
     }
