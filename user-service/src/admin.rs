@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use outbox::{
+    Backlog,
+    parked::{self, Retried},
+    republish_run::{self, Progress, Run},
+};
+use postgres_pool::{Pool, STATEMENT_TIMEOUT};
 use service_runtime::confirm::confirm;
 use tokio::time::Instant;
 
 use crate::{
     config::{OutboxCommand, OutboxConfig, RepublishConfig},
-    database::{self, Pool, STATEMENT_TIMEOUT},
-    outbox::{
-        self, Backlog, Retried,
-        republish_run::{self, Progress, Run},
-    },
+    users,
 };
 
 /// Users republished in one transaction.
@@ -32,7 +34,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// If Postgres can't be reached, or there is no such event.
 pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
-    let pool = database::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
+    let pool = postgres_pool::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     match config.command {
         OutboxCommand::List { limit } => list(&pool, limit).await,
         OutboxCommand::Show { id } => show(&pool, id).await,
@@ -56,7 +58,7 @@ async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
             event.id, event.r#type, event.user_id, event.created_at
         );
     }
-    let parked = outbox::list_parked(pool, limit).await?;
+    let parked = parked::list(pool, limit).await?;
     println!("{} parked", parked.len());
     for event in parked {
         println!(
@@ -69,7 +71,7 @@ async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
 
 /// A parked event outlives its entry in the ledger, so it is looked for first.
 async fn show(pool: &Pool, id: i64) -> anyhow::Result<()> {
-    if let Some(event) = outbox::find_parked(pool, id).await? {
+    if let Some(event) = parked::find(pool, id).await? {
         println!("id       {id} ({})", event.event_id);
         println!("type     {}", event.r#type);
         println!("user     {}, version {}", event.user_id, event.version);
@@ -93,7 +95,7 @@ async fn show(pool: &Pool, id: i64) -> anyhow::Result<()> {
 }
 
 async fn retry(pool: &Pool, id: i64) -> anyhow::Result<()> {
-    match outbox::retry(pool, id).await? {
+    match parked::retry(pool, id, users::is_latest).await? {
         Retried::Requeued => println!("event {id} is in the outbox again"),
         Retried::Superseded => println!(
             "event {id} is parked no longer: its user has changed since, and that was published"
@@ -108,7 +110,7 @@ async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
     if !yes && !confirm(&question)? {
         bail!("nothing was discarded");
     }
-    if !outbox::discard(pool, id).await? {
+    if !parked::discard(pool, id).await? {
         bail!("there is no parked event {id}");
     }
     println!("event {id} is discarded");
@@ -121,13 +123,13 @@ async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
 /// # Errors
 /// If Postgres can't be reached; the error says from where to go on.
 pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
-    let pool = database::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
+    let pool = postgres_pool::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     let mut after = config.from.since.unwrap_or(0);
     let run = match config.from.since {
         None => Some(republish_run::begin(&pool).await?),
         Some(since) => republish_run::resume(&pool, since).await?,
     };
-    let progress = progress_bar(outbox::last_user_id(&pool).await?);
+    let progress = progress_bar(users::last_user_id(&pool).await?);
     let mut done = 0;
     loop {
         let started = Instant::now();
@@ -183,12 +185,12 @@ async fn next_batch(
     pool: &Pool,
     after: i64,
     progress: &ProgressBar,
-) -> sqlx::Result<Option<outbox::Republished>> {
+) -> sqlx::Result<Option<users::Republished>> {
     let mut reported = None;
     loop {
         let backlog = outbox::backlog(pool, MAX_BACKLOG + 1).await?;
         if backlog.events <= MAX_BACKLOG {
-            return outbox::republish(pool, after, REPUBLISH_BATCH).await;
+            return users::republish(pool, after, REPUBLISH_BATCH).await;
         }
         if reported != Some(backlog.has_relay) {
             reported = Some(backlog.has_relay);

@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use outbox::{RelayConfig, Written};
+use postgres_pool::Pool;
 use serde_json::Value;
 use service_runtime::{
     health::{self, Check},
@@ -12,12 +14,10 @@ use service_runtime::{
 };
 
 use crate::{
-    config::{DatabaseConfig, RelayConfig, RelayRoleConfig, ServeConfig},
-    contract,
-    database::{self, Pool},
-    idempotency, relay,
+    config::{DatabaseConfig, RelayRoleConfig, ServeConfig},
+    contract, idempotency,
+    migrations::migrate as migrate_schema,
     users::{self, CREATORS, Imports, Users},
-    wake::{self, Written},
 };
 
 /// What the relay needs at once: reading, moving the cursor, keeping the lease, listening, and
@@ -44,6 +44,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let ServeConfig {
         listen,
         http: http_settings,
+        database,
         relay,
         no_relay,
         database_connections,
@@ -54,7 +55,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let drain_timeout = relay.drain_timeout;
     let grace = drain_timeout / 2;
     let new_pool = |connections, lock_timeout| {
-        database::pool(&relay.database.database_url, connections, lock_timeout)
+        postgres_pool::pool(&database.database_url, connections, lock_timeout)
     };
     // Apart, so that writes that wait for locks hold up no reads.
     let reads = new_pool(database_connections.div_ceil(2), LOCK_TIMEOUT)?;
@@ -115,12 +116,11 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     );
     tasks.spawn(
         "notifier",
-        wake::notify_relays(writes, written.elsewhere.clone(), shutdown.clone()),
+        outbox::notify_relays(writes, written.elsewhere.clone(), shutdown.clone()),
     );
     if no_relay {
-        let database = relay.database;
         tasks.spawn("migration", async move {
-            let migrating = database::migrate(&database.database_url);
+            let migrating = migrate_schema(&database.database_url);
             if let Ok(migrated) = unless_stopped(&shutdown, migrating).await {
                 migrated?;
             }
@@ -128,7 +128,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
             Ok(())
         });
     } else {
-        spawn_relay(&mut tasks, relay, written, relaying)?;
+        spawn_relay(&mut tasks, database, relay, written, relaying)?;
     }
     tasks.run(drain_timeout).await
 }
@@ -148,16 +148,20 @@ pub fn openapi() -> Value {
 /// # Errors
 /// If the address can't be listened on, the database can't be migrated, or the relay fails for good.
 pub async fn relay(config: RelayRoleConfig) -> anyhow::Result<()> {
-    let RelayRoleConfig { listen_addr, relay } = config;
+    let RelayRoleConfig {
+        listen_addr,
+        database,
+        relay,
+    } = config;
     let drain_timeout = relay.drain_timeout;
     let listener = http::bind(listen_addr).await?;
     let progress = Progress::new("relay");
-    let pool = database::pool(&relay.database.database_url, 1, LOCK_TIMEOUT)?;
+    let pool = postgres_pool::pool(&database.database_url, 1, LOCK_TIMEOUT)?;
     let checks = vec![postgres_check(pool), relay_check(&progress, &relay)];
     let mut tasks = Tasks::new();
     let serving = http::serve_health(listener, checks, tasks.shutdown(), drain_timeout / 2);
     tasks.spawn("health server", serving);
-    spawn_relay(&mut tasks, relay, Written::default(), progress)?;
+    spawn_relay(&mut tasks, database, relay, Written::default(), progress)?;
     tasks.run(drain_timeout).await
 }
 
@@ -166,30 +170,27 @@ pub async fn relay(config: RelayRoleConfig) -> anyhow::Result<()> {
 /// # Errors
 /// If a migration fails.
 pub async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
-    database::migrate(&config.database_url).await
+    migrate_schema(&config.database_url).await
 }
 
 fn spawn_relay(
     tasks: &mut Tasks,
+    database: DatabaseConfig,
     config: RelayConfig,
     written: Written,
     progress: Progress,
 ) -> anyhow::Result<()> {
     tasks.watch(&progress, config.stall_timeout);
     let shutdown = tasks.shutdown();
-    let pool = database::pool(
-        &config.database.database_url,
-        RELAY_CONNECTIONS,
-        LOCK_TIMEOUT,
-    )?;
+    let pool = postgres_pool::pool(&database.database_url, RELAY_CONNECTIONS, LOCK_TIMEOUT)?;
     tasks.spawn("relay", async move {
-        let migrating = database::migrate(&config.database.database_url);
+        let migrating = migrate_schema(&database.database_url);
         let migrating = progress.while_retrying(migrating);
         match unless_stopped(&shutdown, migrating).await {
             Ok(migrated) => migrated?,
             Err(_) => return Ok(()),
         }
-        relay::run(config, pool, written, progress, shutdown).await
+        outbox::relay::run(config, pool, written, progress, shutdown).await
     });
     Ok(())
 }

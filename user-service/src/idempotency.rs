@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use sqlx::types::Json;
 
-use crate::database::Connection;
+use postgres_pool::Connection;
 
 pub(crate) use self::{key::Key, sweep::sweep};
 

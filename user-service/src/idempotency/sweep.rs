@@ -6,7 +6,7 @@ use sqlx::postgres::types::PgInterval;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::Pool;
+use postgres_pool::Pool;
 
 /// Keys deleted by one statement: few enough to hold nobody up.
 const BATCH: i64 = 5_000;

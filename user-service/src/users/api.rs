@@ -8,6 +8,8 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use outbox::Written;
+use postgres_pool::{Pool, retry_conflicts};
 use serde::Deserialize;
 use service_runtime::nats::headers::TRACEPARENT;
 use service_runtime::{
@@ -29,11 +31,7 @@ use super::{
     republish,
     store::{self, Change, NewUser, StoreError, User},
 };
-use crate::{
-    database::{Pool, retry_conflicts},
-    idempotency::Key,
-    wake::Written,
-};
+use crate::idempotency::Key;
 
 /// Says that the answer is that to an earlier request under the same key.
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -56,7 +54,7 @@ pub(crate) fn routes() -> Routes<Users> {
     Routes {
         bounded: OpenApiRouter::new()
             .routes(routes!(list, create))
-            .routes(routes!(republish::republish))
+            .routes(routes!(republish::api::republish))
             .routes(routes!(find, replace, patch, delete)),
         streaming: OpenApiRouter::new().routes(routes!(import::import)),
         ..Routes::default()

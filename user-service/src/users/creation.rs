@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::suspects::Suspects;
 use super::store::{self, NewUser, StoreError, User};
-use crate::database::{Pool, retry_conflicts};
+use postgres_pool::{Pool, retry_conflicts};
 
 /// Requests that wait for their statement in each lane, at most; more than these wait outside.
 const QUEUE: usize = 1024;

@@ -10,7 +10,7 @@ use super::{
     email::normal_form,
     store::normal_emails::{self, Normalized, Unnormalized},
 };
-use crate::database::Pool;
+use postgres_pool::Pool;
 
 /// Few enough to hold up nobody.
 const BATCH: u16 = 500;

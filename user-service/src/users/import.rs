@@ -25,6 +25,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
+use postgres_pool::Connection;
 use serde::Deserialize;
 use service_runtime::{
     http::{ClientAddress, ClientPermit},
@@ -44,10 +45,7 @@ use super::{
     once::OnceError,
     store::{self, NewUser, StoreError},
 };
-use crate::{
-    database::Connection,
-    idempotency::{Hasher, Key, Once},
-};
+use crate::idempotency::{Hasher, Key, Once};
 
 const NDJSON: &str = "application/x-ndjson";
 

@@ -1,12 +1,10 @@
 //! Creating a user under an idempotency key.
 
+use postgres_pool::{Failure, Pool, retry_conflicts};
 use serde::{Deserialize, Serialize};
 
 use super::store::{self, NewUser, StoreError, User};
-use crate::{
-    database::{Failure, Pool, retry_conflicts},
-    idempotency::{Hasher, Key, KeyError, Once},
-};
+use crate::idempotency::{Hasher, Key, KeyError, Once};
 
 /// What is kept under the key. A faulty request leaves nothing, since nothing came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 pub(super) use self::create::create;
 use super::{draft::Draft, email::Email, name::Name};
-use crate::database::Failure;
+use postgres_pool::Failure;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow, ToSchema)]
 pub(crate) struct User {

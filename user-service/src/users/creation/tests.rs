@@ -9,19 +9,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Creation, Creator, Request, creation};
-use crate::{
-    database,
-    users::{
-        draft::Draft,
-        store::{NewUser, StoreError},
-    },
+use crate::users::{
+    draft::Draft,
+    store::{NewUser, StoreError},
 };
 
 async fn lanes(database: &Database) -> (Creation, [Creator; 2]) {
     let url = database.url.parse().expect("a URL");
-    database::migrate(&url).await.expect("a schema");
+    crate::migrations::migrate(&url).await.expect("a schema");
     let pool = |milliseconds| {
-        database::pool(&url, 4, Duration::from_millis(milliseconds)).expect("a pool")
+        postgres_pool::pool(&url, 4, Duration::from_millis(milliseconds)).expect("a pool")
     };
     creation(&pool(50), pool(250))
 }

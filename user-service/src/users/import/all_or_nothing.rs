@@ -4,12 +4,12 @@
 //! for the client.
 
 use axum::{body::Body, response::Response};
+use postgres_pool::Connection;
 use service_runtime::problem::{Kind, Problem};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Import, chunk::Chunks, lines::Lines, respond, results::Summary, spool};
 use crate::{
-    database::Connection,
     idempotency::{Hasher, Once},
     users::once::OnceError,
 };

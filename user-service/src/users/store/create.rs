@@ -8,7 +8,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{NewUser, StoreError, User};
-use crate::database::Connection;
+use postgres_pool::Connection;
 
 /// A new user, found among others by its address.
 #[derive(sqlx::FromRow)]

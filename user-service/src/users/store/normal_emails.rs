@@ -1,6 +1,6 @@
 //! Users without the normal form of their e-mail address: older releases do not write it.
 
-use crate::database::Pool;
+use postgres_pool::Pool;
 
 /// A user whose normal form is missing.
 #[derive(Debug, sqlx::FromRow)]

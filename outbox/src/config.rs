@@ -1,0 +1,144 @@
+//! How the relay works, by flag or environment: the same for every program that runs one.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use clap::Args;
+use service_runtime::{
+    nats::{NatsSettings, Topic, stream::StreamSettings},
+    progress::StallTimeout,
+};
+
+use crate::partitions::Retention;
+
+/// What a relay can be told, by flag or environment.
+#[derive(Debug, Clone, Args)]
+pub struct RelayConfig {
+    #[command(flatten)]
+    pub nats: NatsSettings,
+    /// Stream that keeps the events
+    #[arg(long, env = "NATS_STREAM", default_value = "USER_EVENTS", value_parser = Topic::parse_stream)]
+    pub stream: String,
+    /// Subject that the events are published on
+    #[arg(long, env = "NATS_SUBJECT", default_value = "user.events", value_parser = Topic::parse_subject)]
+    pub subject: String,
+    /// Copies of the stream in a NATS cluster
+    #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
+    pub stream_replicas: usize,
+    /// How long an event stays in the stream; readers that were away for longer need a republish
+    #[arg(long, env = "STREAM_MAX_AGE", default_value = "7days", value_parser = stream_max_age)]
+    pub stream_max_age: Duration,
+    /// Longest time between two looks into the outbox; wake-ups make it much shorter
+    #[arg(long, env = "RELAY_POLL_INTERVAL", default_value = "500ms", value_parser = interval)]
+    pub poll_interval: Duration,
+    /// Events published but not yet acknowledged, at most
+    #[arg(long, env = "RELAY_MAX_IN_FLIGHT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_in_flight: u16,
+    /// How long published events stay in the outbox, to be published again if the stream is lost
+    #[arg(long, env = "OUTBOX_RETENTION", default_value = "1day", value_parser = retention)]
+    pub outbox_retention: Duration,
+    /// Events in one partition of the outbox; old ones are dropped by the partition
+    #[arg(long, env = "OUTBOX_PARTITION_EVENTS", default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(100..=1_000_000_000))]
+    pub outbox_partition_events: i64,
+    /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = interval)]
+    pub drain_timeout: Duration,
+    /// The process ends with an error when a task has not even tried to do its work for this long
+    /// (90s to 24h), or never with `off`
+    #[arg(long, env = "STALL_TIMEOUT", default_value = "2min")]
+    pub stall_timeout: StallTimeout,
+}
+
+impl RelayConfig {
+    #[must_use]
+    pub fn topic(&self) -> Topic {
+        Topic {
+            stream: self.stream.clone(),
+            subject: self.subject.clone(),
+        }
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        Retention {
+            keep: self.outbox_retention,
+            partition_events: self.outbox_partition_events,
+        }
+    }
+
+    #[must_use]
+    pub fn stream_settings(&self) -> StreamSettings {
+        StreamSettings {
+            replicas: self.stream_replicas,
+            max_age: self.stream_max_age,
+            ..StreamSettings::default()
+        }
+    }
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
+        _ => Err("must be 1, 3 or 5".to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    duration_within(text, Duration::from_millis(10)..=Duration::from_mins(1))
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    duration_within(
+        text,
+        Duration::from_secs(1)..=Duration::from_hours(365 * 24),
+    )
+}
+
+/// `JetStream` refuses a stream that forgets an event sooner than its id.
+fn stream_max_age(text: &str) -> Result<Duration, String> {
+    let max_age = retention(text)?;
+    let window = StreamSettings::default().duplicate_window;
+    if max_age < window {
+        return Err(format!(
+            "STREAM_MAX_AGE must not be shorter than the duplicate window of the stream ({})",
+            humantime::format_duration(window)
+        ));
+    }
+    Ok(max_age)
+}
+
+fn duration_within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if bounds.contains(&duration) => Ok(duration),
+        Ok(_) => Err(format!(
+            "must be from {} to {}",
+            humantime::format_duration(*bounds.start()),
+            humantime::format_duration(*bounds.end())
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::RelayConfig;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        _relay: RelayConfig,
+    }
+
+    #[test]
+    fn a_stream_that_forgets_events_sooner_than_their_ids_is_refused_at_the_start() {
+        let refused = Cli::try_parse_from(["relay", "--stream-max-age", "14m"]);
+        let message = refused.expect_err("an error").to_string();
+        assert!(message.contains("STREAM_MAX_AGE"), "{message}");
+        assert!(
+            message.contains("duplicate window of the stream (15m)"),
+            "{message}"
+        );
+        let accepted = Cli::try_parse_from(["relay", "--stream-max-age", "15m"]);
+        assert!(accepted.is_ok());
+    }
+}

@@ -1,0 +1,137 @@
+//! What reading costs, by the plan: which partitions are touched, and how many rows are read.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use testkit::postgres::Database;
+
+use super::READ_GAPS;
+use crate::test_schema;
+
+const PENDING: &str = "select * from outbox_pending";
+
+#[tokio::test]
+async fn a_gap_is_looked_up_in_its_own_partition_only() {
+    let mut db = ledger_of_many_partitions().await;
+    let gaps = "array['[150,151)', '[1250,1251)']::int8range[]";
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        let plan = explain_read_gaps(&mut db, mode, gaps, 1000).await;
+        let read = Scans::of(&plan);
+        let expected = ["outbox_101_201", "outbox_1201_1301"];
+        assert_eq!(
+            read.partitions,
+            BTreeSet::from(expected.map(str::to_owned)),
+            "{plan:#}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_many_gaps_that_are_filled_no_more_are_read_than_the_limit_needs() {
+    let mut db = ledger_of_many_partitions().await;
+    let gaps: Vec<_> = (0..19)
+        .map(|at| format!("'[{},{})'", at * 100 + 2, at * 100 + 90))
+        .collect();
+    let gaps = format!("array[{}]::int8range[]", gaps.join(","));
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        let plan = explain_read_gaps(&mut db, mode, &gaps, 20).await;
+        let read = Scans::of(&plan);
+        assert!(read.rows < 200, "{} rows: {plan:#}", read.rows);
+    }
+}
+
+#[tokio::test]
+async fn what_is_pending_is_seen_without_reading_what_is_published() {
+    let mut db = ledger_of_many_partitions().await;
+    let published =
+        "update relay_cursor set last_id = 1850, gaps = array['[150,151)']::int8range[]";
+    run(&mut db, published).await;
+    let plan = explain(&mut db, PENDING).await;
+    let read = Scans::of(&plan);
+    assert!(read.partitions.contains("outbox_101_201"), "{plan:#}");
+    let published = ["outbox_1_101", "outbox_1001_1101", "outbox_1601_1701"];
+    assert!(
+        published.iter().all(|it| !read.partitions.contains(*it)),
+        "{plan:#}"
+    );
+}
+
+/// 2,000 events in 20 partitions, without number 150 and 1250.
+async fn ledger_of_many_partitions() -> PgConnection {
+    let database = Database::create().await;
+    test_schema::create(&database.url).await;
+    let mut db = PgConnection::connect(&database.url)
+        .await
+        .expect("Postgres");
+    run(&mut db, "drop table outbox_1_1000001").await;
+    for at in 0..20 {
+        let (from, to) = (at * 100 + 1, at * 100 + 101);
+        let create = format!(
+            "create table outbox_{from}_{to} partition of outbox for values from ({from}) to ({to})"
+        );
+        run(&mut db, &create).await;
+    }
+    let fill = "insert into outbox (event_id, type, user_id, version, payload)
+                select gen_random_uuid(), 'user_created', id, 1, '{}' from generate_series(1, 2000) id";
+    run(&mut db, fill).await;
+    run(&mut db, "delete from outbox where id in (150, 1250)").await;
+    run(&mut db, "analyze outbox").await;
+    db
+}
+
+async fn explain_read_gaps(db: &mut PgConnection, mode: &str, gaps: &str, limit: i64) -> Value {
+    run(db, "deallocate all").await;
+    run(db, &format!("set plan_cache_mode = {mode}")).await;
+    run(
+        db,
+        &format!("prepare read_gaps (int8range[], bigint) as {READ_GAPS}"),
+    )
+    .await;
+    explain(db, &format!("execute read_gaps ({gaps}, {limit})")).await
+}
+
+async fn explain(db: &mut PgConnection, statement: &str) -> Value {
+    let explain = format!("explain (analyze, format json) {statement}");
+    let row = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(db).await;
+    row.expect("a plan").get(0)
+}
+
+async fn run(db: &mut PgConnection, statement: &str) {
+    let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(db).await;
+    done.expect("a statement that runs");
+}
+
+/// What a plan has read.
+#[derive(Debug, Default)]
+struct Scans {
+    partitions: BTreeSet<String>,
+    rows: u64,
+}
+
+impl Scans {
+    fn of(plan: &Value) -> Self {
+        let mut scans = Self::default();
+        scans.add(&plan[0]["Plan"]);
+        scans
+    }
+
+    fn add(&mut self, node: &Value) {
+        let loops = node["Actual Loops"].as_f64().unwrap_or_default();
+        let relation = node["Relation Name"].as_str().unwrap_or_default();
+        if relation.starts_with("outbox") && loops > 0.0 {
+            self.partitions.insert(relation.to_owned());
+            let rows = node["Actual Rows"].as_f64().unwrap_or_default();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a count of rows"
+            )]
+            let rows = (rows * loops) as u64;
+            self.rows += rows;
+        }
+        for child in node["Plans"].as_array().into_iter().flatten() {
+            self.add(child);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Noticing a stream that was recreated, or that lost what it had acknowledged (a server's
+//! default is to flush to disk every two minutes).
+
+use async_nats::jetstream::{
+    Context,
+    stream::{Info, RawMessageErrorKind},
+};
+use postgres_pool::Pool;
+use service_runtime::nats::{Topic, headers};
+use uuid::Uuid;
+
+use super::{
+    STREAM_TIMEOUT,
+    cursor::{self, Tail},
+    failure::{Failure, within},
+};
+
+/// Whether the stream still has the saved cursor's last event.
+pub(super) async fn is_whole(
+    pool: &Pool,
+    jetstream: &Context,
+    topic: &Topic,
+) -> Result<bool, Failure> {
+    let saved = cursor::load(pool).await?;
+    has(jetstream, topic, saved.tail).await
+}
+
+/// Whether the stream still has this event, or had it for as long as it keeps events.
+pub(super) async fn has(jetstream: &Context, topic: &Topic, tail: Tail) -> Result<bool, Failure> {
+    match (u64::try_from(tail.sequence), tail.event_id) {
+        (Ok(sequence), Some(event_id)) => {
+            within(
+                STREAM_TIMEOUT,
+                look_up(jetstream, topic, sequence, event_id),
+            )
+            .await
+        }
+        _ => Ok(true),
+    }
+}
+
+async fn look_up(
+    jetstream: &Context,
+    topic: &Topic,
+    sequence: u64,
+    event_id: Uuid,
+) -> Result<bool, Failure> {
+    let stream = jetstream
+        .get_stream(&topic.stream)
+        .await
+        .map_err(|error| Failure::JetStream(error.to_string()))?;
+    let Info { state, .. } = stream.cached_info();
+    if state.last_sequence < sequence {
+        return Ok(false);
+    }
+    if state.first_sequence > sequence {
+        // Expired, as it was meant to.
+        return Ok(true);
+    }
+    match stream.get_raw_message(sequence).await {
+        Ok(message) => {
+            let id = message.headers.get(headers::MESSAGE_ID);
+            Ok(id.is_some_and(|id| id.as_str() == event_id.to_string()))
+        }
+        // Removed by hand.
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(true),
+        Err(error) => Err(Failure::JetStream(error.to_string())),
+    }
+}

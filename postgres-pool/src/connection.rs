@@ -1,0 +1,182 @@
+//! A connection whose statements have deadlines.
+
+use std::{io, time::Duration};
+
+use super::failure::READ_ONLY;
+use futures::{
+    FutureExt, StreamExt, TryFutureExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream, Stream},
+};
+use sqlx::{
+    Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
+    pool::PoolConnection,
+    postgres::{PgDatabaseError, PgQueryResult, PgRow, PgSeverity, PgStatement, PgTypeInfo},
+};
+use tokio::{runtime::Handle, time::timeout};
+
+/// How long a connection may take to show that it works when it goes back into the pool.
+const RETURN_DEADLINE: Duration = Duration::from_secs(2);
+
+pub(super) type Answer = Either<PgQueryResult, PgRow>;
+
+/// A connection out of the pool. When it is dropped it goes back, unless nobody knows what the
+/// server is doing on it: then it is closed without another word to the server, since a word might
+/// never be answered. So its place in the pool is free at once.
+#[derive(Debug)]
+pub struct Connection {
+    /// Only taken by `drop`.
+    pooled: Option<PoolConnection<Postgres>>,
+    deadline: Duration,
+    /// False while a statement runs, and after one that was abandoned or broke the connection.
+    is_usable: bool,
+    pub(super) is_in_transaction: bool,
+}
+
+impl Connection {
+    pub(super) fn new(pooled: PoolConnection<Postgres>, deadline: Duration) -> Self {
+        Self {
+            pooled: Some(pooled),
+            deadline,
+            is_usable: true,
+            is_in_transaction: false,
+        }
+    }
+
+    /// All that a statement yields, within the deadline.
+    pub(super) async fn run<'q, E>(&mut self, query: E) -> sqlx::Result<Vec<Answer>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (connection, bound) = self.parts();
+        bound.run(connection.fetch_many(query).try_collect()).await
+    }
+
+    fn parts(&mut self) -> (&mut PgConnection, Bound<'_>) {
+        let connection = self.pooled.as_mut().expect("only drop takes it");
+        let bound = Bound {
+            deadline: self.deadline,
+            is_usable: &mut self.is_usable,
+        };
+        (connection, bound)
+    }
+}
+
+/// What keeps a statement in bounds.
+struct Bound<'c> {
+    deadline: Duration,
+    is_usable: &'c mut bool,
+}
+
+impl Bound<'_> {
+    /// If this future is dropped midway, the connection stays unusable.
+    async fn run<T>(self, statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+        *self.is_usable = false;
+        let answer = timeout(self.deadline, statement).await;
+        let answer = answer.unwrap_or_else(|_| Err(no_answer(self.deadline)));
+        *self.is_usable = answer.as_ref().err().is_none_or(leaves_it_usable);
+        answer
+    }
+}
+
+/// Whether the server is known to be ready for another statement after this error. One that has
+/// become read-only is not: a new connection may find the server that took its place.
+fn leaves_it_usable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(refusal) => refusal
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|it| it.severity() == PgSeverity::Error && it.code() != READ_ONLY),
+        // Nothing was sent.
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
+}
+
+pub(super) fn no_answer(deadline: Duration) -> sqlx::Error {
+    let message = format!("no answer from Postgres within {deadline:?}");
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, message))
+}
+
+/// Rows are collected before they are handed on, so that the deadline is about the server alone.
+pub(super) fn handed_on(rows: Vec<Answer>) -> impl Stream<Item = sqlx::Result<Answer>> {
+    stream::iter(rows.into_iter().map(Ok))
+}
+
+impl<'c> Executor<'c> for &'c mut Connection {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, sqlx::Result<Answer>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        self.run(query)
+            .map_ok(handed_on)
+            .try_flatten_stream()
+            .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (connection, bound) = self.parts();
+        bound.run(connection.fetch_optional(query)).boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<PgStatement>>
+    where
+        'c: 'e,
+    {
+        let (connection, bound) = self.parts();
+        bound.run(connection.prepare_with(sql, parameters)).boxed()
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
+    where
+        'c: 'e,
+    {
+        let (connection, bound) = self.parts();
+        bound.run(connection.describe(sql)).boxed()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(mut pooled) = self.pooled.take() else {
+            return;
+        };
+        match Handle::try_current() {
+            Ok(runtime) if self.is_usable => {
+                runtime.spawn(give_back(pooled, self.is_in_transaction));
+            }
+            _ => close(&mut pooled),
+        }
+    }
+}
+
+async fn give_back(mut pooled: PoolConnection<Postgres>, is_in_transaction: bool) {
+    if is_in_transaction {
+        let rollback = sqlx::raw_sql("rollback").execute(&mut *pooled);
+        if !matches!(timeout(RETURN_DEADLINE, rollback).await, Ok(Ok(_))) {
+            close(&mut pooled);
+            return;
+        }
+    }
+    // It is taken out of `pooled` here, so it is closed should the time be over.
+    let returned = pooled.return_to_pool();
+    if timeout(RETURN_DEADLINE, returned).await.is_err() {
+        tracing::warn!("closed a connection to Postgres that fell silent");
+    }
+}
+
+/// Frees the connection's place in the pool and drops its socket.
+fn close(pooled: &mut PoolConnection<Postgres>) {
+    // Not polled, the future only closes what it was given.
+    drop(pooled.return_to_pool());
+}

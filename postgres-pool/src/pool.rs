@@ -1,0 +1,95 @@
+//! The pool that all statements go through.
+
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt, TryFutureExt, future::BoxFuture, stream::BoxStream};
+use sqlx::{
+    Describe, Either, Execute, Executor, PgPool, Postgres, SqlStr,
+    postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+};
+
+use super::{
+    ANSWER_GRACE, STATEMENT_TIMEOUT,
+    connection::{Connection, handed_on},
+    transaction::Transaction,
+};
+
+/// Connections to Postgres. Each statement has a deadline on this side of the connection as well,
+/// whoever runs it: a server that is gone without a word never answers, and sqlx would wait.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    pub(super) connections: PgPool,
+    /// How long a statement may take, seen from here.
+    pub(super) deadline: Duration,
+}
+
+impl Pool {
+    /// A connection for several statements.
+    ///
+    /// # Errors
+    /// If none is free, and none can be made, within the pool's bound.
+    pub async fn acquire(&self) -> sqlx::Result<Connection> {
+        let pooled = self.connections.acquire().await?;
+        Ok(Connection::new(pooled, self.deadline))
+    }
+
+    /// A transaction; it is rolled back unless it is committed.
+    ///
+    /// # Errors
+    /// If there is no connection, or Postgres does not begin.
+    pub async fn begin(&self) -> sqlx::Result<Transaction> {
+        Transaction::begin(self.acquire().await?).await
+    }
+}
+
+impl<'p> Executor<'p> for &'p Pool {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, sqlx::Result<Either<PgQueryResult, PgRow>>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let rows = async move { self.acquire().await?.run(query).await };
+        rows.map_ok(handed_on).try_flatten_stream().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        async move { self.acquire().await?.fetch_optional(query).await }.boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<PgStatement>>
+    where
+        'p: 'e,
+    {
+        async move { self.acquire().await?.prepare_with(sql, parameters).await }.boxed()
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
+    where
+        'p: 'e,
+    {
+        async move { self.acquire().await?.describe(sql).await }.boxed()
+    }
+}
+
+/// A pool of the caller's own settings: its statements get the usual deadline on this side.
+impl From<PgPool> for Pool {
+    fn from(connections: PgPool) -> Self {
+        Self {
+            connections,
+            deadline: STATEMENT_TIMEOUT + ANSWER_GRACE,
+        }
+    }
+}

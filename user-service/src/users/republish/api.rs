@@ -1,0 +1,141 @@
+//! `POST /users/republish`: the present state of some users on the stream again, to mend a copy.
+
+use std::collections::HashMap;
+
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+};
+use postgres_pool::retry_conflicts;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use service_runtime::problem::{FieldError, Problem};
+use shared_events::UserState;
+use utoipa::ToSchema;
+
+use super::{Wanted, republish_these};
+use crate::users::{api::Users, body, store::StoreError};
+
+const MAX_USERS: usize = 1000;
+/// What is published is above it, and must be a version that consumers accept.
+const MAX_ABOVE: i64 = UserState::MAX_NUMBER - 1;
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Republished)]
+pub(in crate::users) struct Answer {
+    /// How many events were written. Ids that were never given out get none, nor do those of users
+    /// who may be being created right now: ask again.
+    republished: usize,
+}
+
+/// Publish the present state of some users again, to mend a copy
+///
+/// Writes an event for each: the user's state, or its deletion if there is none, at a version
+/// above that of the copy.
+#[utoipa::path(
+    post, path = "/users/republish", tag = "users",
+    request_body = Fields,
+    security((), ("token" = ["repair"])),
+    responses((status = 200, description = "The events are in the outbox", body = Answer))
+)]
+pub(in crate::users) async fn republish(
+    State(users): State<Users>,
+    Differing(wanted): Differing,
+) -> Result<Json<Answer>, Problem> {
+    let republishing = async || {
+        let republished = republish_these(&users.pool, &wanted).await;
+        republished.map_err(StoreError::from)
+    };
+    let republished = retry_conflicts(republishing, StoreError::is_conflict).await?;
+    users.written.raise();
+    Ok(Json(Answer { republished }))
+}
+
+/// 1 to 1,000 users. Of one who is named twice the higher version counts.
+pub(in crate::users) struct Differing(Vec<Wanted>);
+
+impl<S: Send + Sync> FromRequest<S> for Differing {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        Self::parse(&body::read(request, body::JSON).await?)
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Differing)]
+pub(in crate::users) struct Fields {
+    #[schema(value_type = Vec<UserFields>, required, min_items = 1, max_items = 1000)]
+    users: Option<Vec<Map<String, Value>>>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = DifferingUser)]
+#[expect(dead_code, reason = "nothing is read of a description")]
+struct UserFields {
+    #[schema(minimum = 1, example = 1)]
+    id: i64,
+    /// The version that the copy has; 0 if it has none.
+    #[schema(
+        minimum = 0,
+        maximum = 4_611_686_018_427_387_902_i64,
+        default = 0,
+        nullable = false
+    )]
+    above: Option<i64>,
+}
+
+impl Differing {
+    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let fields: Fields = body::parse(bytes)?;
+        let users = fields.users.unwrap_or_default();
+        if !(1..=MAX_USERS).contains(&users.len()) {
+            let range = format!("must be a list of 1 to {MAX_USERS} users");
+            return Err(body::invalid(vec![FieldError::in_body("/users", range)]));
+        }
+        let mut errors = Vec::new();
+        let mut wanted: HashMap<i64, i64> = HashMap::with_capacity(users.len());
+        for (at, fields) in users.iter().enumerate() {
+            match parse_user(fields) {
+                Ok(Wanted { user_id, above }) => {
+                    let highest = wanted.entry(user_id).or_default();
+                    *highest = above.max(*highest);
+                }
+                Err((field, fault)) => {
+                    errors.push(FieldError::in_body(format!("/users/{at}/{field}"), fault));
+                }
+            }
+        }
+        if !errors.is_empty() {
+            return Err(body::invalid(errors));
+        }
+        let wanted = wanted.into_iter();
+        let wanted = wanted.map(|(user_id, above)| Wanted { user_id, above });
+        Ok(Self(wanted.collect()))
+    }
+}
+
+/// The faulty field, and its fault.
+fn parse_user(fields: &Map<String, Value>) -> Result<Wanted, (&'static str, &'static str)> {
+    let user_id = fields.get("id").and_then(integer);
+    let above = fields.get("above").map_or(Some(0), integer);
+    Ok(Wanted {
+        user_id: (user_id.filter(|id| *id > 0))
+            .ok_or(("id", "must be a positive number of at most 64 bits"))?,
+        above: (above.filter(|version| (0..=MAX_ABOVE).contains(version)))
+            .ok_or(("above", "must be a version, or 0"))?,
+    })
+}
+
+/// JSON does not tell 1 from 1.0.
+fn integer(value: &Value) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole, and exact in 53 bits"
+    )]
+    let from_fraction = |number: f64| number as i64;
+    let exact = value.as_i64();
+    exact.or_else(|| value.as_f64().filter(whole).map(from_fraction))
+}
