@@ -54,7 +54,7 @@ pub(crate) fn routes() -> Routes<Users> {
     Routes {
         bounded: OpenApiRouter::new()
             .routes(routes!(list, create))
-            .routes(routes!(republish::api::republish))
+            .routes(routes!(republish::republish))
             .routes(routes!(find, replace, patch, delete)),
         streaming: OpenApiRouter::new().routes(routes!(import::import)),
         ..Routes::default()

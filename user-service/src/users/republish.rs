@@ -1,191 +1,147 @@
-//! Putting the present state of users into the outbox once more, so that a copy can be rebuilt.
+//! `POST /users/republish`: the present state of some users on the stream again, to mend a copy.
 
-pub(super) mod api;
-mod creations;
+use std::collections::HashMap;
 
-use outbox::parked::Parked;
-use postgres_pool::{Connection, Pool};
-use sqlx::PgExecutor;
-use uuid::Uuid;
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+};
+use postgres_pool::retry_conflicts;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use service_runtime::problem::{FieldError, Problem};
+use shared_events::UserState;
+use utoipa::ToSchema;
 
-/// What one batch did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Republished {
-    /// How many users.
-    pub(crate) users: usize,
-    /// The greatest id of them, to go on from.
-    pub(crate) last_user_id: i64,
+use super::{
+    api::Users,
+    body,
+    store::{
+        StoreError,
+        republish::{Wanted, republish_these},
+    },
+};
+
+const MAX_USERS: usize = 1000;
+/// What is published is above it, and must be a version that consumers accept.
+const MAX_ABOVE: i64 = UserState::MAX_NUMBER - 1;
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Republished)]
+pub(super) struct Answer {
+    /// How many events were written. Ids that were never given out get none, nor do those of users
+    /// who may be being created right now: ask again.
+    republished: usize,
 }
 
-/// The greatest id of a user; 0 if there is none.
-pub(crate) async fn last_user_id(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select coalesce(max(id), 0) from users")
-        .fetch_one(db)
-        .await
-}
-
-/// Writes an event with the present state of each of the next users above `after`, at most
-/// `limit` of them; `None` if there are none.
+/// Publish the present state of some users again, to mend a copy
 ///
-/// The users' rows are locked meanwhile, so that such an event keeps its place between the changes
-/// of its user: no copy goes backwards, and no version appears on the stream after a later one.
-pub(crate) async fn republish(
-    pool: &Pool,
-    after: i64,
-    limit: u16,
-) -> sqlx::Result<Option<Republished>> {
-    let event_ids: Vec<_> = (0..limit).map(|_| Uuid::now_v7()).collect();
-    let ids: Vec<i64> = sqlx::query_scalar(
-        r"
-        with present as (
-            select id, name, email, updated_at, version from users
-            where id > $1 order by id limit $2 for share
-        ), numbered as (
-            select *, row_number() over (order by id) as number from present
-        ), event as (
-            insert into outbox (event_id, type, user_id, version, payload)
-            select ($3::uuid[])[number], 'user_updated', id, version,
-                   user_state(id, name, email, updated_at, version)
-            from numbered order by id
-        )
-        select id from present order by id
-        ",
-    )
-    .bind(after)
-    .bind(i64::from(limit))
-    .bind(event_ids)
-    .fetch_all(pool)
-    .await?;
-    Ok(ids.last().map(|last| Republished {
-        users: ids.len(),
-        last_user_id: *last,
-    }))
+/// Writes an event for each: the user's state, or its deletion if there is none, at a version
+/// above that of the copy.
+#[utoipa::path(
+    post, path = "/users/republish", tag = "users",
+    request_body = Fields,
+    security((), ("token" = ["repair"])),
+    responses((status = 200, description = "The events are in the outbox", body = Answer))
+)]
+pub(super) async fn republish(
+    State(users): State<Users>,
+    Differing(wanted): Differing,
+) -> Result<Json<Answer>, Problem> {
+    let republishing = async || {
+        let republished = republish_these(&users.pool, &wanted).await;
+        republished.map_err(StoreError::from)
+    };
+    let republished = retry_conflicts(republishing, StoreError::is_conflict).await?;
+    users.written.raise();
+    Ok(Json(Answer { republished }))
 }
 
-/// Whether the user's present state is that of a parked event. It stays so until the transaction
-/// ends: a lock on the user's row keeps the event its place between the user's changes, as with any
-/// writer.
-pub(crate) async fn is_latest(db: &mut Connection, parked: &Parked) -> sqlx::Result<bool> {
-    let present: Option<i64> =
-        sqlx::query_scalar("select version from users where id = $1 for share")
-            .bind(parked.user_id)
-            .fetch_optional(db)
-            .await?;
-    Ok(match present {
-        Some(present) => present == parked.version,
-        None => parked.r#type == "user_deleted",
+/// 1 to 1,000 users. Of one who is named twice the higher version counts.
+pub(super) struct Differing(Vec<Wanted>);
+
+impl<S: Send + Sync> FromRequest<S> for Differing {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        Self::parse(&body::read(request, body::JSON).await?)
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Differing)]
+pub(super) struct Fields {
+    #[schema(value_type = Vec<UserFields>, required, min_items = 1, max_items = 1000)]
+    users: Option<Vec<Map<String, Value>>>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = DifferingUser)]
+#[expect(dead_code, reason = "nothing is read of a description")]
+struct UserFields {
+    #[schema(minimum = 1, example = 1)]
+    id: i64,
+    /// The version that the copy has; 0 if it has none.
+    #[schema(
+        minimum = 0,
+        maximum = 4_611_686_018_427_387_902_i64,
+        default = 0,
+        nullable = false
+    )]
+    above: Option<i64>,
+}
+
+impl Differing {
+    fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let fields: Fields = body::parse(bytes)?;
+        let users = fields.users.unwrap_or_default();
+        if !(1..=MAX_USERS).contains(&users.len()) {
+            let range = format!("must be a list of 1 to {MAX_USERS} users");
+            return Err(body::invalid(vec![FieldError::in_body("/users", range)]));
+        }
+        let mut errors = Vec::new();
+        let mut wanted: HashMap<i64, i64> = HashMap::with_capacity(users.len());
+        for (at, fields) in users.iter().enumerate() {
+            match parse_user(fields) {
+                Ok(Wanted { user_id, above }) => {
+                    let highest = wanted.entry(user_id).or_default();
+                    *highest = above.max(*highest);
+                }
+                Err((field, fault)) => {
+                    errors.push(FieldError::in_body(format!("/users/{at}/{field}"), fault));
+                }
+            }
+        }
+        if !errors.is_empty() {
+            return Err(body::invalid(errors));
+        }
+        let wanted = wanted.into_iter();
+        let wanted = wanted.map(|(user_id, above)| Wanted { user_id, above });
+        Ok(Self(wanted.collect()))
+    }
+}
+
+/// The faulty field, and its fault.
+fn parse_user(fields: &Map<String, Value>) -> Result<Wanted, (&'static str, &'static str)> {
+    let user_id = fields.get("id").and_then(integer);
+    let above = fields.get("above").map_or(Some(0), integer);
+    Ok(Wanted {
+        user_id: (user_id.filter(|id| *id > 0))
+            .ok_or(("id", "must be a positive number of at most 64 bits"))?,
+        above: (above.filter(|version| (0..=MAX_ABOVE).contains(version)))
+            .ok_or(("above", "must be a version, or 0"))?,
     })
 }
 
-/// A user whose present state is to be published above a version that a copy has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) user_id: i64,
-    /// 0 if the copy has nothing.
-    pub(crate) above: i64,
-}
-
-/// Writes an event for each of these users, at a version above the one named: the user's state, or
-/// the deletion of one that is not there. Users whose own version is too low are raised first.
-/// Ids that were never given out, or whose users may be being created, are left alone: their users
-/// would be born deleted. How many events it wrote.
-///
-/// Each user may be named once.
-pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Result<usize> {
-    let settled = creations::settled(pool).await?;
-    if settled.is_none() {
-        tracing::warn!(
-            "users who are not there were not republished as deleted: a transaction that may be \
-             creating them is open"
-        );
-    }
-    let mut transaction = pool.begin().await?;
-    let absent = hold_absent(&mut transaction, wanted, settled.unwrap_or(0)).await?;
-    let (absent, present): (Vec<Wanted>, Vec<_>) =
-        (wanted.iter()).partition(|it| absent.contains(&it.user_id));
-    let updated = republish_present(&mut transaction, &present).await?;
-    let deleted = republish_deleted(&mut transaction, &absent).await?;
-    transaction.commit().await?;
-    Ok(updated + deleted)
-}
-
-/// Which of these users are not there, of those with ids up to `settled`. Each is held by a row that
-/// nobody else will ever see: its insertion waits for whoever is deleting the user right now.
-async fn hold_absent(
-    db: &mut Connection,
-    wanted: &[Wanted],
-    settled: i64,
-) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar(
-        r"
-        insert into users (id, name, email) overriding system value
-        select id, '', gen_random_uuid()::text from unnest($1::bigint[]) as wanted (id)
-        where id <= $2
-        order by id
-        on conflict (id) do nothing
-        returning id
-        ",
-    )
-    .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
-    .bind(settled)
-    .fetch_all(db)
-    .await
-}
-
-async fn republish_present(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<usize> {
-    let written = sqlx::query(
-        r"
-        with wanted as (
-            select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
-                as wanted (user_id, above, event_id)
-        ), present as (
-            select id from users where id = any($1) order by id for no key update
-        ), raised as (
-            update users set version = greatest(version, above + 1)
-            from present join wanted on user_id = present.id
-            where users.id = present.id
-            returning event_id, users.id, name, email, updated_at, version
-        )
-        insert into outbox (event_id, type, user_id, version, payload)
-        select event_id, 'user_updated', id, version,
-               user_state(id, name, email, updated_at, version)
-        from raised
-        ",
-    );
-    execute(db, written, wanted).await
-}
-
-async fn republish_deleted(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<usize> {
-    let written = sqlx::query(
-        r"
-        with wanted as (
-            select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
-                as wanted (user_id, above, event_id)
-        ), placeholder as (
-            delete from users where id = any($1) returning id
-        )
-        insert into outbox (event_id, type, user_id, version, payload)
-        select event_id, 'user_deleted', id, above + 1,
-               user_state(id, '', '', clock_timestamp(), above + 1)
-        from placeholder join wanted on user_id = id
-        ",
-    );
-    execute(db, written, wanted).await
-}
-
-async fn execute(
-    db: &mut Connection,
-    statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
-    wanted: &[Wanted],
-) -> sqlx::Result<usize> {
-    if wanted.is_empty() {
-        return Ok(0);
-    }
-    let done = statement
-        .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|it| it.above).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
-        .execute(db)
-        .await?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+/// JSON does not tell 1 from 1.0.
+fn integer(value: &Value) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole, and exact in 53 bits"
+    )]
+    let from_fraction = |number: f64| number as i64;
+    let exact = value.as_i64();
+    exact.or_else(|| value.as_f64().filter(whole).map(from_fraction))
 }

@@ -4,6 +4,7 @@
 
 mod create;
 pub(super) mod normal_emails;
+pub(super) mod republish;
 
 use std::sync::Arc;
 

@@ -1,0 +1,190 @@
+//! Putting the present state of users into the outbox once more, so that a copy can be rebuilt.
+
+mod creations;
+
+use outbox::parked::Parked;
+use postgres_pool::{Connection, Pool};
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+/// What one batch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Republished {
+    /// How many users.
+    pub(crate) users: usize,
+    /// The greatest id of them, to go on from.
+    pub(crate) last_user_id: i64,
+}
+
+/// The greatest id of a user; 0 if there is none.
+pub(crate) async fn last_user_id(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select coalesce(max(id), 0) from users")
+        .fetch_one(db)
+        .await
+}
+
+/// Writes an event with the present state of each of the next users above `after`, at most
+/// `limit` of them; `None` if there are none.
+///
+/// The users' rows are locked meanwhile, so that such an event keeps its place between the changes
+/// of its user: no copy goes backwards, and no version appears on the stream after a later one.
+pub(crate) async fn republish(
+    pool: &Pool,
+    after: i64,
+    limit: u16,
+) -> sqlx::Result<Option<Republished>> {
+    let event_ids: Vec<_> = (0..limit).map(|_| Uuid::now_v7()).collect();
+    let ids: Vec<i64> = sqlx::query_scalar(
+        r"
+        with present as (
+            select id, name, email, updated_at, version from users
+            where id > $1 order by id limit $2 for share
+        ), numbered as (
+            select *, row_number() over (order by id) as number from present
+        ), event as (
+            insert into outbox (event_id, type, user_id, version, payload)
+            select ($3::uuid[])[number], 'user_updated', id, version,
+                   user_state(id, name, email, updated_at, version)
+            from numbered order by id
+        )
+        select id from present order by id
+        ",
+    )
+    .bind(after)
+    .bind(i64::from(limit))
+    .bind(event_ids)
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.last().map(|last| Republished {
+        users: ids.len(),
+        last_user_id: *last,
+    }))
+}
+
+/// Whether the user's present state is that of a parked event. It stays so until the transaction
+/// ends: a lock on the user's row keeps the event its place between the user's changes, as with any
+/// writer.
+pub(crate) async fn is_latest(db: &mut Connection, parked: &Parked) -> sqlx::Result<bool> {
+    let present: Option<i64> =
+        sqlx::query_scalar("select version from users where id = $1 for share")
+            .bind(parked.user_id)
+            .fetch_optional(db)
+            .await?;
+    Ok(match present {
+        Some(present) => present == parked.version,
+        None => parked.r#type == "user_deleted",
+    })
+}
+
+/// A user whose present state is to be published above a version that a copy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) user_id: i64,
+    /// 0 if the copy has nothing.
+    pub(crate) above: i64,
+}
+
+/// Writes an event for each of these users, at a version above the one named: the user's state, or
+/// the deletion of one that is not there. Users whose own version is too low are raised first.
+/// Ids that were never given out, or whose users may be being created, are left alone: their users
+/// would be born deleted. How many events it wrote.
+///
+/// Each user may be named once.
+pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Result<usize> {
+    let settled = creations::settled(pool).await?;
+    if settled.is_none() {
+        tracing::warn!(
+            "users who are not there were not republished as deleted: a transaction that may be \
+             creating them is open"
+        );
+    }
+    let mut transaction = pool.begin().await?;
+    let absent = hold_absent(&mut transaction, wanted, settled.unwrap_or(0)).await?;
+    let (absent, present): (Vec<Wanted>, Vec<_>) =
+        (wanted.iter()).partition(|it| absent.contains(&it.user_id));
+    let updated = republish_present(&mut transaction, &present).await?;
+    let deleted = republish_deleted(&mut transaction, &absent).await?;
+    transaction.commit().await?;
+    Ok(updated + deleted)
+}
+
+/// Which of these users are not there, of those with ids up to `settled`. Each is held by a row that
+/// nobody else will ever see: its insertion waits for whoever is deleting the user right now.
+async fn hold_absent(
+    db: &mut Connection,
+    wanted: &[Wanted],
+    settled: i64,
+) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar(
+        r"
+        insert into users (id, name, email) overriding system value
+        select id, '', gen_random_uuid()::text from unnest($1::bigint[]) as wanted (id)
+        where id <= $2
+        order by id
+        on conflict (id) do nothing
+        returning id
+        ",
+    )
+    .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
+    .bind(settled)
+    .fetch_all(db)
+    .await
+}
+
+async fn republish_present(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<usize> {
+    let written = sqlx::query(
+        r"
+        with wanted as (
+            select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
+                as wanted (user_id, above, event_id)
+        ), present as (
+            select id from users where id = any($1) order by id for no key update
+        ), raised as (
+            update users set version = greatest(version, above + 1)
+            from present join wanted on user_id = present.id
+            where users.id = present.id
+            returning event_id, users.id, name, email, updated_at, version
+        )
+        insert into outbox (event_id, type, user_id, version, payload)
+        select event_id, 'user_updated', id, version,
+               user_state(id, name, email, updated_at, version)
+        from raised
+        ",
+    );
+    execute(db, written, wanted).await
+}
+
+async fn republish_deleted(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<usize> {
+    let written = sqlx::query(
+        r"
+        with wanted as (
+            select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
+                as wanted (user_id, above, event_id)
+        ), placeholder as (
+            delete from users where id = any($1) returning id
+        )
+        insert into outbox (event_id, type, user_id, version, payload)
+        select event_id, 'user_deleted', id, above + 1,
+               user_state(id, '', '', clock_timestamp(), above + 1)
+        from placeholder join wanted on user_id = id
+        ",
+    );
+    execute(db, written, wanted).await
+}
+
+async fn execute(
+    db: &mut Connection,
+    statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    wanted: &[Wanted],
+) -> sqlx::Result<usize> {
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    let done = statement
+        .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|it| it.above).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+        .execute(db)
+        .await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+}
