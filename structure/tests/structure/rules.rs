@@ -189,6 +189,9 @@ const fn layer(
     }
 }
 
+/// Dependencies that no path names, each with the reason.
+pub(crate) const USED_WITHOUT_NAME: &[(&str, &str)] = &[];
+
 /// The longest that a file may be.
 pub(crate) const MAX_LINES: usize = 400;
 

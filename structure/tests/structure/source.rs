@@ -1,7 +1,7 @@
 //! The Rust files of the workspace, read as tokens.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -22,6 +22,8 @@ pub(crate) struct Source {
     /// Without what is compiled for tests only.
     pub(crate) tokens: TokenStream,
     pub(crate) references: Vec<Reference>,
+    /// What paths begin with, also in what is compiled for tests only.
+    pub(crate) beginnings: BTreeSet<String>,
 }
 
 impl Source {
@@ -83,6 +85,11 @@ fn read(file: &Path, package: &str, workspace: &Workspace) -> Source {
     let path = workspace.relative(file);
     let tokens: TokenStream = (text.parse())
         .unwrap_or_else(|error| panic!("{path} does not consist of Rust tokens: {error}"));
+    let all = paths::references(&tokens);
+    let beginnings = all
+        .into_iter()
+        .filter_map(|mut it| (!it.segments.is_empty()).then(|| it.segments.swap_remove(0)));
+    let beginnings = beginnings.collect();
     let tokens = without_tests(tokens);
     let inside = path.split_once("/src/").map(|(_, inside)| inside);
     Source {
@@ -90,6 +97,7 @@ fn read(file: &Path, package: &str, workspace: &Workspace) -> Source {
         package: package.to_owned(),
         lines: text.lines().count(),
         references: paths::references(&tokens),
+        beginnings,
         tokens,
         path,
     }

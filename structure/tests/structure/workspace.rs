@@ -1,6 +1,7 @@
 //! The packages of the workspace and what they depend on, as cargo knows them.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -19,6 +20,8 @@ pub(crate) struct Package {
     pub(crate) dependencies: Vec<String>,
     /// Those that its tests are built with in addition.
     pub(crate) test_dependencies: Vec<String>,
+    /// Everything that its manifest asks for.
+    pub(crate) all_dependencies: Vec<String>,
 }
 
 impl Workspace {
@@ -37,6 +40,17 @@ impl Workspace {
         let packages = items(&metadata["packages"]).map(package).collect();
         let root = PathBuf::from(text(&metadata["workspace_root"]));
         Self { root, packages }
+    }
+
+    /// The lines of a table of the workspace's manifest.
+    pub(crate) fn table(&self, name: &str) -> Vec<String> {
+        let path = self.root.join("Cargo.toml");
+        let manifest = fs::read_to_string(path).expect("the manifest can be read");
+        let lines = manifest
+            .lines()
+            .skip_while(|line| *line != format!("[{name}]"));
+        let lines = lines.skip(1).take_while(|line| !line.starts_with('['));
+        lines.map(str::to_owned).collect()
     }
 
     /// A path from the root of the workspace, with `/`.
@@ -62,6 +76,9 @@ fn package(package: &Value) -> Package {
             .to_owned(),
         dependencies: ours(|kind| kind != "dev"),
         test_dependencies: ours(|kind| kind == "dev"),
+        all_dependencies: items(&package["dependencies"])
+            .map(|dependency| text(&dependency["name"]).to_owned())
+            .collect(),
     }
 }
 
