@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use proc_macro2::{TokenStream, TokenTree};
 
 use crate::{
-    is_production, production, read, report,
+    is_production,
+    paths::Reference,
+    production, read, report,
     rules::{Matcher, PLACES, PRODUCTION, Place, Scope},
     source::Source,
 };
@@ -63,23 +65,33 @@ fn routes_are_made_only_in_files_with_a_router_or_routes_function() {
 /// The lines where what the rule is about stands.
 fn lines_with(source: &Source, place: &Place) -> BTreeSet<usize> {
     match place.is_it {
-        Matcher::Path(paths) => {
-            let references = source.references.iter().filter(|reference| {
-                let path = reference.segments.join("::");
-                !reference.is_method
-                    && paths.iter().any(|wanted| {
-                        let rest = path.strip_prefix(wanted);
-                        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-                    })
-            });
-            references.map(|reference| reference.line).collect()
-        }
+        Matcher::Path(paths) => lines_of(source, paths, |_| true),
+        Matcher::Function(paths) => lines_of(source, paths, |reference| {
+            !reference.is_macro_call && reference.imported_as.is_none()
+        }),
         Matcher::SqlText => {
             let mut lines = BTreeSet::new();
             sql_texts(source.tokens.clone(), &mut lines);
             lines
         }
     }
+}
+
+/// The lines with a path that begins as one of these does.
+fn lines_of(
+    source: &Source,
+    paths: &[&str],
+    is_meant: impl Fn(&Reference) -> bool,
+) -> BTreeSet<usize> {
+    let references = source.references.iter().filter(|reference| {
+        let path = reference.segments.join("::");
+        let begins_so = |wanted: &&str| {
+            let rest = path.strip_prefix(wanted);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        !reference.is_method && is_meant(reference) && paths.iter().any(begins_so)
+    });
+    references.map(|reference| reference.line).collect()
 }
 
 fn sql_texts(tokens: TokenStream, lines: &mut BTreeSet<usize>) {

@@ -20,6 +20,8 @@ pub(crate) enum Scope {
 pub(crate) enum Matcher {
     /// A path that begins so.
     Path(&'static [&'static str]),
+    /// A call of one of these functions, not of the macro of the same name.
+    Function(&'static [&'static str]),
     /// A string that begins as an SQL statement does.
     SqlText,
 }
@@ -62,6 +64,21 @@ pub(crate) const PLACES: &[Place] = &[
         scope: Scope::Production,
         allowed_in: SQL_MODULES,
         why: "a statement is SQL however it is sent",
+    },
+    Place {
+        what: "SQL that is not checked when it is compiled",
+        is_it: Matcher::Function(&[
+            "sqlx::query",
+            "sqlx::query_as",
+            "sqlx::query_scalar",
+            "sqlx::query_with",
+            "sqlx::raw_sql",
+            "sqlx::AssertSqlSafe",
+        ]),
+        scope: Scope::Production,
+        allowed_in: DYNAMIC_SQL_MODULES,
+        why: "`sqlx::query!` finds at compile time what would fail at run time; what cannot be checked \
+              (names that are computed, settings of a session) says so where it stands",
     },
     Place {
         what: "MongoDB and BSON",
@@ -118,6 +135,13 @@ const SQL_MODULES: &[&str] = &[
     "user-service/src/users/store",
     // On its way out of here.
     "user-service/src/app",
+];
+
+const DYNAMIC_SQL_MODULES: &[&str] = &[
+    "postgres-pool/src",
+    "outbox/src",
+    "user-service/src/app",
+    "user-service/src/users/store",
 ];
 
 /// A package and those of ours that it may depend on. All have to be named.
