@@ -185,3 +185,26 @@ impl<'a> Modules<'a> {
         Some(module)
     }
 }
+
+#[test]
+fn a_cycle_is_found_also_by_way_of_what_the_parent_exports() {
+    let source = |path: &str, text| Source::new(format!("c/src/{path}.rs"), "c", text);
+    let sources = [
+        source("lib", "mod a; mod b;"),
+        source(
+            "a",
+            "mod c; mod d; mod e; use self::c::Name; use crate::b::B;",
+        ),
+        source("a/c", "use super::d::D;"),
+        source("a/d", "fn f(_: super::Name) {}"),
+        source("a/e", "use super::{c, d};"),
+        source("b", "struct B;"),
+    ];
+    let cycles = cycles(&sources.iter().collect::<Vec<_>>());
+    let cycles: Vec<_> = cycles.into_iter().map(|it| (it.name, it.uses)).collect();
+    let uses = ["c/src/a/c.rs:1: c uses d", "c/src/a/d.rs:1: d uses c"];
+    assert_eq!(
+        cycles,
+        [("a::{c, d}".to_owned(), uses.map(str::to_owned).to_vec())]
+    );
+}

@@ -84,12 +84,14 @@ fn lines_of(
     is_meant: impl Fn(&Reference) -> bool,
 ) -> BTreeSet<usize> {
     let references = source.references.iter().filter(|reference| {
-        let path = reference.segments.join("::");
-        let begins_so = |wanted: &&str| {
+        if reference.is_method || !is_meant(reference) {
+            return false;
+        }
+        let path = source.full_path(reference);
+        paths.iter().any(|wanted| {
             let rest = path.strip_prefix(wanted);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        };
-        !reference.is_method && is_meant(reference) && paths.iter().any(begins_so)
+        })
     });
     references.map(|reference| reference.line).collect()
 }

@@ -27,6 +27,23 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    pub(crate) fn new(path: String, package: &str, text: &str) -> Self {
+        let tokens: TokenStream = (text.parse())
+            .unwrap_or_else(|error| panic!("{path} does not consist of Rust tokens: {error}"));
+        let all = paths::references(&tokens).into_iter();
+        let tokens = without_tests(tokens);
+        let inside = path.split_once("/src/").map(|(_, inside)| inside);
+        Self {
+            module: inside.map(module_of),
+            package: package.to_owned(),
+            lines: text.lines().count(),
+            references: paths::references(&tokens),
+            beginnings: all.map(|mut it| it.segments.swap_remove(0)).collect(),
+            tokens,
+            path,
+        }
+    }
+
     /// Whether this file is compiled for tests only.
     pub(crate) fn is_test(&self) -> bool {
         let mut parts = self.path.split('/');
@@ -40,6 +57,17 @@ impl Source {
             let rest = path.strip_prefix(module);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
+    }
+
+    /// The path with the name that it begins with spelled out, if that is an imported one.
+    pub(crate) fn full_path(&self, reference: &Reference) -> String {
+        let (first, rest) = reference.segments.split_at(1);
+        let import = match &reference.imported_as {
+            None => self.imports().get(first[0].as_str()).copied(),
+            Some(_) => None,
+        };
+        let beginning = import.map_or(first, |import| &import.segments);
+        [beginning, rest].concat().join("::")
     }
 
     /// The names that this module takes from elsewhere by `use`, and the paths that they stand for.
@@ -82,25 +110,7 @@ fn find_files(directory: &Path, files: &mut Vec<PathBuf>) {
 
 fn read(file: &Path, package: &str, workspace: &Workspace) -> Source {
     let text = fs::read_to_string(file).expect("a source file can be read");
-    let path = workspace.relative(file);
-    let tokens: TokenStream = (text.parse())
-        .unwrap_or_else(|error| panic!("{path} does not consist of Rust tokens: {error}"));
-    let all = paths::references(&tokens);
-    let beginnings = all
-        .into_iter()
-        .filter_map(|mut it| (!it.segments.is_empty()).then(|| it.segments.swap_remove(0)));
-    let beginnings = beginnings.collect();
-    let tokens = without_tests(tokens);
-    let inside = path.split_once("/src/").map(|(_, inside)| inside);
-    Source {
-        module: inside.map(module_of),
-        package: package.to_owned(),
-        lines: text.lines().count(),
-        references: paths::references(&tokens),
-        beginnings,
-        tokens,
-        path,
-    }
+    Source::new(workspace.relative(file), package, &text)
 }
 
 /// The module that a file of `src/` holds.
@@ -152,4 +162,30 @@ fn skip_item(tokens: &mut impl Iterator<Item = TokenTree>) {
             _ => {}
         }
     }
+}
+
+#[test]
+fn paths_are_found_in_groups_of_a_use_in_macros_and_without_tests() {
+    let text = r"
+        use a::{b::{self, C as D}, e::*};
+        fn f() { assert!(D::new().g() == crate::h!(1)) }
+        #[cfg(test)]
+        mod tests { use i::j; }
+    ";
+    let source = Source::new("some-crate/src/k.rs".to_owned(), "some-crate", text);
+    let paths: Vec<_> = (source.references.iter())
+        .filter(|it| it.segments.len() > 1 && !it.is_method)
+        .map(|it| (source.full_path(it), it.line, it.is_macro_call))
+        .collect();
+    let expected = [
+        ("a::b", 2, false),
+        ("a::b::C", 2, false),
+        ("a::e::*", 2, false),
+        ("a::b::C::new", 3, false),
+        ("crate::h", 3, true),
+    ];
+    assert_eq!(
+        paths,
+        expected.map(|(path, line, is_macro)| (path.to_owned(), line, is_macro))
+    );
 }
