@@ -36,7 +36,7 @@ describe_on() {
 }
 
 files_with_queries() {
-    grep -rlE --include='*.rs' --exclude-dir=target --exclude-dir='.*' '\bquery(_file)?(_as|_scalar)?!' */
+    grep -rlE --include='*.rs' --exclude-dir=target --exclude-dir='.*' '\bquery(_file)?(_as|_scalar)?!' -- */
 }
 
 # In the order of their dependencies: the service's refer to those of the libraries.
