@@ -2,7 +2,7 @@
 
 use crate::{
     report,
-    rules::{LAYERS, USED_WITHOUT_NAME},
+    rules::{EXAMPLE, EXAMPLES, LAYERS, USED_WITHOUT_NAME},
     source,
     workspace::Workspace,
 };
@@ -12,7 +12,9 @@ fn a_crate_depends_only_on_crates_below_it() {
     let workspace = Workspace::load();
     let mut faults = Vec::new();
     for package in &workspace.packages {
-        let Some(layer) = LAYERS.iter().find(|it| it.package == package.name) else {
+        let is_example = workspace.relative(&package.directory).starts_with(EXAMPLES);
+        let mut layers = LAYERS.iter().filter(|it| it.package == package.name);
+        let Some(layer) = layers.next().or(is_example.then_some(&EXAMPLE)) else {
             faults.push(format!(
                 "{}: which crates it may use is not said in LAYERS",
                 package.name
@@ -27,7 +29,7 @@ fn a_crate_depends_only_on_crates_below_it() {
             format!(
                 "{}/Cargo.toml: {} may not depend on {other}: a crate knows only what is below it \
                  (LAYERS)",
-                package.directory.display(),
+                workspace.relative(&package.directory),
                 package.name
             )
         }));

@@ -8,7 +8,7 @@ use crate::{
     is_production,
     paths::Reference,
     production, read, report,
-    rules::{Matcher, PLACES, PRODUCTION, Place, Scope},
+    rules::{EXAMPLES, Matcher, PLACES, PRODUCTION, Place, Scope},
     source::Source,
 };
 
@@ -19,7 +19,8 @@ fn sql_bson_tasks_and_sleeps_stand_only_in_the_modules_that_are_for_them() {
     for place in PLACES {
         let sources = sources.iter().filter(|source| match place.scope {
             Scope::Production => {
-                is_production(source) && PRODUCTION.contains(&source.package.as_str())
+                is_production(source)
+                    && (PRODUCTION.contains(&source.package.as_str()) || source.is_in(&[EXAMPLES]))
             }
             Scope::Tests => source.is_test(),
         });
