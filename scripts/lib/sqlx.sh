@@ -39,10 +39,10 @@ files_with_queries() {
     grep -rlE --include='*.rs' --exclude-dir=target --exclude-dir='.*' '\bquery(_file)?(_as|_scalar)?!' -- */
 }
 
-# In the order of their dependencies: the service's refer to those of the libraries.
+# In the order of their dependencies. One database for all: what they create has different names.
 apply_migrations() {
     local migration transaction
-    for migration in outbox/migrations/*.sql schema/postgres/migrations/*.sql; do
+    for migration in outbox/migrations/*.sql schema/postgres/migrations/*.sql examples/*/migrations/*.sql; do
         [[ -e $migration ]] || continue
         transaction=--single-transaction
         if [[ $(head -n 1 "$migration") == '-- no-transaction' ]]; then transaction=; fi

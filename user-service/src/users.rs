@@ -19,5 +19,8 @@ pub(crate) use self::{
     creation::{CREATORS, creation},
     email_backfill::backfill as backfill_normal_emails,
     import::Imports,
-    store::republish::{Republished, is_latest, last_user_id, republish},
+    store::{
+        check,
+        republish::{Republished, is_latest, last_user_id, republish},
+    },
 };

@@ -14,4 +14,6 @@ with draft as (
            user_state(id, created.name, created.email, updated_at, version), traceparent
     from created join draft using (normal_email)
 )
-select * from created
+select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",
+       version as "version!", normal_email as "normal_email!"
+from created

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgExecutor, Row};
+use sqlx::PgExecutor;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ pub(super) use self::create::create;
 use super::{draft::Draft, email::Email, name::Name};
 use postgres_pool::Failure;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct User {
     /// Never given to another user.
     #[schema(minimum = 1, example = 1)]
@@ -72,9 +72,8 @@ pub(crate) struct Change {
 }
 
 /// A user after a change.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changed {
-    #[sqlx(flatten)]
     pub(crate) user: User,
     /// False if the user was so already: then nothing was written, and the version stays.
     pub(crate) is_new: bool,
@@ -88,8 +87,8 @@ pub(crate) async fn change(
     expected: Option<&[i64]>,
     traceparent: Option<&str>,
 ) -> Result<Changed, StoreError> {
-    let row = sqlx::query(
-        r"
+    let row = sqlx::query!(
+        r#"
         with current as (
             select *, $7::bigint[] is null or version = any($7) as is_expected,
                    coalesce($5 <> email, false) as has_new_email
@@ -112,27 +111,38 @@ pub(crate) async fn change(
                    user_state(id, name, email, updated_at, version), $2
             from changed
         )
-        select *, true as is_expected, true as is_new from changed
+        select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",
+               version as "version!", true as "is_expected!", true as "is_new!"
+        from changed
         union all
         select id, name, email, updated_at, version, is_expected, false from current
         where not exists (select from changed)
-        ",
+        "#,
+        Uuid::now_v7(),
+        traceparent,
+        id,
+        change.name.as_ref().map(Name::as_str),
+        change.email.as_ref().map(Email::as_str),
+        change.email.as_ref().map(Email::normal),
+        expected,
     )
-    .bind(Uuid::now_v7())
-    .bind(traceparent)
-    .bind(id)
-    .bind(change.name.as_ref().map(Name::as_str))
-    .bind(change.email.as_ref().map(Email::as_str))
-    .bind(change.email.as_ref().map(Email::normal))
-    .bind(expected)
     .fetch_optional(db)
-    .await?;
-    let row = row.ok_or(StoreError::NoSuchUser(id))?;
-    let changed = Changed::from_row(&row)?;
-    if !row.try_get::<bool, _>("is_expected")? {
-        return Err(StoreError::OtherVersion(changed.user.version));
+    .await?
+    .ok_or(StoreError::NoSuchUser(id))?;
+    if !row.is_expected {
+        return Err(StoreError::OtherVersion(row.version));
     }
-    Ok(changed)
+    let user = User {
+        id: row.id,
+        name: row.name,
+        email: row.email,
+        updated_at: row.updated_at,
+        version: row.version,
+    };
+    Ok(Changed {
+        user,
+        is_new: row.is_new,
+    })
 }
 
 /// Deletes a user whose version is one of `expected`, if any are named. The version of the
@@ -143,8 +153,8 @@ pub(crate) async fn delete(
     expected: Option<&[i64]>,
     traceparent: Option<&str>,
 ) -> Result<i64, StoreError> {
-    let outcome: Option<(i64, bool)> = sqlx::query_as(
-        r"
+    let row = sqlx::query!(
+        r#"
         with current as (
             select id, version, $4::bigint[] is null or version = any($4) as is_expected
             from users where id = $3 for update
@@ -158,20 +168,20 @@ pub(crate) async fn delete(
                    user_state(id, name, email, deleted_at, version), $2
             from deleted
         )
-        select version, is_expected from current
-        ",
+        select version as "version!", is_expected as "is_expected!" from current
+        "#,
+        Uuid::now_v7(),
+        traceparent,
+        id,
+        expected,
     )
-    .bind(Uuid::now_v7())
-    .bind(traceparent)
-    .bind(id)
-    .bind(expected)
     .fetch_optional(db)
-    .await?;
-    match outcome {
-        None => Err(StoreError::NoSuchUser(id)),
-        Some((version, false)) => Err(StoreError::OtherVersion(version)),
-        Some((version, true)) => Ok(version + 1),
+    .await?
+    .ok_or(StoreError::NoSuchUser(id))?;
+    if !row.is_expected {
+        return Err(StoreError::OtherVersion(row.version));
     }
+    Ok(row.version + 1)
 }
 
 /// The user who has this address, however it is spelled. One whose normal form is not known yet is
@@ -180,25 +190,29 @@ pub(crate) async fn find_by_email(
     db: impl PgExecutor<'_>,
     email: &Email,
 ) -> Result<Option<User>, StoreError> {
-    sqlx::query_as(
+    let found = sqlx::query_as!(
+        User,
         r"
-        select id, name, email, updated_at, version from users where normal_email = $2
-        union all
-        select id, name, email, updated_at, version from users
-        where lower(email) = lower($1) and normal_email is null
-        limit 1
+        select id, name, email, updated_at, version from users where id = (
+            select id from users where normal_email = $2
+            union all
+            select id from users where lower(email) = lower($1) and normal_email is null
+            limit 1
+        )
         ",
-    )
-    .bind(email.as_str())
-    .bind(email.normal())
-    .fetch_optional(db)
-    .await
-    .map_err(StoreError::from)
+        email.as_str(),
+        email.normal(),
+    );
+    Ok(found.fetch_optional(db).await?)
 }
 
 pub(crate) async fn find(db: impl PgExecutor<'_>, id: i64) -> Result<User, StoreError> {
-    sqlx::query_as("select id, name, email, updated_at, version from users where id = $1")
-        .bind(id)
+    let found = sqlx::query_as!(
+        User,
+        "select id, name, email, updated_at, version from users where id = $1",
+        id
+    );
+    found
         .fetch_optional(db)
         .await?
         .ok_or(StoreError::NoSuchUser(id))
@@ -210,17 +224,26 @@ pub(crate) async fn list(
     after: i64,
     limit: u16,
 ) -> Result<Vec<User>, StoreError> {
-    sqlx::query_as(
+    let list = sqlx::query_as!(
+        User,
         r"
         select id, name, email, updated_at, version from users
         where id > $1 order by id limit $2
         ",
-    )
-    .bind(after)
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await
-    .map_err(StoreError::from)
+        after,
+        i64::from(limit),
+    );
+    Ok(list.fetch_all(db).await?)
+}
+
+/// Whether users can be read and written: the table is as this release needs it, and the server takes
+/// writes.
+pub(crate) async fn check(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    // A read-only server refuses row locks, and this locks no row.
+    sqlx::query!("select normal_email from users where false for key share")
+        .fetch_optional(db)
+        .await?;
+    Ok(())
 }
 
 impl StoreError {

@@ -10,14 +10,6 @@ use uuid::Uuid;
 use super::{NewUser, StoreError, User};
 use postgres_pool::Connection;
 
-/// A new user, found among others by its address.
-#[derive(sqlx::FromRow)]
-struct Created {
-    #[sqlx(flatten)]
-    user: User,
-    normal_email: String,
-}
-
 /// Creates those users whose address is free, all in one statement; the answers stand in the
 /// order of the requests. No two of them may have the same address.
 pub(in crate::users) async fn create(
@@ -31,16 +23,27 @@ pub(in crate::users) async fn create(
     let event_ids: Vec<_> = users.iter().map(|_| Uuid::now_v7()).collect();
     let traceparents: Vec<_> = users.iter().map(|it| it.traceparent.as_deref()).collect();
     // In a file of its own, because pgbench runs the same for comparison.
-    let created: Vec<Created> = sqlx::query_as(include_str!("../create.sql"))
-        .bind(event_ids)
-        .bind(traceparents)
-        .bind(names)
-        .bind(emails)
-        .bind(&normal_emails)
-        .fetch_all(&mut *db)
-        .await?;
+    let created = sqlx::query_file!(
+        "src/users/create.sql",
+        &event_ids,
+        traceparents as _,
+        names as _,
+        emails as _,
+        &normal_emails as _,
+    )
+    .fetch_all(&mut *db)
+    .await?;
     let mut created: HashMap<_, _> = (created.into_iter())
-        .map(|created| (created.normal_email, created.user))
+        .map(|row| {
+            let user = User {
+                id: row.id,
+                name: row.name,
+                email: row.email,
+                updated_at: row.updated_at,
+                version: row.version,
+            };
+            (row.normal_email, user)
+        })
         .collect();
     let is_missing = |user: &&&NewUser| !created.contains_key(user.draft.email.normal());
     let missing: Vec<_> = users.iter().filter(is_missing).copied().collect();
@@ -63,28 +66,27 @@ async fn taken(db: &mut Connection, users: &[&NewUser]) -> Result<HashSet<String
     let column = |field: fn(&NewUser) -> &str| users.iter().map(|user| field(user)).collect();
     let emails: Vec<&str> = column(|user| user.draft.email.as_str());
     let normal_emails: Vec<&str> = column(|user| user.draft.email.normal());
-    let found: Vec<(String, bool, bool)> = sqlx::query_as(
-        r"
-        select normal_email,
+    let found = sqlx::query!(
+        r#"
+        select normal_email as "normal_email!",
                exists (select from users where users.normal_email = draft.normal_email)
-                   or exists (select from users where lower(users.email) = lower(draft.email)),
-               (select last_value from users_id_seq) < (select max(id) from users)
+                   or exists (select from users where lower(users.email) = lower(draft.email))
+                   as "is_taken!",
+               (select last_value from users_id_seq) < (select coalesce(max(id), 0) from users)
+                   as "is_sequence_behind!"
         from unnest($1::text[], $2::text[]) as draft (email, normal_email)
-        ",
+        "#,
+        emails as _,
+        normal_emails as _,
     )
-    .bind(emails)
-    .bind(normal_emails)
     .fetch_all(db)
     .await?;
-    if found
-        .iter()
-        .any(|(_, is_taken, is_behind)| *is_behind && !is_taken)
-    {
+    if (found.iter()).any(|it| it.is_sequence_behind && !it.is_taken) {
         let fault = "users_id_seq is behind the ids in use: setval it to the greatest id";
         return Err(StoreError::Refused(Arc::new(sqlx::Error::Configuration(
             fault.into(),
         ))));
     }
-    let taken = found.into_iter().filter(|(_, is_taken, _)| *is_taken);
-    Ok(taken.map(|(email, ..)| email).collect())
+    let taken = found.into_iter().filter(|it| it.is_taken);
+    Ok(taken.map(|it| it.normal_email).collect())
 }

@@ -3,7 +3,7 @@
 use postgres_pool::Pool;
 
 /// A user whose normal form is missing.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(in crate::users) struct Unnormalized {
     pub(in crate::users) id: i64,
     pub(in crate::users) email: String,
@@ -15,20 +15,21 @@ pub(in crate::users) async fn missing(
     after: i64,
     limit: u16,
 ) -> sqlx::Result<Vec<Unnormalized>> {
-    sqlx::query_as(
+    sqlx::query_as!(
+        Unnormalized,
         r"
         select id, email from users where normal_email is null and id > $1
         order by id limit $2
         ",
+        after,
+        i64::from(limit),
     )
-    .bind(after)
-    .bind(i64::from(limit))
     .fetch_all(pool)
     .await
 }
 
 /// What became of one user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::users) struct Normalized {
     pub(in crate::users) id: i64,
     pub(in crate::users) is_set: bool,
@@ -50,11 +51,12 @@ pub(in crate::users) async fn set(
     let normal_emails: Vec<_> = users.iter().map(|(_, normal)| normal.as_str()).collect();
     let mut transaction = pool.begin().await?;
     // Whoever holds one of these addresses right now may wait for another of them.
-    sqlx::query("set local lock_timeout = '250ms'")
+    sqlx::query!("set local lock_timeout = '250ms'")
         .execute(&mut *transaction)
         .await?;
-    let normalized = sqlx::query_as(
-        r"
+    let normalized = sqlx::query_as!(
+        Normalized,
+        r#"
         with given as (
             select *, min(id) over (partition by normal_email) as first_id
             from unnest($1::bigint[], $2::text[], $3::text[]) as given (id, email, normal_email)
@@ -72,14 +74,14 @@ pub(in crate::users) async fn set(
             from free where users.id = free.id
             returning users.id
         )
-        select id, changed.id is not null as is_set, holder
+        select id as "id!", changed.id is not null as "is_set!", holder
         from compared left join changed using (id)
         order by id
-        ",
+        "#,
+        &ids,
+        emails as _,
+        normal_emails as _,
     )
-    .bind(ids)
-    .bind(emails)
-    .bind(normal_emails)
     .fetch_all(&mut *transaction)
     .await?;
     transaction.commit().await?;
