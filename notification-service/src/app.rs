@@ -3,10 +3,12 @@
 use std::{future::ready, net::SocketAddr, time::Duration};
 
 use axum::middleware;
+use event_consumer::{EventConsumer, Holes, Lag};
 use serde_json::Value;
 use service_runtime::{
     health::{self, Check},
     http::{self, HttpSettings, Routes},
+    progress::Progress,
     tasks::Tasks,
 };
 use tokio::net::TcpListener;
@@ -15,12 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::ServeConfig,
     dead_letters::{self, api::Source},
-    holes::{self, Holes},
-    lag::{self, Lag},
+    holes, lag,
     live::{self, Live},
     mongo,
     notifications::{self, Reader},
-    projection::{HoleStore, Projection},
+    projection::{MongoPositionStore, Projection},
     projector::Projector,
 };
 
@@ -42,7 +43,7 @@ pub fn openapi() -> Value {
     };
     let letters = dead_letters::api::router().into_openapi();
     routes.bounded.get_openapi_mut().merge(letters);
-    let holes = holes::api::router().into_openapi();
+    let holes = holes::router().into_openapi();
     routes.bounded.get_openapi_mut().merge(holes);
     routes.document("Notification service", include_str!("app/about.md"))
 }
@@ -52,7 +53,7 @@ pub struct App {
     listener: TcpListener,
     routes: Routes,
     http_settings: HttpSettings,
-    projector: Projector,
+    projector: EventConsumer<Projector>,
     live: Live,
     tasks: Tasks,
     drain_timeout: Duration,
@@ -83,18 +84,18 @@ impl App {
         tasks.spawn("index", indexing);
         let topic = config.projector.nats.topic();
         let consumer = config.projector.consumer.clone();
-        let hole_store = HoleStore::new(&database, &collection);
-        let holes = Holes::new(hole_store.clone(), topic.clone(), consumer.clone());
-        let projector = Projector::new(
-            &config.projector,
-            projection,
-            holes.clone(),
-            config.mongo.tombstone_ttl,
-        );
+        let positions = MongoPositionStore::new(&database, &collection);
+        let holes = Holes::new(positions.clone(), topic.clone(), consumer.clone());
+        let progress = Progress::new("projector");
+        let projector = EventConsumer::new(
+            config.projector.consumer_settings(),
+            Projector::new(projection, config.mongo.tombstone_ttl),
+            progress.clone(),
+        )
+        .with_holes(holes.clone());
         let observing = holes.clone();
         let observing = observing.observe(projector.connection(), tasks.shutdown());
         tasks.spawn("holes", observing);
-        let progress = projector.progress();
         tasks.watch(&progress, config.stall_timeout);
         let mut checks = vec![
             Check::new("mongodb", {
@@ -132,7 +133,7 @@ impl App {
         };
         let notifications = notifications::routes().with_state(reader);
         let letters = dead_letters::api::router().with_state(letters);
-        let holes = holes::api::router().with_state(hole_store);
+        let holes = holes::router().with_state(positions);
         let routes = Routes {
             bounded: notifications
                 .bounded

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use event_consumer::{ConsumerSettings, dead_letters};
 use secrecy::SecretString;
 use service_runtime::{
     connection_url::ConnectionUrl,
@@ -157,6 +158,18 @@ pub struct ProjectorConfig {
     pub ack_wait: Duration,
 }
 
+impl ProjectorConfig {
+    pub(crate) fn consumer_settings(&self) -> ConsumerSettings {
+        ConsumerSettings {
+            nats: self.nats.connection.clone(),
+            connection_name: "notification-service",
+            topic: self.nats.topic(),
+            durable_name: self.consumer.clone(),
+            ack_wait: self.ack_wait,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct RebuildConfig {
     #[command(flatten)]
@@ -176,35 +189,7 @@ pub struct DeadLettersConfig {
     #[command(flatten)]
     pub nats: NatsConfig,
     #[command(subcommand)]
-    pub command: DeadLettersCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
-    /// List them, the oldest first
-    List {
-        /// Only those behind this sequence
-        #[arg(long, default_value_t = 0)]
-        after: u64,
-        /// Most to list
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
-        limit: u16,
-    },
-    /// Show one whole, with its headers and its bytes
-    Show { sequence: u64 },
-    /// Publish their events again, once what was wrong has been mended
-    Replay {
-        #[arg(required = true)]
-        sequences: Vec<u64>,
-    },
-    /// Forget them; asks first
-    Discard {
-        #[arg(required = true)]
-        sequences: Vec<u64>,
-        /// Don't ask
-        #[arg(long)]
-        yes: bool,
-    },
+    pub command: dead_letters::Command,
 }
 
 #[derive(Debug, Args)]

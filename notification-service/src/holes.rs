@@ -1,127 +1,94 @@
-//! Events that left the stream before they were read: expired, purged or deleted.
-//!
-//! Several services share a consumer, and each sees only its part of the deliveries; a consumer
-//! that is behind a purge goes along with it. So the consumer's position and the stream are compared
-//! with what is kept in MongoDB of the last look, once a second and before each session.
+//! `/projection/holes`: which events the copy misses, and saying that they are made up for.
 
-pub(crate) mod api;
-mod position;
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use event_consumer::holes::Hole;
+use serde::Serialize;
+use service_runtime::{
+    etag::{self, IfMatch},
+    problem::{Kind, Problem},
+};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use std::time::Duration;
+use crate::{mongo::Failure, projection::MongoPositionStore};
 
-use anyhow::ensure;
-use async_nats::jetstream::Context;
-use service_runtime::nats::Topic;
-use tokio::{sync::watch, time};
-use tokio_util::sync::CancellationToken;
-
-use self::position::Seen;
-use crate::{projection::HoleStore, projector::Connection};
-
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Finds out which events the copy misses.
-#[derive(Debug, Clone)]
-pub(crate) struct Holes {
-    store: HoleStore,
-    topic: Topic,
-    consumer: String,
-    /// How many there are, as of the last look.
-    open: watch::Sender<usize>,
+/// Events that left the stream before they were read.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Hole)]
+struct Summary {
+    /// The first sequence on the stream.
+    first: i64,
+    /// The last one.
+    last: i64,
+    found_at: DateTime<Utc>,
 }
 
-impl Holes {
-    pub(crate) fn new(store: HoleStore, topic: Topic, consumer: String) -> Self {
+pub(crate) fn router() -> OpenApiRouter<MongoPositionStore> {
+    OpenApiRouter::new().routes(routes!(list, clear))
+}
+
+/// List the events that left the stream before they were read, and are not made up for
+///
+/// They are ranges of sequences. While there are any, the service is not ready.
+#[utoipa::path(
+    get, path = "/projection/holes", tag = "projection",
+    responses((status = 200, description = "All of them", body = Vec<Summary>, headers(("ETag"))),
+              (status = 503))
+)]
+async fn list(State(store): State<MongoPositionStore>) -> Response {
+    match store.position().await {
+        Ok(position) => {
+            let holes: Vec<_> = position.holes.iter().map(Summary::from).collect();
+            ([(header::ETAG, etag::tag(position.found))], Json(holes)).into_response()
+        }
+        Err(failure) => unavailable(&failure),
+    }
+}
+
+/// Forget the holes, because the copy was compared with the users or made anew
+///
+/// `notification-service verify` does so if it finds agreement. With `If-Match` only if no further
+/// ones were found.
+#[utoipa::path(
+    delete, path = "/projection/holes", tag = "projection",
+    params(("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "Forgotten"), (status = 412), (status = 503)),
+    security((), ("token" = ["repair"])),
+)]
+async fn clear(State(store): State<MongoPositionStore>, headers: HeaderMap) -> Response {
+    let cleared = match IfMatch::from_headers(&headers) {
+        IfMatch::Absent | IfMatch::Any => store.clear(None).await,
+        IfMatch::OneOf(found) => store.clear(Some(&found)).await,
+    };
+    match cleared {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => Problem::new(Kind::VERSION_MISMATCH)
+            .detail("more events were found missing")
+            .into_response(),
+        Err(failure) => unavailable(&failure),
+    }
+}
+
+fn unavailable(failure: &Failure) -> Response {
+    tracing::warn!(error = %failure, "the holes can't be read or cleared");
+    Problem::new(Kind::UNAVAILABLE)
+        .detail("what the copy misses can't be read or changed at the moment")
+        .retry_after(1)
+        .into_response()
+}
+
+impl From<&Hole> for Summary {
+    fn from(hole: &Hole) -> Self {
         Self {
-            store,
-            topic,
-            consumer,
-            open: watch::Sender::new(0),
+            first: hole.range.first,
+            last: hole.range.last,
+            found_at: hole.found_at,
         }
-    }
-
-    /// # Errors
-    /// If the copy misses events.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let open = *self.open.borrow();
-        ensure!(open == 0, "the copy misses events in {open} holes");
-        Ok(())
-    }
-
-    /// Looks once a second.
-    pub(crate) async fn observe(
-        self,
-        connection: Connection,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let mut ticks = time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let observing = async {
-            loop {
-                ticks.tick().await;
-                let Some(jetstream) = connection.jetstream() else {
-                    continue;
-                };
-                if let Err(error) = self.look(&jetstream).await {
-                    let error = format!("{error:#}");
-                    tracing::debug!(error, "could not look for missing events");
-                }
-            }
-        };
-        shutdown.run_until_cancelled(observing).await;
-        Ok(())
-    }
-
-    /// Notes and logs what left the stream unread since the last look.
-    ///
-    /// # Errors
-    /// If JetStream or MongoDB does not answer.
-    pub(crate) async fn look(&self, jetstream: &Context) -> anyhow::Result<()> {
-        let read = self.store.load().await?;
-        let before = read.as_ref().map(|read| read.progress.clone());
-        let seen = self.seen(jetstream).await?;
-        let (now, news) = position::advance(before.clone(), &seen);
-        let holes = now.holes.len();
-        let is_changed = before.as_ref() != Some(&now);
-        if is_changed && !self.store.save(read.as_ref(), now).await? {
-            // Another service has looked meanwhile, and logs what it found.
-            return Ok(());
-        }
-        for hole in news {
-            tracing::error!(
-                stream = self.topic.stream,
-                first_sequence = hole.first,
-                last_sequence = hole.last,
-                events = hole.last - hole.first + 1,
-                "events left the stream before they were read; verify --repair or rebuild the copy"
-            );
-        }
-        self.open.send_if_modified(|open| {
-            let is_modified = *open != holes;
-            *open = holes;
-            is_modified
-        });
-        Ok(())
-    }
-
-    /// The consumer first: what it settles after that can only be taken for missing if it leaves
-    /// the stream at once.
-    async fn seen(&self, jetstream: &Context) -> anyhow::Result<Seen> {
-        let stream = jetstream.get_stream_no_info(&self.topic.stream).await?;
-        let consumer = stream.consumer_info(&self.consumer).await?;
-        let mut info = stream.get_info().await?;
-        if info.state.deleted_count.unwrap_or_default() > 0 {
-            let detailed = stream.info_builder().with_deleted(true).fetch();
-            info = detailed.await?.info;
-        }
-        let deleted = info.state.deleted.unwrap_or_default();
-        Ok(Seen {
-            stream: i64::try_from(info.created.unix_timestamp_nanos())?,
-            ack_floor: consumer.ack_floor.stream_sequence.cast_signed(),
-            is_new: consumer.delivered.consumer_sequence == 0,
-            first: info.state.first_sequence.cast_signed(),
-            last: info.state.last_sequence.cast_signed(),
-            deleted: deleted.into_iter().map(u64::cast_signed).collect(),
-        })
     }
 }

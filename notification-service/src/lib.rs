@@ -11,6 +11,5 @@ mod mongo;
 mod notifications;
 mod projection;
 mod projector;
-mod raw_message;
 mod rebuild;
 mod verify;

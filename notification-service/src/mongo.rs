@@ -87,11 +87,6 @@ pub(crate) enum Failure {
 const TIME_LIMIT_EXCEEDED: i32 = 50;
 
 impl Failure {
-    /// Whether nothing was heard of the command for its whole deadline.
-    pub(crate) fn is_late(&self) -> bool {
-        matches!(self, Self::Late(_))
-    }
-
     /// Whether MongoDB ended the command for its `maxTimeMS`: it works, but is slow.
     pub(crate) fn is_time_limit(&self) -> bool {
         let Self::Driver(error) = self else {

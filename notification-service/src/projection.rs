@@ -1,14 +1,14 @@
 //! The copy of the users in MongoDB: what a document looks like, and the one way it changes.
 
+mod coalesce;
 mod collection;
 mod command;
-mod entry;
-mod fold;
-mod holes;
 mod indexes;
 mod lease;
 mod living;
 mod outcome;
+mod position_store;
+mod stored_user;
 
 use std::{
     sync::{
@@ -24,13 +24,13 @@ use shared_events::UserEvent;
 use crate::mongo::{self, Failure};
 
 use self::command::Form;
+pub(crate) use coalesce::{Coalesced, ReceivedEvent};
 pub(crate) use collection::Settings;
-pub(crate) use entry::{Damaged, Entry, Notification};
-pub(crate) use fold::{Delivered, Fold};
-pub(crate) use holes::{Hole, HoleStore, Progress, Range};
 pub(crate) use indexes::LIVING_INDEX;
 pub(crate) use lease::Lease;
-pub(crate) use outcome::{Outcome, Refusal};
+pub(crate) use outcome::{Refusal, WriteOutcome};
+pub(crate) use position_store::MongoPositionStore;
+pub(crate) use stored_user::{Damaged, Notification, StoredUser};
 
 /// How long one `update` command may take; MongoDB ends it itself shortly before.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -56,8 +56,8 @@ impl Projection {
 
     /// Writes each event that is newer than what is stored, as durably as a majority of MongoDB's
     /// members can, and says what became of each, in order. At most one event per user.
-    pub(crate) async fn apply(&self, events: &[&UserEvent]) -> Result<Vec<Outcome>, Failure> {
-        let mut outcomes = vec![Outcome::Applied; events.len()];
+    pub(crate) async fn apply(&self, events: &[&UserEvent]) -> Result<Vec<WriteOutcome>, Failure> {
+        let mut outcomes = vec![WriteOutcome::Applied; events.len()];
         let all: Vec<_> = (0..events.len()).collect();
         let form = if self.is_replay.load(Ordering::Relaxed) {
             Form::Compare
@@ -84,7 +84,7 @@ impl Projection {
         events: &[&UserEvent],
         places: &[usize],
         form: Form,
-        outcomes: &mut [Outcome],
+        outcomes: &mut [WriteOutcome],
     ) -> Result<Vec<usize>, Failure> {
         let mut found = Vec::new();
         for command in command::commands(&self.collection, events, places, form, outcomes) {
@@ -94,7 +94,7 @@ impl Projection {
             });
             let inserted = outcome::read(reply.await?, &command.events, outcomes)?;
             found.extend((command.events.into_iter()).filter(|place| {
-                let is_applied = outcomes[*place] == Outcome::Applied;
+                let is_applied = outcomes[*place] == WriteOutcome::Applied;
                 is_applied && command::is_creation(events[*place]) && !inserted.contains(place)
             }));
         }

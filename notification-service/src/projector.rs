@@ -1,224 +1,72 @@
-//! From the stream into the copy, through any failure of MongoDB and NATS.
+//! The projection as a handler of events.
 
-mod batch_size;
-mod connection;
-mod consumer;
-mod dead_letter;
-mod deliveries;
-mod quarantine;
-mod session;
-mod settler;
-
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::{
-    Client,
-    jetstream::{self, stream},
+use async_nats::jetstream::stream;
+use event_consumer::{Handler, HandlerError, Message, Rejection, Verdict};
+use shared_events::{UnreadableEvent, UserEvent};
+
+use crate::{
+    dead_letters::category::Category,
+    mongo::Failure,
+    projection::{Coalesced, Projection, ReceivedEvent, WriteOutcome},
 };
-use backon::BackoffBuilder;
-use service_runtime::nats::Topic;
-use service_runtime::{
-    backoff,
-    nats::{self, NatsSettings},
-    progress::Progress,
-};
-use tokio::time;
-use tokio_util::sync::CancellationToken;
 
-use self::{
-    batch_size::BatchSize,
-    dead_letter::{DeadLetters, Retry},
-    deliveries::Deliveries,
-    quarantine::Suspects,
-    settler::Settler,
-};
-use crate::{config::ProjectorConfig, holes::Holes, projection::Projection};
+/// How often events are run again at once when other writers interfere with all of them.
+const MAX_ROUNDS: usize = 5;
+/// When an event is delivered again that MongoDB did not take.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+const RETRY: Verdict = Verdict::Retry { after: RETRY_DELAY };
 
-const CONNECTION_NAME: &str = "notification-service";
-/// How long the write of a full batch is to take at most.
-const MAX_WRITE_TIME: Duration = Duration::from_secs(2);
-const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
-
-pub(crate) use connection::Connection;
-
+/// Applies events to the copy.
 pub(crate) struct Projector {
-    nats: NatsSettings,
-    connection: Connection,
-    topic: Topic,
-    consumer: String,
     projection: Projection,
-    holes: Holes,
-    ack_wait: Duration,
     tombstone_ttl: Duration,
-    batch_size: Arc<BatchSize>,
-    retry: Retry,
-    progress: Progress,
 }
 
 impl Projector {
-    pub(crate) fn new(
-        config: &ProjectorConfig,
-        projection: Projection,
-        holes: Holes,
-        tombstone_ttl: Duration,
-    ) -> Self {
+    pub(crate) fn new(projection: Projection, tombstone_ttl: Duration) -> Self {
         Self {
-            nats: config.nats.connection.clone(),
-            connection: Connection::default(),
-            topic: config.nats.topic(),
-            consumer: config.consumer.clone(),
             projection,
-            holes,
-            ack_wait: config.ack_wait,
             tombstone_ttl,
-            // A batch and those ahead of it are to be written well before they come again.
-            batch_size: Arc::new(BatchSize::new(MAX_WRITE_TIME.min(config.ack_wait / 4))),
-            retry: Retry::default(),
-            progress: Progress::new("projector"),
         }
     }
 
-    /// The connection that it has at any time, for others in the process.
-    pub(crate) fn connection(&self) -> Connection {
-        self.connection.clone()
-    }
-
-    /// A success is that a session hears of its consumer, or has written events.
-    pub(crate) fn progress(&self) -> Progress {
-        self.progress.clone()
-    }
-
-    /// Projects until `shutdown`, after which the batches in hand have `grace` to be finished.
-    ///
-    /// A session ends with the first failure and gives back what it holds, so that another service
-    /// may apply it meanwhile. The next one checks everything from the start.
-    ///
-    /// # Errors
-    /// If the NATS URL is not valid.
-    pub(crate) async fn run(
-        self,
-        shutdown: CancellationToken,
-        grace: Duration,
-    ) -> anyhow::Result<()> {
-        let Some(mut client) = self.connect(&shutdown).await? else {
-            return Ok(());
-        };
-        let mut delays = backoff::unbounded().build();
-        let mut suspects = Suspects::default();
-        loop {
-            let mut progress = false;
-            let session = self.session(&client, &mut suspects, &shutdown, grace, &mut progress);
-            let ended = session.await;
-            self.progress.failed();
-            let Err(error) = ended else { break };
-            if progress {
-                delays = backoff::unbounded().build();
+    /// Applies `events`, and enters the verdict on each by its place in the batch. Those that other
+    /// writers interfered with are run again; after some rounds they are left as they are.
+    async fn apply(
+        &self,
+        events: Vec<ReceivedEvent<usize>>,
+        verdicts: &mut [Verdict],
+    ) -> Result<(), Failure> {
+        let mut coalesced = Coalesced::new(events);
+        let mut idle_rounds = 0;
+        while !coalesced.is_empty() && idle_rounds < MAX_ROUNDS {
+            let outcomes = self.projection.apply(&coalesced.newest()).await?;
+            log_deferred(&outcomes);
+            let is_idle = outcomes.iter().all(|it| *it == WriteOutcome::Contended);
+            idle_rounds += usize::from(is_idle);
+            let decided = coalesced.decide(outcomes);
+            for place in decided.applied {
+                verdicts[place] = Verdict::Ack;
             }
-            let delay = delays.next().unwrap_or_default();
-            let error = format!("{error:#}");
-            tracing::warn!(
-                error,
-                retry_in_ms = delay.as_millis(),
-                "projection is held up"
-            );
-
-            let pause = shutdown.run_until_cancelled(time::sleep(delay));
-            if pause.await.is_none() {
-                break;
+            for (place, refusal) in decided.refused {
+                let rejection = Rejection::new(Category::RefusedByMongodb.as_str(), refusal);
+                verdicts[place] = Verdict::Reject(rejection);
             }
-            if is_dead(&client).await {
-                match self.connect(&shutdown).await? {
-                    Some(connected) => client = connected,
-                    None => return Ok(()),
-                }
-            }
-        }
-        flush(&client).await;
-        // What is settled now may leave the stream before anybody looks again.
-        let jetstream = jetstream::new(client);
-        let last_look = self.holes.look(&jetstream);
-        if !matches!(time::timeout(FLUSH_DEADLINE, last_look).await, Ok(Ok(()))) {
-            tracing::warn!(
-                "the last position was not kept; later, events may be taken for missing"
-            );
         }
         Ok(())
     }
+}
 
-    /// `None` if told to stop first.
-    async fn connect(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<Client>> {
-        let connect = nats::connect(&self.nats, CONNECTION_NAME);
-        let connect = self.progress.while_retrying(connect);
-        let connected = shutdown.run_until_cancelled(connect).await.transpose()?;
-        self.connection.set(connected.clone());
-        Ok(connected)
-    }
-
-    async fn session(
-        &self,
-        client: &Client,
-        suspects: &mut Suspects,
-        shutdown: &CancellationToken,
-        grace: Duration,
-        progress: &mut bool,
-    ) -> anyhow::Result<()> {
-        let Some(opened) = shutdown
-            .run_until_cancelled(self.open(client, suspects))
-            .await
-        else {
-            return Ok(());
-        };
-        let (deliveries, settler) = opened?;
-        self.progress.succeeded();
-        session::run(deliveries, &settler, progress, shutdown, grace).await
-    }
-
-    async fn open(
-        &self,
-        client: &Client,
-        suspects: &mut Suspects,
-    ) -> anyhow::Result<(Deliveries, Settler)> {
+impl Handler for Projector {
+    async fn prepare(&self) -> anyhow::Result<()> {
         let prepare = self.projection.prepare(self.tombstone_ttl);
-        prepare.await.context("waiting for MongoDB")?;
-        let jetstream = jetstream::new(client.clone());
-        let (stream, consumer) =
-            consumer::bind(&jetstream, &self.topic, &self.consumer, self.ack_wait)
-                .await
-                .context("waiting for JetStream")?;
-        let dead_letters =
-            DeadLetters::open(&jetstream, &stream, &self.topic, self.retry.clone()).await;
-        quarantine::sweep(suspects, &jetstream, consumer.cached_info(), &dead_letters)
-            .await
-            .context("looking for unreadable headers")?;
-        // Before anything is delivered, so that a new consumer is known for one.
-        if let Err(error) = self.holes.look(&jetstream).await {
-            let error = format!("{error:#}");
-            tracing::warn!(error, "could not look for missing events");
-        }
-        let deliveries = Deliveries::open(
-            client,
-            consumer,
-            self.batch_size.clone(),
-            self.progress.clone(),
-        )
-        .await?;
-        self.warn_of_old_events(&stream.cached_info().config);
-        tracing::info!(
-            stream = self.topic.stream,
-            consumer = self.consumer,
-            "projecting"
-        );
-        let settler = Settler::new(
-            self.projection.clone(),
-            dead_letters,
-            self.batch_size.clone(),
-            self.progress.clone(),
-        );
-        Ok((deliveries, settler))
+        prepare.await.context("waiting for MongoDB")
     }
 
-    fn warn_of_old_events(&self, stream: &stream::Config) {
+    fn stream_opened(&self, stream: &stream::Config) {
         if stream.max_age.is_zero() || stream.max_age >= self.tombstone_ttl {
             tracing::warn!(
                 max_age_s = stream.max_age.as_secs(),
@@ -227,19 +75,53 @@ impl Projector {
             );
         }
     }
-}
 
-/// Sends what is left to be sent. What can't be sent is delivered again.
-async fn flush(client: &Client) {
-    let flushed = time::timeout(FLUSH_DEADLINE, client.flush()).await;
-    if !matches!(flushed, Ok(Ok(()))) {
-        tracing::warn!("the last acknowledgements were not sent; their events will come again");
+    async fn handle(&self, batch: &[Message]) -> Result<Vec<Verdict>, HandlerError> {
+        let mut verdicts = vec![RETRY; batch.len()];
+        let mut events = Vec::with_capacity(batch.len());
+        for (place, message) in batch.iter().enumerate() {
+            match UserEvent::parse(message.payload()) {
+                Ok(event) => events.push(ReceivedEvent {
+                    event,
+                    message: place,
+                }),
+                Err(unreadable) => verdicts[place] = Verdict::Reject(reject(&unreadable)),
+            }
+        }
+        let has_unreadable = events.len() < batch.len();
+        match self.apply(events, &mut verdicts).await {
+            Ok(()) => Ok(verdicts),
+            // What it has written by then does no harm when it is written again.
+            Err(failure) if failure.is_time_limit() => {
+                Err(HandlerError::TooSlow(waiting_for_mongodb(failure)))
+            }
+            // What can't be read need not wait for MongoDB: it is rejected, the rest comes again.
+            Err(failure) if has_unreadable => {
+                tracing::warn!(%failure, "MongoDB did not take events; trying again later");
+                Ok(verdicts)
+            }
+            Err(failure) => Err(HandlerError::Unavailable(waiting_for_mongodb(failure))),
+        }
     }
 }
 
-/// Whether the client has ended for good, as it does when it meets headers that it can't read.
-/// One that is reconnecting takes its time instead.
-async fn is_dead(client: &Client) -> bool {
-    let flushed = time::timeout(FLUSH_DEADLINE, client.flush()).await;
-    matches!(flushed, Ok(Err(_)))
+fn reject(unreadable: &UnreadableEvent) -> Rejection {
+    Rejection::new(Category::from(unreadable).as_str(), unreadable)
+}
+
+fn waiting_for_mongodb(failure: Failure) -> anyhow::Error {
+    anyhow::Error::from(failure).context("waiting for MongoDB")
+}
+
+fn log_deferred(outcomes: &[WriteOutcome]) {
+    let is_deferred = |it: &&WriteOutcome| matches!(it, WriteOutcome::Deferred { .. });
+    if let Some(WriteOutcome::Deferred { code, message }) = outcomes.iter().find(is_deferred) {
+        let events = outcomes.iter().filter(is_deferred).count();
+        tracing::warn!(
+            events,
+            code,
+            message,
+            "MongoDB did not take events; trying again later"
+        );
+    }
 }

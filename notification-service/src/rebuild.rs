@@ -9,7 +9,6 @@
 //! Before the swap a crash leaves the old copy as it was, and a collection that the next run
 //! removes. A run that loses its lease can't swap: the next one has removed its collection.
 
-mod pause;
 mod reader;
 mod replay;
 mod source;
@@ -18,6 +17,7 @@ use std::{pin::pin, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use async_nats::jetstream;
+use event_consumer::pause;
 use indicatif::{ProgressBar, ProgressStyle};
 use service_runtime::nats;
 use tokio::{
@@ -30,7 +30,7 @@ use self::{replay::Replay, source::Source};
 use crate::{
     config::RebuildConfig,
     mongo,
-    projection::{HoleStore, Lease, Projection, Settings},
+    projection::{Lease, MongoPositionStore, Projection, Settings},
 };
 
 const CONNECTION_NAME: &str = "notification-service rebuild";
@@ -84,7 +84,7 @@ struct Rebuild {
     /// What was set on the old collection when the new one was made like it.
     settings: Settings,
     fresh: Projection,
-    holes: HoleStore,
+    positions: MongoPositionStore,
     /// How many events the old copy was found to miss when the rebuild began.
     found: i64,
     /// Cancelled when nothing more is to be written.
@@ -103,8 +103,8 @@ impl Rebuild {
         let client = mongo::client(&config.mongo.mongodb_uri).await?;
         let database = client.database(&config.mongo.mongodb_database);
         let name = &config.mongo.mongodb_collection;
-        let holes = HoleStore::new(&database, name);
-        let found = holes.load().await?.map_or(0, |read| read.progress.found);
+        let positions = MongoPositionStore::new(&database, name);
+        let found = positions.position().await?.found;
         let live = Projection::new(database.clone(), name.clone());
 
         let run = uuid::Uuid::now_v7().simple().to_string();
@@ -127,7 +127,7 @@ impl Rebuild {
             live,
             settings,
             fresh,
-            holes,
+            positions,
             found,
             stop: CancellationToken::new(),
         })
@@ -157,7 +157,7 @@ impl Rebuild {
         let check = self.source.ensure_same().await;
         check.context("the copy was swapped, but may lack the latest events: rebuild it again")?;
         // What was forced may lack the events as well.
-        if !self.config.force && !self.holes.clear(Some(&[self.found])).await? {
+        if !self.config.force && !self.positions.clear(Some(&[self.found])).await? {
             tracing::warn!("events were found missing during the rebuild; compare with verify");
         }
         progress.finish_and_clear();

@@ -5,6 +5,10 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use event_consumer::{
+    Connection,
+    dead_letters::{DeadLetter, DeadLetters},
+};
 use serde::Serialize;
 use service_runtime::nats::Topic;
 use service_runtime::{
@@ -14,8 +18,7 @@ use service_runtime::{
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{DeadLetter, DeadLetters, category::Category};
-use crate::projector::Connection;
+use super::category::Category;
 
 /// Where dead letters are, and the topic of the events that they were.
 #[derive(Debug, Clone)]
@@ -84,7 +87,7 @@ impl From<DeadLetter> for Summary {
         Self {
             sequence: letter.sequence,
             bytes: letter.payload_bytes,
-            reason: letter.category,
+            reason: Category::parse(&letter.category),
             set_aside_at: letter.time,
             stream: letter.stream,
             stream_sequence: letter.stream_sequence,

@@ -1,5 +1,6 @@
 //! Why a message became a dead letter, without quoting it.
 
+use event_consumer::Rejection;
 use serde::Serialize;
 use shared_events::UnreadableEvent;
 use utoipa::ToSchema;
@@ -33,7 +34,7 @@ impl Category {
             Self::UnknownType => "unknown_type",
             Self::WrongShape => "wrong_shape",
             Self::RefusedByMongodb => "refused_by_mongodb",
-            Self::UnreadableHeaders => "unreadable_headers",
+            Self::UnreadableHeaders => Rejection::UNREADABLE_HEADERS,
             Self::Other => "other",
         }
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use async_nats::jetstream;
-use service_runtime::{confirm::confirm, nats};
+use event_consumer::dead_letters::DeadLetters;
+use service_runtime::nats;
 use tokio::time;
 
-use super::{DeadLetter, DeadLetters, Payload};
-use crate::config::{DeadLettersCommand, DeadLettersConfig, NatsConfig};
+use crate::config::DeadLettersConfig;
 
 const CONNECTION_NAME: &str = "notification-service dead-letters";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -18,125 +18,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// If NATS can't be reached, there is no such letter, or the operator says no.
 pub(crate) async fn run(config: DeadLettersConfig) -> anyhow::Result<()> {
-    let letters = connect(&config.nats).await?;
-    match config.command {
-        DeadLettersCommand::List { after, limit } => list(&letters, after, limit).await,
-        DeadLettersCommand::Show { sequence } => show(&letters, sequence).await,
-        DeadLettersCommand::Replay { sequences } => replay(&letters, &sequences).await,
-        DeadLettersCommand::Discard { sequences, yes } => discard(&letters, &sequences, yes).await,
-    }
-}
-
-async fn connect(config: &NatsConfig) -> anyhow::Result<DeadLetters> {
-    let client = nats::connect(&config.connection, CONNECTION_NAME);
+    let client = nats::connect(&config.nats.connection, CONNECTION_NAME);
     let client = time::timeout(CONNECT_DEADLINE, client)
         .await
         .context("NATS can't be reached")??;
-    Ok(DeadLetters::new(jetstream::new(client), config.topic()))
-}
-
-async fn list(letters: &DeadLetters, after: u64, limit: u16) -> anyhow::Result<()> {
-    let page = letters.list(after, limit.into(), |letter| letter).await?;
-    for letter in &page.letters {
-        println!(
-            "{}  {}  {} bytes  {}: {}",
-            letter.sequence,
-            letter.time,
-            letter.payload_bytes,
-            origin(letter),
-            letter.reason
-        );
-    }
-    match page.letters.last() {
-        None => println!("no dead letters"),
-        Some(last) if page.is_cut => {
-            println!("there may be more: --after {}", last.sequence);
-        }
-        Some(_) => {}
-    }
-    Ok(())
-}
-
-async fn show(letters: &DeadLetters, sequence: u64) -> anyhow::Result<()> {
-    let letter = find(letters, sequence).await?;
-    println!("sequence   {sequence}");
-    println!("set aside  {}", letter.time);
-    println!("from       {}", origin(&letter));
-    println!("reason     {}", letter.reason);
-    for (name, values) in letter.headers.iter() {
-        for value in values {
-            println!(
-                "header     {name}: {}",
-                printable(value.as_str().as_bytes())
-            );
-        }
-    }
-    match letter.payload {
-        Payload::Here(payload) => println!("payload    {}", printable(&payload)),
-        Payload::Referenced => println!("payload    is no longer on the stream"),
-    }
-    Ok(())
-}
-
-async fn replay(letters: &DeadLetters, sequences: &[u64]) -> anyhow::Result<()> {
-    for sequence in sequences {
-        let letter = find(letters, *sequence).await?;
-        let replayed = letters.replay(letter).await;
-        let event = replayed.with_context(|| format!("dead letter {sequence}"))?;
-        println!("dead letter {sequence} is on the stream again, at {event}");
-    }
-    Ok(())
-}
-
-async fn discard(letters: &DeadLetters, sequences: &[u64], yes: bool) -> anyhow::Result<()> {
-    for sequence in sequences {
-        let letter = find(letters, *sequence).await?;
-        let question = format!(
-            "Forget dead letter {sequence} ({})? Its event will never be applied.",
-            letter.reason
-        );
-        if !yes && !confirm(&question)? {
-            bail!("dead letter {sequence} is kept");
-        }
-        letters.discard(*sequence).await?;
-        println!("dead letter {sequence} is discarded");
-    }
-    Ok(())
-}
-
-async fn find(letters: &DeadLetters, sequence: u64) -> anyhow::Result<DeadLetter> {
-    let letter = letters.find(sequence).await?;
-    letter.with_context(|| format!("there is no dead letter {sequence}"))
-}
-
-fn origin(letter: &DeadLetter) -> String {
-    let sequence = letter.stream_sequence.unwrap_or_default();
-    format!("{} {sequence}", letter.stream)
-}
-
-/// Text as it is, other bytes escaped: a payload must not command the terminal.
-fn printable(bytes: &[u8]) -> String {
-    let escape = |c: char| -> String {
-        match c {
-            '\n' | '\t' => c.into(),
-            c if c.is_control() => c.escape_default().collect(),
-            c => c.into(),
-        }
-    };
-    let chunks = bytes.utf8_chunks().map(|chunk| {
-        let text: String = chunk.valid().chars().map(escape).collect();
-        format!("{text}{}", chunk.invalid().escape_ascii())
-    });
-    chunks.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::printable;
-
-    #[test]
-    fn a_payload_does_not_command_the_terminal() {
-        assert_eq!(printable("Zoë\n".as_bytes()), "Zoë\n");
-        assert_eq!(printable(b"\x1b[2J\xff!"), r"\u{1b}[2J\xff!");
-    }
+    let letters = DeadLetters::new(jetstream::new(client), config.nats.topic());
+    config.command.run(&letters).await
 }

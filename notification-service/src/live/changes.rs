@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::Token;
 use crate::{
     mongo::{self, Failure},
-    projection::Entry,
+    projection::StoredUser,
 };
 
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
@@ -122,11 +122,11 @@ async fn refuse_future(copy: &Collection<RawDocumentBuf>, token: &Token) -> Resu
 fn read(event: Event) -> Option<Change> {
     // No document: it has been removed since.
     let document = event.document?;
-    let entry = Entry::read(&document);
+    let entry = StoredUser::read(&document);
     let read = entry.map_err(anyhow::Error::from).and_then(|entry| {
         let (deleted, body) = match &entry {
-            Entry::Living(notification) => (false, serde_json::to_string(notification)?),
-            Entry::Deleted(tombstone) => (true, serde_json::to_string(tombstone)?),
+            StoredUser::Living(notification) => (false, serde_json::to_string(notification)?),
+            StoredUser::Deleted(tombstone) => (true, serde_json::to_string(tombstone)?),
         };
         Ok(Change {
             token: event.token,

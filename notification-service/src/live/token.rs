@@ -15,17 +15,17 @@ const TIMESTAMP_CHARS: usize = 16;
 /// A resume token. MongoDB writes it in hexadecimal, in capitals, so that tokens sort as their
 /// changes do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(from = "Fields")]
+#[serde(from = "TokenFields")]
 pub(crate) struct Token(String);
 
 #[derive(Deserialize)]
-struct Fields {
+struct TokenFields {
     #[serde(rename = "_data")]
     data: String,
 }
 
-impl From<Fields> for Token {
-    fn from(fields: Fields) -> Self {
+impl From<TokenFields> for Token {
+    fn from(fields: TokenFields) -> Self {
         Self(fields.data)
     }
 }

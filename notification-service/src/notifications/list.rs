@@ -19,7 +19,7 @@ use shared_events::UserState;
 use super::{MAX_TIME, READ_DEADLINE, Reader, error::ReadError};
 use crate::{
     mongo::{self, Failure},
-    projection::{Entry, LIVING_INDEX, Notification},
+    projection::{LIVING_INDEX, Notification, StoredUser},
 };
 
 const DAMAGED_USERS: HeaderName = HeaderName::from_static("x-damaged-users");
@@ -90,7 +90,7 @@ impl Found {
     fn take(&mut self, document: &RawDocumentBuf) -> Option<i64> {
         let value = document.get("user_id").ok()??;
         let listed = value.as_i64().or(value.as_i32().map(i64::from));
-        match Entry::read(document) {
+        match StoredUser::read(document) {
             Ok(entry) => self.living.extend(entry.living()),
             Err(damaged) => self.damaged.extend(damaged.user_id.or(listed)),
         }

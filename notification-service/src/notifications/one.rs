@@ -24,7 +24,7 @@ use utoipa::IntoParams;
 use super::{MAX_TIME, READ_DEADLINE, Reader, error::ReadError};
 use crate::{
     mongo,
-    projection::{Entry, Notification},
+    projection::{Notification, StoredUser},
 };
 
 /// With the reads before and after it, the wait must fit into a request's deadline.
@@ -82,18 +82,18 @@ pub(super) async fn get(
     };
     match entry {
         None => Err(ReadError::Unknown),
-        Some(Entry::Deleted(tombstone)) => Err(ReadError::Deleted(tombstone.version)),
-        Some(Entry::Living(notification)) => Ok(respond(notification, &headers)),
+        Some(StoredUser::Deleted(tombstone)) => Err(ReadError::Deleted(tombstone.version)),
+        Some(StoredUser::Living(notification)) => Ok(respond(notification, &headers)),
     }
 }
 
-async fn read(copy: &Collection<RawDocumentBuf>, id: i64) -> Result<Option<Entry>, ReadError> {
+async fn read(copy: &Collection<RawDocumentBuf>, id: i64) -> Result<Option<StoredUser>, ReadError> {
     let copy = copy.clone();
     let document = mongo::call(READ_DEADLINE, async move {
         copy.find_one(doc! { "_id": id }).max_time(MAX_TIME).await
     });
     let document = document.await?;
-    let entry = document.map(|document| Entry::read(&document));
+    let entry = document.map(|document| StoredUser::read(&document));
     entry.transpose().map_err(ReadError::Damaged)
 }
 
@@ -103,7 +103,7 @@ async fn wait_for(
     wanted: Wanted,
     client: ClientAddress,
     slot: &RequestSlot,
-) -> Result<Entry, ReadError> {
+) -> Result<StoredUser, ReadError> {
     let deadline = Instant::now() + wanted.wait;
     if let Some(entry) = wanted.read(&reader.copy, id).await? {
         return Ok(entry);
@@ -157,11 +157,11 @@ impl Wanted {
         self,
         copy: &Collection<RawDocumentBuf>,
         id: i64,
-    ) -> Result<Option<Entry>, ReadError> {
+    ) -> Result<Option<StoredUser>, ReadError> {
         let entry = read(copy, id).await?;
         Ok(entry.filter(|entry| match entry {
-            Entry::Living(notification) => notification.version >= self.min_version,
-            Entry::Deleted(_) => true,
+            StoredUser::Living(notification) => notification.version >= self.min_version,
+            StoredUser::Deleted(_) => true,
         }))
     }
 }

@@ -5,7 +5,7 @@ use mongodb::bson::{
 };
 use shared_events::{UserEvent, UserState};
 
-use super::outcome::{Outcome, Refusal};
+use super::outcome::{Refusal, WriteOutcome};
 
 /// What one command may hold. MongoDB takes 16 KiB more, for what is around the updates.
 const MAX_UPDATE_BYTES: usize = 16 * 1024 * 1024;
@@ -48,7 +48,7 @@ pub(super) fn commands(
     events: &[&UserEvent],
     places: &[usize],
     form: Form,
-    outcomes: &mut [Outcome],
+    outcomes: &mut [WriteOutcome],
 ) -> Vec<Command> {
     let mut commands = Vec::with_capacity(1);
     let mut open = Updates::default();
@@ -56,13 +56,13 @@ pub(super) fn commands(
         let update = match update(events[place], form) {
             Ok(update) => update,
             Err(refusal) => {
-                outcomes[place] = Outcome::Refused(refusal);
+                outcomes[place] = WriteOutcome::Refused(refusal);
                 continue;
             }
         };
         let bytes = update.as_bytes().len() + ARRAY_ELEMENT_BYTES;
         if bytes > MAX_UPDATE_BYTES {
-            outcomes[place] = Outcome::Refused(Refusal::TooLarge { bytes });
+            outcomes[place] = WriteOutcome::Refused(Refusal::TooLarge { bytes });
             continue;
         }
         if open.bytes + bytes > MAX_UPDATE_BYTES {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::mongo::Failure;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum WriteOutcome {
     /// The copy has this version of the user or a later one.
     Applied,
     /// Another writer inserted the same user at the same moment: run it again.
@@ -70,7 +70,7 @@ struct WriteConcernError {
 pub(super) fn read(
     reply: Document,
     events: &[usize],
-    outcomes: &mut [Outcome],
+    outcomes: &mut [WriteOutcome],
 ) -> Result<HashSet<usize>, Failure> {
     let reply: Reply = deserialize_from_document(reply).map_err(mongodb::error::Error::from)?;
     if let Some(WriteConcernError { code, errmsg }) = reply.write_concern_error {
@@ -89,7 +89,7 @@ pub(super) fn read(
         .collect())
 }
 
-fn judge(error: WriteError) -> Outcome {
+fn judge(error: WriteError) -> WriteOutcome {
     const DUPLICATE_KEY: i32 = 11000;
     /// Invalid BSON, document validation, object too large, and too large after the update.
     /// Not on the list means tried again: better to wait than to set aside what could be applied.
@@ -100,29 +100,32 @@ fn judge(error: WriteError) -> Outcome {
         return match error.key_pattern {
             // A unique index that somebody added; our own key can only collide in a race.
             Some(key) if !key.keys().eq(["_id"]) => {
-                Outcome::Refused(Refusal::Code { code, message })
+                WriteOutcome::Refused(Refusal::Code { code, message })
             }
-            _ => Outcome::Contended,
+            _ => WriteOutcome::Contended,
         };
     }
     if ABOUT_THE_DOCUMENT.contains(&code) {
-        return Outcome::Refused(Refusal::Code { code, message });
+        return WriteOutcome::Refused(Refusal::Code { code, message });
     }
-    Outcome::Deferred { code, message }
+    WriteOutcome::Deferred { code, message }
 }
 
 #[cfg(test)]
 mod tests {
     use mongodb::bson::{Document, doc};
 
-    use super::{Outcome, Refusal, read};
+    use super::{Refusal, WriteOutcome, read};
     use crate::mongo::Failure;
 
-    fn read_one(error: Document) -> Outcome {
-        let mut outcomes = vec![Outcome::Applied; 3];
+    fn read_one(error: Document) -> WriteOutcome {
+        let mut outcomes = vec![WriteOutcome::Applied; 3];
         let reply = doc! { "ok": 1, "n": 1, "nModified": 0, "writeErrors": [error] };
         read(reply, &[0, 2], &mut outcomes).expect("a confirmed reply");
-        assert_eq!(outcomes[..2], [Outcome::Applied, Outcome::Applied]);
+        assert_eq!(
+            outcomes[..2],
+            [WriteOutcome::Applied, WriteOutcome::Applied]
+        );
         outcomes.remove(2)
     }
 
@@ -130,7 +133,7 @@ mod tests {
     fn a_race_for_the_same_user_is_run_again() {
         let error =
             doc! { "index": 1, "code": 11000, "errmsg": "E11000", "keyPattern": { "_id": 1 } };
-        assert_eq!(read_one(error), Outcome::Contended);
+        assert_eq!(read_one(error), WriteOutcome::Contended);
     }
 
     #[test]
@@ -139,7 +142,7 @@ mod tests {
             doc! { "index": 1, "code": 11000, "errmsg": "E11000", "keyPattern": { "email": 1 } };
         assert!(matches!(
             read_one(error),
-            Outcome::Refused(Refusal::Code { code: 11000, .. })
+            WriteOutcome::Refused(Refusal::Code { code: 11000, .. })
         ));
     }
 
@@ -148,7 +151,7 @@ mod tests {
         let error = doc! { "index": 1, "code": 121, "errmsg": "Document failed validation" };
         assert!(matches!(
             read_one(error),
-            Outcome::Refused(Refusal::Code { code: 121, .. })
+            WriteOutcome::Refused(Refusal::Code { code: 121, .. })
         ));
     }
 
@@ -157,7 +160,7 @@ mod tests {
         for code in [10107, 11602, 189, 91, 50, 112, 4711] {
             let error = doc! { "index": 1, "code": code, "errmsg": "later" };
             assert!(
-                matches!(read_one(error), Outcome::Deferred { .. }),
+                matches!(read_one(error), WriteOutcome::Deferred { .. }),
                 "{code}"
             );
         }
@@ -167,7 +170,7 @@ mod tests {
     fn an_unconfirmed_write_is_a_failure_even_if_nothing_else_is_wrong() {
         let reply =
             doc! { "ok": 1, "n": 1, "writeConcernError": { "code": 64, "errmsg": "waiting" } };
-        let outcome = read(reply, &[0], &mut [Outcome::Applied]);
+        let outcome = read(reply, &[0], &mut [WriteOutcome::Applied]);
         assert!(matches!(outcome, Err(Failure::Unconfirmed(_))));
     }
 }

@@ -8,11 +8,12 @@ use async_nats::jetstream::{
     consumer::{DeliverPolicy, pull},
 };
 use bytes::Bytes;
+use event_consumer::raw_message;
 use futures::StreamExt;
 use service_runtime::nats;
 use tokio::time;
 
-use crate::{config::NatsConfig, raw_message};
+use crate::config::NatsConfig;
 
 const CONNECTION_NAME: &str = "notification-service rebuild, reading";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);

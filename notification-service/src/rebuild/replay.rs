@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use backon::Retryable;
+use event_consumer::raw_message;
 use indicatif::ProgressBar;
 use service_runtime::backoff;
 use shared_events::UserEvent;
@@ -16,8 +17,7 @@ use super::{
 };
 use crate::{
     config::NatsConfig,
-    projection::{Delivered, Fold, Outcome, Projection},
-    raw_message,
+    projection::{Coalesced, Projection, ReceivedEvent, WriteOutcome},
 };
 
 const RECHECK: Duration = Duration::from_millis(50);
@@ -116,14 +116,14 @@ impl<'a> Replay<'a> {
 
 /// How many of them MongoDB will never take.
 async fn try_apply(projection: &Projection, events: &[UserEvent]) -> anyhow::Result<u64> {
-    let delivered = events.iter().cloned();
-    let delivered = delivered.map(|event| Delivered { event, message: () });
-    let mut fold = Fold::new(delivered.collect());
+    let received = events.iter().cloned();
+    let received = received.map(|event| ReceivedEvent { event, message: () });
+    let mut coalesced = Coalesced::new(received.collect());
     let mut refused = 0;
-    while !fold.is_empty() {
-        let outcomes = projection.apply(&fold.newest()).await?;
-        let is_contended = outcomes.contains(&Outcome::Contended);
-        let decided = fold.decide(outcomes);
+    while !coalesced.is_empty() {
+        let outcomes = projection.apply(&coalesced.newest()).await?;
+        let is_contended = outcomes.contains(&WriteOutcome::Contended);
+        let decided = coalesced.decide(outcomes);
         refused += decided.refused.len() as u64;
         anyhow::ensure!(
             decided.deferred.is_empty(),

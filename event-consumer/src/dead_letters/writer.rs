@@ -1,4 +1,4 @@
-//! Setting a message aside that can never be applied.
+//! Storing dead letters.
 
 mod form;
 mod retry;
@@ -21,16 +21,12 @@ use service_runtime::nats::{
     headers::EXPECTED_STREAM,
     stream::{self, StreamSettings},
 };
-use shared_events::UnreadableEvent;
 use tokio::time;
 
 use self::form::Form;
-pub(super) use self::retry::Retry;
-use crate::{
-    dead_letters::{category::Category, is_too_large, refusal},
-    projection::Refusal,
-    raw_message,
-};
+pub(crate) use self::retry::Retry;
+use super::publish_error::{is_too_large, refusal};
+use crate::{Rejection, raw_message};
 
 /// Dead letters wait for a person, who may be on holiday.
 const MAX_AGE: Duration = Duration::from_hours(90 * 24);
@@ -38,55 +34,36 @@ const MAX_AGE: Duration = Duration::from_hours(90 * 24);
 /// JetStream does not answer who lacks the permission to ask.
 const STORE_DEADLINE: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum Reason {
-    #[error(transparent)]
-    Unreadable(#[from] UnreadableEvent),
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    #[error("headers that the client can't read")]
-    UnreadableHeaders,
-}
-
-impl Reason {
-    fn category(&self) -> Category {
-        match self {
-            Self::Unreadable(event) => event.into(),
-            Self::Refused(_) => Category::RefusedByMongodb,
-            Self::UnreadableHeaders => Category::UnreadableHeaders,
-        }
-    }
-}
-
-pub(super) struct DeadLetter<'a> {
+/// A dead letter that is to be stored.
+pub(crate) struct NewDeadLetter<'a> {
     /// As on the wire.
-    pub(super) headers: Bytes,
-    pub(super) payload: Bytes,
-    pub(super) stream: &'a str,
-    pub(super) sequence: u64,
-    pub(super) published: DateTime,
-    pub(super) reason: Reason,
+    pub(crate) headers: Bytes,
+    pub(crate) payload: Bytes,
+    pub(crate) stream: &'a str,
+    pub(crate) sequence: u64,
+    pub(crate) published: DateTime,
+    pub(crate) rejection: &'a Rejection,
 }
 
-/// The stream that keeps the dead letters.
+/// Stores dead letters in a stream of their own.
 #[derive(Debug, Clone)]
-pub(super) struct DeadLetters {
+pub(crate) struct DeadLetterWriter {
     jetstream: Context,
     topic: Topic,
     settings: StreamSettings,
     retry: Retry,
 }
 
-impl DeadLetters {
+impl DeadLetterWriter {
     /// The stream is created or brought up to date, as safe as `source` is. Should that fail, it
-    /// is tried again when the first letter is stored: events need not wait for it.
-    pub(super) async fn open(
+    /// is tried again when the first letter is stored: other messages need not wait for it.
+    pub(crate) async fn open(
         jetstream: &Context,
         source: &Stream,
         topic: &Topic,
         retry: Retry,
     ) -> Self {
-        let dead_letters = Self {
+        let writer = Self {
             jetstream: jetstream.clone(),
             topic: topic.dead_letters(),
             settings: StreamSettings {
@@ -96,11 +73,14 @@ impl DeadLetters {
             },
             retry,
         };
-        if let Err(error) = dead_letters.prepare().await {
+        if let Err(error) = writer.prepare().await {
             let error = format!("{error:#}");
-            tracing::error!(error, "the dead-letter stream is not ready; events go on");
+            tracing::error!(
+                error,
+                "the dead-letter stream is not ready; other messages go on"
+            );
         }
-        dead_letters
+        writer
     }
 
     async fn prepare(&self) -> anyhow::Result<()> {
@@ -113,16 +93,20 @@ impl DeadLetters {
     ///
     /// # Errors
     /// If the delivery can't be answered.
-    pub(super) async fn set_aside(&self, message: &Message, reason: Reason) -> anyhow::Result<()> {
+    pub(crate) async fn set_aside(
+        &self,
+        message: &Message,
+        rejection: &Rejection,
+    ) -> anyhow::Result<()> {
         let info = message.info().map_err(anyhow::Error::from_boxed)?;
         let headers = message.headers.as_ref().map(raw_message::headers::encode);
-        let letter = DeadLetter {
+        let letter = NewDeadLetter {
             headers: headers.unwrap_or_default().into(),
             payload: message.payload.clone(),
             stream: info.stream,
             sequence: info.stream_sequence,
             published: info.published,
-            reason,
+            rejection,
         };
         let answer = match self.store(&letter).await {
             Ok(()) => AckKind::Term,
@@ -136,7 +120,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// If it is not known to be stored: when to try again.
-    pub(super) async fn store(&self, letter: &DeadLetter<'_>) -> Result<(), Duration> {
+    pub(crate) async fn store(&self, letter: &NewDeadLetter<'_>) -> Result<(), Duration> {
         if let Some(delay) = self.retry.delay() {
             return Err(delay);
         }
@@ -146,7 +130,7 @@ impl DeadLetters {
             Ok((stored, form)) => {
                 self.retry.succeeded();
                 if !stored.duplicate {
-                    let reason = letter.reason.category().as_str();
+                    let reason = &*letter.rejection.category;
                     let dead_letter = stored.sequence;
                     tracing::error!(sequence, reason, dead_letter, ?form, "set a message aside");
                 }
@@ -169,7 +153,7 @@ impl DeadLetters {
 
     async fn store_in_some_form(
         &self,
-        letter: &DeadLetter<'_>,
+        letter: &NewDeadLetter<'_>,
     ) -> anyhow::Result<(PublishAck, Form)> {
         let mut refusal = None;
         for form in Form::ALL {
@@ -189,7 +173,7 @@ impl DeadLetters {
 
     async fn publish(
         &self,
-        letter: &DeadLetter<'_>,
+        letter: &NewDeadLetter<'_>,
         form: Form,
     ) -> Result<PublishAck, PublishError> {
         let (mut headers, body) = form.encode(letter);

@@ -1,4 +1,4 @@
-//! Holding the projector still while the collections change places.
+//! Holding a consumer still for a moment, for example while what it writes to is replaced.
 
 use std::time::Duration;
 
@@ -13,9 +13,13 @@ const LONGEST: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Stops deliveries to the projector, and waits until what it has in hand is settled. False if
-/// there is no such consumer, hence nobody to hold still.
-pub(super) async fn pause(stream: &Stream, consumer: &str) -> anyhow::Result<bool> {
+/// Stops deliveries to all services that share the consumer, and waits until what they have in hand
+/// is processed; at most five seconds. The server ends the pause after ten seconds if nobody else
+/// does. False if there is no such consumer, hence nobody to hold still.
+///
+/// # Errors
+/// If JetStream does not answer, or what is in hand is not processed in time.
+pub async fn pause(stream: &Stream, consumer: &str) -> anyhow::Result<bool> {
     let until = OffsetDateTime::now_utc() + LONGEST;
     match stream.pause_consumer(consumer, until).await {
         Err(error) if is_missing(error.kind()) => return Ok(false),
@@ -25,16 +29,19 @@ pub(super) async fn pause(stream: &Stream, consumer: &str) -> anyhow::Result<boo
     while stream.consumer_info(consumer).await?.num_ack_pending > 0 {
         ensure!(
             Instant::now() < deadline,
-            "the projector did not settle what it has in hand"
+            "the consumer did not process what it has in hand"
         );
         sleep(LOOK_AGAIN).await;
     }
     Ok(true)
 }
 
-/// The server may wait for the next event, or the next request of the projector, before it delivers
-/// again. Meanwhile nobody misses anything: the rebuild itself applies what came.
-pub(super) async fn resume(stream: &Stream, consumer: &str) -> anyhow::Result<()> {
+/// Ends the pause. The server may wait for the next message, or the next request of the consumer,
+/// before it delivers again.
+///
+/// # Errors
+/// If JetStream does not answer.
+pub async fn resume(stream: &Stream, consumer: &str) -> anyhow::Result<()> {
     match stream.resume_consumer(consumer).await {
         Err(error) if is_missing(error.kind()) => Ok(()),
         outcome => Ok(outcome.map(drop)?),

@@ -11,9 +11,9 @@ const MAX_DELAY: Duration = Duration::from_mins(1);
 const MAX_DOUBLINGS: usize = 6;
 
 /// A dead-letter stream that is full or hangs is asked now and then, not for each letter: waiting
-/// for it would hold up the events that come along. Outlives the sessions.
+/// for it would hold up the messages that come along. Outlives the sessions.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Retry(watch::Sender<Option<Failing>>);
+pub(crate) struct Retry(watch::Sender<Option<Failing>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Failing {

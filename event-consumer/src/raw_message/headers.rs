@@ -7,7 +7,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 const VERSION: &str = "NATS/1.0";
 
 /// Parses the block as the client does; `None` if the client would not survive it.
-pub(crate) fn parse(block: &[u8]) -> Option<HeaderMap> {
+pub fn parse(block: &[u8]) -> Option<HeaderMap> {
     let mut lines = str::from_utf8(block).ok()?.lines().peekable();
     let status = lines.next()?.strip_prefix(VERSION)?.trim();
     let status = status.split(' ').next()?;
@@ -31,7 +31,7 @@ pub(crate) fn parse(block: &[u8]) -> Option<HeaderMap> {
 }
 
 /// The block that [`parse`] reads; empty if there are no headers.
-pub(crate) fn encode(headers: &HeaderMap) -> Vec<u8> {
+pub fn encode(headers: &HeaderMap) -> Vec<u8> {
     if headers.is_empty() {
         return Vec::new();
     }

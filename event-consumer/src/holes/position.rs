@@ -1,6 +1,9 @@
-//! What the consumer's position and the stream tell about events that nobody read.
+//! What the consumer's position and the stream tell about messages that nobody read.
 
-use crate::projection::{Hole, Progress, Range};
+use super::position_store::{Hole, Position, Range};
+
+/// Beyond so many ranges the last one covers the rest.
+const MAX_RANGES: usize = 100;
 
 /// The consumer, and after it the stream.
 #[derive(Debug, Clone, Default)]
@@ -17,43 +20,57 @@ pub(super) struct Seen {
     pub(super) deleted: Vec<i64>,
 }
 
-/// The progress now, and the holes that were not known before.
+/// The position now, and the holes that were not known before.
 ///
 /// What is not on the stream and was not settled when it was last looked at was lost, unless it was
 /// settled in the moment between. So nothing is missed, and should it be in doubt, it is a hole.
-pub(super) fn advance(before: Option<Progress>, seen: &Seen) -> (Progress, Vec<Range>) {
-    let mut progress = before.unwrap_or_else(|| Progress {
+pub(super) fn advance(before: Option<Position>, seen: &Seen) -> (Position, Vec<Range>) {
+    let mut position = before.unwrap_or_else(|| Position {
         stream: seen.stream,
         // A consumer that has worked before this was watched is believed to have missed nothing.
         settled: if seen.is_new { 0 } else { seen.ack_floor },
-        ..Progress::default()
+        ..Position::default()
     });
-    if progress.stream != seen.stream {
-        progress.stream = seen.stream;
-        progress.settled = 0;
-        progress.known.clear();
+    if position.stream != seen.stream {
+        position.stream = seen.stream;
+        position.settled = 0;
+        position.known.clear();
     }
     // The stream has lost its end; the relay publishes it again under the same sequences.
-    progress.settled = progress.settled.min(seen.last);
+    position.settled = position.settled.min(seen.last);
 
     let mut missing = Vec::new();
-    if progress.settled + 1 < seen.first {
-        push(&mut missing, progress.settled + 1, seen.first - 1);
+    if position.settled + 1 < seen.first {
+        push(&mut missing, position.settled + 1, seen.first - 1);
     }
     let deleted = seen.deleted.iter().copied();
-    for sequence in deleted.filter(|it| *it > progress.settled && *it >= seen.first) {
+    for sequence in deleted.filter(|it| *it > position.settled && *it >= seen.first) {
         push(&mut missing, sequence, sequence);
     }
     let news: Vec<_> = missing
         .iter()
-        .flat_map(|range| without(*range, &progress.known))
+        .flat_map(|range| without(*range, &position.known))
         .collect();
-    progress.found += news.iter().map(|it| it.last - it.first + 1).sum::<i64>();
-    progress.holes.extend(news.iter().copied().map(Hole::new));
-    progress.settled = progress.settled.max(seen.ack_floor.min(seen.last));
-    missing.retain(|range| range.last > progress.settled);
-    progress.known = missing;
-    (progress, news)
+    position.found += news.iter().map(|it| it.last - it.first + 1).sum::<i64>();
+    position.holes.extend(news.iter().copied().map(Hole::new));
+    position.settled = position.settled.max(seen.ack_floor.min(seen.last));
+    missing.retain(|range| range.last > position.settled);
+    position.known = missing;
+    bound(&mut position);
+    (position, news)
+}
+
+fn bound(position: &mut Position) {
+    let last = position.holes.last().map(|hole| hole.range.last);
+    position.holes.truncate(MAX_RANGES);
+    if let (Some(hole), Some(last)) = (position.holes.last_mut(), last) {
+        hole.range.last = last;
+    }
+    let last = position.known.last().map(|range| range.last);
+    position.known.truncate(MAX_RANGES);
+    if let (Some(range), Some(last)) = (position.known.last_mut(), last) {
+        range.last = last;
+    }
 }
 
 fn push(ranges: &mut Vec<Range>, first: i64, last: i64) {
@@ -85,7 +102,7 @@ fn without(range: Range, known: &[Range]) -> Vec<Range> {
 #[cfg(test)]
 mod tests {
     use super::{Seen, advance};
-    use crate::projection::Progress;
+    use crate::holes::Position;
 
     fn seen(ack_floor: i64, first: i64, last: i64, deleted: &[i64]) -> Seen {
         Seen {
@@ -100,10 +117,10 @@ mod tests {
 
     /// The ranges that each look finds.
     fn found(looks: &[Seen]) -> Vec<Vec<(i64, i64)>> {
-        let mut progress: Option<Progress> = None;
+        let mut position: Option<Position> = None;
         let looks = looks.iter().map(|seen| {
-            let (now, news) = advance(progress.take(), seen);
-            progress = Some(now);
+            let (now, news) = advance(position.take(), seen);
+            position = Some(now);
             news.iter().map(|it| (it.first, it.last)).collect()
         });
         looks.collect()

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
 use service_runtime::nats::headers::MESSAGE_ID;
 
-use super::DeadLetter;
+use super::NewDeadLetter;
 use crate::{
     dead_letters::headers::{self, has_prefix},
     raw_message,
@@ -30,7 +30,7 @@ impl Form {
     pub(super) const ALL: [Self; 3] = [Self::Whole, Self::HeadersInBody, Self::Reference];
 
     /// The headers and the body of the message to store.
-    pub(super) fn encode(self, letter: &DeadLetter<'_>) -> (HeaderMap, Bytes) {
+    pub(super) fn encode(self, letter: &NewDeadLetter<'_>) -> (HeaderMap, Bytes) {
         let original = &letter.headers;
         let mut headers = HeaderMap::new();
         let body = match self {
@@ -78,13 +78,13 @@ fn kept_name(name: &HeaderName) -> HeaderName {
     name.clone()
 }
 
-fn describe(letter: &DeadLetter<'_>, headers: &mut HeaderMap) {
+fn describe(letter: &NewDeadLetter<'_>, headers: &mut HeaderMap) {
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
     // With the time, because a stream that is created anew counts from 1 again.
     let id = format!("{}-{}-{}", letter.stream, letter.sequence, letter.published);
     headers.insert(MESSAGE_ID, printable(&id));
-    headers.insert(headers::REASON, printable(&letter.reason.to_string()));
-    headers.insert(headers::CATEGORY, letter.reason.category().as_str());
+    headers.insert(headers::REASON, printable(&letter.rejection.reason));
+    headers.insert(headers::CATEGORY, printable(&letter.rejection.category));
     headers.insert(headers::TIME, now);
     headers.insert(headers::STREAM, letter.stream);
     headers.insert(headers::STREAM_SEQUENCE, letter.sequence.to_string());

@@ -7,9 +7,9 @@ const OWN: &str = "Dead-Letter-";
 /// What every header that instructs the server begins with.
 pub(crate) const SERVER: &str = "Nats-";
 
-/// Why it can never be applied.
+/// Why it can never take effect.
 pub(crate) const REASON: &str = "Dead-Letter-Reason";
-/// The same in a word, see [`Category`](super::category::Category).
+/// The same in one word, see [`Rejection::category`](crate::Rejection::category).
 pub(crate) const CATEGORY: &str = "Dead-Letter-Category";
 /// When it was set aside, RFC 3339.
 pub(crate) const TIME: &str = "Dead-Letter-Time";

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 /// What the copy has of a user.
 #[derive(Debug, Clone)]
-pub(crate) enum Entry {
+pub(crate) enum StoredUser {
     Living(Notification),
     Deleted(Tombstone),
 }
@@ -45,11 +45,11 @@ pub(crate) struct Tombstone {
     pub(crate) version: i64,
 }
 
-impl Entry {
+impl StoredUser {
     pub(crate) fn read(document: &RawDocument) -> Result<Self, Damaged> {
-        let fields = bson::deserialize_from_slice::<Fields>(document.as_bytes());
-        let entry = fields.ok().and_then(Fields::into_entry);
-        entry.ok_or_else(|| Damaged {
+        let fields = bson::deserialize_from_slice::<StoredFields>(document.as_bytes());
+        let user = fields.ok().and_then(StoredFields::into_stored_user);
+        user.ok_or_else(|| Damaged {
             user_id: whole_number(document, "_id"),
             version: whole_number(document, "version"),
         })
@@ -78,7 +78,7 @@ impl Entry {
 }
 
 #[derive(Deserialize)]
-struct Fields {
+struct StoredFields {
     _id: i64,
     user_id: i64,
     version: i64,
@@ -89,8 +89,8 @@ struct Fields {
     deleted_at: Option<bson::DateTime>,
 }
 
-impl Fields {
-    fn into_entry(self) -> Option<Entry> {
+impl StoredFields {
+    fn into_stored_user(self) -> Option<StoredUser> {
         let numbers = 1..=UserState::MAX_NUMBER;
         let (user_id, version) = (self.user_id, self.version);
         let is_ours = user_id == self._id
@@ -101,9 +101,9 @@ impl Fields {
             return None;
         }
         if self.deleted_at.is_some() {
-            return Some(Entry::Deleted(Tombstone { user_id, version }));
+            return Some(StoredUser::Deleted(Tombstone { user_id, version }));
         }
-        Some(Entry::Living(Notification {
+        Some(StoredUser::Living(Notification {
             user_id,
             name: self.name?,
             email: self.email?,

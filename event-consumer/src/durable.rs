@@ -1,4 +1,4 @@
-//! The durable consumer on the stream of user events.
+//! The durable consumer on the stream.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use service_runtime::nats::{Topic, stream};
 const MAX_ACK_PENDING: i64 = 20_000;
 
 /// The stream and its consumer, both created if they are missing and the consumer brought up to
-/// date. A consumer that has counted past what the stream holds would skip as many new events: it
-/// is created anew and starts from the first event; the version guard makes repeats harmless.
-pub(super) async fn bind(
+/// date. A consumer that has counted past what the stream holds would skip as many new messages: it
+/// is created anew and starts from the first message; handlers are idempotent.
+pub(crate) async fn bind(
     jetstream: &Context,
     topic: &Topic,
     name: &str,
@@ -48,7 +48,7 @@ fn config(topic: &Topic, name: &str, ack_wait: Duration) -> Config {
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait,
-        // Any other bound would leave a silent hole; what can't be applied is set aside instead.
+        // Any other bound would leave a silent hole; what can't take effect is rejected instead.
         max_deliver: -1,
         max_ack_pending: MAX_ACK_PENDING,
         ..Config::default()

@@ -1,4 +1,4 @@
-//! Messages as they come, in batches.
+//! The subscription that pulls messages, in batches.
 //!
 //! `async-nats` has a stream of messages of its own. It can't be told to stop asking for more, so
 //! what is under way when it is dropped would only be delivered again after the ack wait. This one
@@ -14,7 +14,7 @@ use async_nats::{
     Client, StatusCode, Subject, Subscriber,
     connection::State,
     jetstream::{
-        self, AckKind, Context, Message,
+        self, AckKind, Context,
         consumer::{
             Consumer,
             pull::{BatchConfig, Config},
@@ -25,7 +25,7 @@ use futures::{FutureExt, StreamExt};
 use service_runtime::progress::Progress;
 use tokio::{task, time};
 
-use super::batch_size::BatchSize;
+use crate::{Message, batch_size::BatchSize};
 
 /// A batch is full with so many bytes, if it is not for its number of messages.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -40,7 +40,7 @@ const CONNECTION_CHECK: Duration = Duration::from_secs(1);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What the consumer delivers over one connection to NATS.
-pub(super) struct Deliveries {
+pub(crate) struct PullSubscription {
     client: Client,
     jetstream: Context,
     consumer: Consumer<Config>,
@@ -57,8 +57,8 @@ pub(super) struct Deliveries {
     fault: Option<anyhow::Error>,
 }
 
-impl Deliveries {
-    pub(super) async fn open(
+impl PullSubscription {
+    pub(crate) async fn open(
         client: &Client,
         consumer: Consumer<Config>,
         batch_size: Arc<BatchSize>,
@@ -85,17 +85,17 @@ impl Deliveries {
     /// # Errors
     /// If nothing more comes this way: the consumer is gone, or the connection is another one.
     /// After a reconnect the server may have lost what it knew, so that all is to be checked.
-    pub(super) async fn next_batch(&mut self) -> anyhow::Result<Vec<Message>> {
+    pub(crate) async fn next_batch(&mut self) -> anyhow::Result<Vec<Message>> {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
         let first = self.first().await?;
-        let mut bytes = first.payload.len();
+        let mut bytes = first.payload().len();
         let mut batch = vec![first];
         while batch.len() < self.batch_size.get() && bytes < MAX_BYTES {
             match self.at_hand() {
                 Some(Ok(message)) => {
-                    bytes += message.payload.len();
+                    bytes += message.payload().len();
                     batch.push(message);
                 }
                 Some(Err(fault)) => {
@@ -194,15 +194,15 @@ impl Deliveries {
     }
 
     fn message(&self, message: async_nats::Message) -> Message {
-        Message {
+        Message(jetstream::Message {
             message,
             context: self.jetstream.clone(),
-        }
+        })
     }
 
     /// Has `held`, and all that was delivered ahead, delivered again at once, here or elsewhere.
     /// Without a connection this is left to the server, which does so after the ack wait.
-    pub(super) async fn close(mut self, mut held: Vec<Message>) {
+    pub(crate) async fn close(mut self, mut held: Vec<Message>) {
         if self.client.connection_state() != State::Connected {
             return;
         }
@@ -214,7 +214,11 @@ impl Deliveries {
                     held.push(self.message(arrival));
                 }
             }
-            answer(&held, AckKind::Nak(None)).await
+            for message in held {
+                let answered = message.0.ack_with(AckKind::Nak(None)).await;
+                answered.map_err(anyhow::Error::from_boxed)?;
+            }
+            Ok(())
         });
         if let Err(error) = given_back.await.context("too late").flatten() {
             let error = format!("{error:#}");
@@ -224,25 +228,6 @@ impl Deliveries {
             );
         }
     }
-}
-
-/// Sends the same answer to each message, without a round trip.
-///
-/// # Errors
-/// If there is no connection to send it over.
-pub(super) async fn answer(messages: &[Message], kind: AckKind) -> anyhow::Result<()> {
-    let answers = async {
-        for message in messages {
-            message
-                .ack_with(kind)
-                .await
-                .map_err(anyhow::Error::from_boxed)?;
-        }
-        Ok(())
-    };
-    time::timeout(ANSWER_DEADLINE, answers)
-        .await
-        .context("no connection to answer over")?
 }
 
 /// Requests end so when the next message would exceed their bytes, or all of it was sent.

@@ -1,4 +1,4 @@
-//! How many events are written at once.
+//! How many messages a handler is given at once.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -10,54 +10,63 @@ const MAX: usize = 1_000;
 /// Fewer take hardly less time: what is left is the time to answer.
 const MIN_FOR_SPEED: usize = 50;
 const START: usize = 100;
-/// A command that MongoDB ended for its time was that much too large.
+/// A batch that exceeded a time limit was that much too large.
 const SHRINK_FACTOR: usize = 8;
+/// A batch that failed after so many times the target has met something slow, not something absent.
+const HANG_FACTOR: u32 = 2;
 
-/// Follows how fast MongoDB is, so that a command stays well below its time limit, and an event
+/// Follows how fast the handler is, so that a batch stays well below its time limits, and a message
 /// in hand below the ack wait. Outlives the sessions.
 #[derive(Debug)]
-pub(super) struct BatchSize {
-    events: AtomicUsize,
+pub(crate) struct BatchSize {
+    messages: AtomicUsize,
     target: Duration,
 }
 
 impl BatchSize {
     /// A full batch is to take about `target`, and at least half of it unless it is the largest.
-    pub(super) fn new(target: Duration) -> Self {
+    pub(crate) fn new(target: Duration) -> Self {
         Self {
-            events: AtomicUsize::new(START),
+            messages: AtomicUsize::new(START),
             target,
         }
     }
 
     /// At least 1.
-    pub(super) fn get(&self) -> usize {
-        self.events.load(Ordering::Relaxed)
+    pub(crate) fn get(&self) -> usize {
+        self.messages.load(Ordering::Relaxed)
     }
 
-    /// So many events were written within `elapsed`.
-    pub(super) fn took(&self, events: usize, elapsed: Duration) {
+    /// So many messages were handled within `elapsed`.
+    pub(crate) fn took(&self, messages: usize, elapsed: Duration) {
         let size = self.get();
         let share = elapsed.as_secs_f64() / self.target.as_secs_f64();
-        let share_if_full = share * size as f64 / events.max(1) as f64;
+        let share_if_full = share * size as f64 / messages.max(1) as f64;
         if share_if_full < 0.5 {
             self.set(size, (2 * size).min(MAX));
         } else if share > 1.0 {
-            let fitting = (events as f64 / share) as usize;
+            let fitting = (messages as f64 / share) as usize;
             self.set(size, fitting.max(MIN_FOR_SPEED).min(size));
         }
     }
 
-    /// So many events were not written within the time limit; false if that was but one.
-    pub(super) fn exceeded(&self, events: usize) -> bool {
+    /// So many messages exceeded a time limit; false if that was but one.
+    pub(crate) fn exceeded(&self, messages: usize) -> bool {
         let size = self.get();
-        self.set(size, (events / SHRINK_FACTOR).clamp(1, size));
-        events > 1
+        self.set(size, (messages / SHRINK_FACTOR).clamp(1, size));
+        messages > 1
+    }
+
+    /// So many messages failed after `elapsed`: if that was far beyond the target, fewer may do.
+    pub(crate) fn failed(&self, messages: usize, elapsed: Duration) {
+        if elapsed > self.target * HANG_FACTOR {
+            self.exceeded(messages);
+        }
     }
 
     fn set(&self, from: usize, to: usize) {
         if from != to {
-            self.events.store(to, Ordering::Relaxed);
+            self.messages.store(to, Ordering::Relaxed);
             tracing::debug!(from, to, "changed the batch size");
         }
     }
@@ -71,17 +80,18 @@ mod tests {
 
     const TARGET: Duration = Duration::from_secs(2);
 
-    /// What it comes to if each event takes `per_event`.
-    fn settled(size: &BatchSize, per_event: Duration) -> usize {
+    /// What it comes to if each message takes `per_message`.
+    fn settled(size: &BatchSize, per_message: Duration) -> usize {
         for _ in 0..20 {
-            let events = size.get();
-            size.took(events, per_event * u32::try_from(events).expect("few"));
+            let messages = size.get();
+            let elapsed = per_message * u32::try_from(messages).expect("few");
+            size.took(messages, elapsed);
         }
         size.get()
     }
 
     #[test]
-    fn it_follows_the_speed_of_mongodb() {
+    fn it_follows_the_speed_of_the_handler() {
         let size = BatchSize::new(TARGET);
         assert_eq!(settled(&size, Duration::from_micros(20)), MAX);
         assert_eq!(settled(&size, Duration::from_millis(10)), 200);
@@ -90,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_events_that_are_slow_do_not_shrink_it_below_what_helps() {
+    fn a_few_messages_that_are_slow_do_not_shrink_it_below_what_helps() {
         let size = BatchSize::new(TARGET);
         size.took(1, Duration::from_secs(8));
         assert_eq!(size.get(), MIN_FOR_SPEED);

@@ -2,17 +2,17 @@
 
 use shared_events::UserEvent;
 
-use super::{Outcome, Refusal};
+use super::{Refusal, WriteOutcome};
 
 /// Events that are yet to be applied, each with the message that brought it.
 #[derive(Debug)]
-pub(crate) struct Fold<M> {
+pub(crate) struct Coalesced<M> {
     /// Sorted by user, then version, then revision: the last of each user is the one to write.
-    open: Vec<Delivered<M>>,
+    open: Vec<ReceivedEvent<M>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Delivered<M> {
+pub(crate) struct ReceivedEvent<M> {
     pub(crate) event: UserEvent,
     pub(crate) message: M,
 }
@@ -25,10 +25,10 @@ pub(crate) struct Decided<M> {
     pub(crate) deferred: Vec<M>,
 }
 
-impl<M> Fold<M> {
-    pub(crate) fn new(mut open: Vec<Delivered<M>>) -> Self {
-        open.sort_by_key(|delivered| {
-            let state = delivered.event.state();
+impl<M> Coalesced<M> {
+    pub(crate) fn new(mut open: Vec<ReceivedEvent<M>>) -> Self {
+        open.sort_by_key(|it| {
+            let state = it.event.state();
             (state.id, state.version, state.revision)
         });
         Self { open }
@@ -48,7 +48,7 @@ impl<M> Fold<M> {
 
     /// Takes the outcome of each of the [`newest`](Self::newest). One that is applied settles the
     /// user's older ones too; one that is refused leaves them open, the next highest on top.
-    pub(crate) fn decide(&mut self, outcomes: Vec<Outcome>) -> Decided<M> {
+    pub(crate) fn decide(&mut self, outcomes: Vec<WriteOutcome>) -> Decided<M> {
         let mut decided = Decided {
             applied: Vec::with_capacity(self.open.len()),
             refused: Vec::new(),
@@ -61,10 +61,12 @@ impl<M> Fold<M> {
         for (size, outcome) in sizes.into_iter().zip(outcomes) {
             let mut events = open.by_ref().take(size);
             match outcome {
-                Outcome::Applied => decided.applied.extend(events.map(|it| it.message)),
-                Outcome::Deferred { .. } => decided.deferred.extend(events.map(|it| it.message)),
-                Outcome::Contended => self.open.extend(events),
-                Outcome::Refused(refusal) => {
+                WriteOutcome::Applied => decided.applied.extend(events.map(|it| it.message)),
+                WriteOutcome::Deferred { .. } => {
+                    decided.deferred.extend(events.map(|it| it.message))
+                }
+                WriteOutcome::Contended => self.open.extend(events),
+                WriteOutcome::Refused(refusal) => {
                     self.open.extend(events.by_ref().take(size - 1));
                     decided
                         .refused
@@ -74,15 +76,9 @@ impl<M> Fold<M> {
         }
         decided
     }
-
-    /// Every message whose event is still open.
-    pub(crate) fn into_messages(self) -> Vec<M> {
-        let messages = self.open.into_iter().map(|delivered| delivered.message);
-        messages.collect()
-    }
 }
 
-fn same_user<M>(a: &Delivered<M>, b: &Delivered<M>) -> bool {
+fn same_user<M>(a: &ReceivedEvent<M>, b: &ReceivedEvent<M>) -> bool {
     a.event.state().id == b.event.state().id
 }
 
@@ -94,8 +90,8 @@ mod tests {
     use proptest::prelude::*;
     use shared_events::{UserEvent, UserState};
 
-    use super::{Delivered, Fold};
-    use crate::projection::{Outcome, Refusal};
+    use super::{Coalesced, ReceivedEvent};
+    use crate::projection::{Refusal, WriteOutcome};
 
     type Key = (i64, i64);
 
@@ -131,17 +127,17 @@ mod tests {
     }
 
     impl Model<'_> {
-        fn apply(&mut self, event: &UserEvent) -> Outcome {
+        fn apply(&mut self, event: &UserEvent) -> WriteOutcome {
             let (id, version) = key(event);
             if self.contended.next() == Some(true) {
-                return Outcome::Contended;
+                return WriteOutcome::Contended;
             }
             if is_refused((id, version)) {
-                return Outcome::Refused(Refusal::TooLarge { bytes: 0 });
+                return WriteOutcome::Refused(Refusal::TooLarge { bytes: 0 });
             }
             let stored = self.copy.entry(id).or_insert(version);
             *stored = version.max(*stored);
-            Outcome::Applied
+            WriteOutcome::Applied
         }
     }
 
@@ -155,13 +151,13 @@ mod tests {
             let mut model = Model { copy: BTreeMap::new(), contended: &mut contended.into_iter() };
             let (mut applied, mut refused) = (Vec::new(), Vec::new());
             for batch in events.chunks(batch_size) {
-                let delivered = batch.iter().map(|key| Delivered { event: event(*key), message: *key });
-                let mut fold = Fold::new(delivered.collect());
-                while !fold.is_empty() {
-                    let newest = fold.newest();
+                let received = batch.iter().map(|key| ReceivedEvent { event: event(*key), message: *key });
+                let mut coalesced = Coalesced::new(received.collect());
+                while !coalesced.is_empty() {
+                    let newest = coalesced.newest();
                     prop_assert!(newest.is_sorted_by(|a, b| a.state().id < b.state().id));
                     let outcomes = newest.into_iter().map(|event| model.apply(event)).collect();
-                    let decided = fold.decide(outcomes);
+                    let decided = coalesced.decide(outcomes);
                     applied.extend(decided.applied);
                     refused.extend(decided.refused.into_iter().map(|(message, _)| message));
                 }
@@ -184,18 +180,18 @@ mod tests {
 
     #[test]
     fn what_mongodb_did_not_take_now_is_deferred_with_its_older_versions() {
-        let delivered = [(1, 1), (1, 2), (2, 1)].map(|key| Delivered {
+        let received = [(1, 1), (1, 2), (2, 1)].map(|key| ReceivedEvent {
             event: event(key),
             message: key,
         });
-        let mut fold = Fold::new(delivered.into());
-        let deferred = Outcome::Deferred {
+        let mut coalesced = Coalesced::new(received.into());
+        let deferred = WriteOutcome::Deferred {
             code: 11602,
             message: "interrupted".to_owned(),
         };
-        let decided = fold.decide(vec![deferred, Outcome::Applied]);
+        let decided = coalesced.decide(vec![deferred, WriteOutcome::Applied]);
         assert_eq!(decided.deferred, [(1, 1), (1, 2)]);
         assert_eq!(decided.applied, [(2, 1)]);
-        assert!(fold.is_empty());
+        assert!(coalesced.is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A delivery with headers that the client can't parse costs it its connection; this does not.
 
-pub(crate) mod headers;
+pub mod headers;
 
 use anyhow::{Context as _, bail};
 use async_nats::{
@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 
 /// A message as it is stored, whatever it holds.
 #[derive(Debug, Clone)]
-pub(crate) struct RawMessage {
-    pub(crate) sequence: u64,
-    pub(crate) time: DateTime,
+pub struct RawMessage {
+    pub sequence: u64,
+    pub time: DateTime,
     /// As on the wire; empty if it has none.
-    pub(crate) headers: Bytes,
-    pub(crate) payload: Bytes,
+    pub headers: Bytes,
+    pub payload: Bytes,
 }
 
 impl RawMessage {
     /// Whether a client that is sent the message survives it.
-    pub(crate) fn has_readable_headers(&self) -> bool {
+    pub fn has_readable_headers(&self) -> bool {
         self.headers.is_empty() || headers::parse(&self.headers).is_some()
     }
 }
@@ -35,7 +35,7 @@ impl RawMessage {
 ///
 /// # Errors
 /// If `JetStream` does not answer.
-pub(crate) async fn at(
+pub async fn at(
     jetstream: &Context,
     stream: &str,
     sequence: u64,
@@ -47,7 +47,7 @@ pub(crate) async fn at(
 ///
 /// # Errors
 /// If `JetStream` does not answer.
-pub(crate) async fn next(
+pub async fn next(
     jetstream: &Context,
     stream: &str,
     subject: &str,
@@ -61,7 +61,7 @@ pub(crate) async fn next(
 ///
 /// # Errors
 /// If `JetStream` does not answer.
-pub(crate) async fn last(
+pub async fn last(
     jetstream: &Context,
     stream: &str,
     subject: &str,

@@ -3,32 +3,33 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 
-use super::{category::Category, headers};
+use super::headers;
 use crate::raw_message::{self, RawMessage};
 
-/// A message that could not be applied, with what is known about it.
+/// A message that can never take effect, with what is known about it.
 #[derive(Debug)]
-pub(crate) struct DeadLetter {
+pub struct DeadLetter {
     /// Its place in the dead-letter stream, which names it.
-    pub(crate) sequence: u64,
-    pub(crate) reason: String,
-    pub(crate) category: Category,
+    pub sequence: u64,
+    pub reason: String,
+    /// The same in one word; empty in letters of early releases.
+    pub category: String,
     /// When it was set aside, RFC 3339.
-    pub(crate) time: String,
+    pub time: String,
     /// The stream that it came from, and its place there.
-    pub(crate) stream: String,
-    pub(crate) stream_sequence: Option<u64>,
+    pub stream: String,
+    pub stream_sequence: Option<u64>,
     /// The original's, as far as they could be read and do not instruct the server.
-    pub(crate) headers: HeaderMap,
-    pub(crate) payload: Payload,
-    pub(crate) payload_bytes: usize,
+    pub headers: HeaderMap,
+    pub payload: Payload,
+    pub payload_bytes: usize,
     /// When the original was stored, as it is written in the letter.
     stored: String,
 }
 
 /// The original's body, byte for byte.
 #[derive(Debug)]
-pub(crate) enum Payload {
+pub enum Payload {
     Here(Bytes),
     /// Too large to be stored again: only on the stream that it came from, for as long as that
     /// keeps it.
@@ -67,7 +68,7 @@ impl From<RawMessage> for DeadLetter {
         Self {
             sequence: message.sequence,
             reason: header(headers::REASON),
-            category: Category::parse(&header(headers::CATEGORY)),
+            category: header(headers::CATEGORY),
             time: header(headers::TIME),
             stream: header(headers::STREAM),
             stream_sequence: header(headers::STREAM_SEQUENCE).parse().ok(),

@@ -6,20 +6,21 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    deliveries::Deliveries,
-    settler::{Interrupted, Settler},
+use crate::{
+    Handler,
+    batch_processor::{BatchProcessor, Interrupted},
+    pull_subscription::PullSubscription,
 };
 
-/// How many batches may be on their way into MongoDB at once: one is read and acknowledged while
-/// the other is written. In which order they are written makes no difference.
+/// How many batches may be with the handler at once: one is read and acknowledged while the other
+/// takes effect.
 const MAX_BATCHES: usize = 2;
 
-/// Follows `deliveries` until `shutdown`, after which the batches in hand have `grace` to be
-/// finished. Sets `progress` once a batch is settled. What was not settled is given back.
-pub(super) async fn run(
-    mut deliveries: Deliveries,
-    settler: &Settler,
+/// Follows the subscription until `shutdown`, after which the batches in hand have `grace` to be
+/// finished. Sets `progress` once a batch is processed. What was not processed is given back.
+pub(crate) async fn run<H: Handler>(
+    mut subscription: PullSubscription,
+    processor: &BatchProcessor<H>,
     progress: &mut bool,
     shutdown: &CancellationToken,
     grace: Duration,
@@ -34,24 +35,24 @@ pub(super) async fn run(
     while ended.is_none() || !in_hand.is_empty() {
         let takes_more = ended.is_none() && in_hand.len() < MAX_BATCHES;
         tokio::select! {
-            Some(settled) = in_hand.next() => match settled {
+            Some(processed) = in_hand.next() => match processed {
                 Ok(()) => *progress = true,
-                Err(Interrupted { unsettled, error }) => {
-                    held.extend(unsettled);
+                Err(Interrupted { unprocessed, error }) => {
+                    held.extend(unprocessed);
                     ended = Some(Err(error));
                 }
             },
             () = shutdown.cancelled(), if ended.is_none() => ended = Some(Ok(())),
             () = &mut grace_over => {
-                tracing::warn!("stopping in the middle of a batch; its events will come again");
+                tracing::warn!("stopping in the middle of a batch; its messages will come again");
                 break;
             }
-            batch = deliveries.next_batch(), if takes_more => match batch {
-                Ok(batch) => in_hand.push(settler.settle(batch)),
+            batch = subscription.next_batch(), if takes_more => match batch {
+                Ok(batch) => in_hand.push(processor.process(batch)),
                 Err(error) => ended = Some(Err(error)),
             },
         }
     }
-    deliveries.close(held).await;
+    subscription.close(held).await;
     ended.unwrap_or(Ok(()))
 }

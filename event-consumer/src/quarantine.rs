@@ -13,9 +13,12 @@ use async_nats::jetstream::{AckKind, Context, consumer::Info};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time;
 
-pub(super) use self::suspects::Suspects;
-use super::dead_letter::{DeadLetter, DeadLetters, Reason};
-use crate::raw_message::{self, RawMessage};
+pub(crate) use self::suspects::Suspects;
+use crate::{
+    Rejection,
+    dead_letters::{DeadLetterWriter, NewDeadLetter},
+    raw_message::{self, RawMessage},
+};
 
 /// How many messages are asked for at once.
 const CONCURRENCY: usize = 32;
@@ -34,11 +37,11 @@ const REDELIVERY_DELAY: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// If `JetStream` does not answer.
-pub(super) async fn sweep(
+pub(crate) async fn sweep(
     suspects: &mut Suspects,
     jetstream: &Context,
     consumer: &Info,
-    dead_letters: &DeadLetters,
+    dead_letters: &DeadLetterWriter,
 ) -> anyhow::Result<()> {
     if consumer.num_ack_pending == 0 {
         *suspects = Suspects::default();
@@ -71,17 +74,20 @@ pub(super) async fn sweep(
 async fn set_aside(
     jetstream: &Context,
     consumer: &Info,
-    dead_letters: &DeadLetters,
+    dead_letters: &DeadLetterWriter,
     message: RawMessage,
 ) -> anyhow::Result<bool> {
     let (stream, sequence) = (consumer.stream_name.as_str(), message.sequence);
-    let letter = DeadLetter {
+    let letter = NewDeadLetter {
         headers: message.headers,
         payload: message.payload,
         stream,
         sequence,
         published: message.time,
-        reason: Reason::UnreadableHeaders,
+        rejection: &Rejection::new(
+            Rejection::UNREADABLE_HEADERS,
+            "headers that the client can't read",
+        ),
     };
     let stored = dead_letters.store(&letter).await;
     let answer = match stored {

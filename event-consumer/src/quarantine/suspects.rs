@@ -2,7 +2,7 @@
 
 /// What sweeps have found out, to be kept from one session to the next.
 #[derive(Debug, Default)]
-pub(in super::super) struct Suspects {
+pub(crate) struct Suspects {
     /// The first and the last sequence of those that were looked at; messages do not change.
     known: Option<(u64, u64)>,
     /// Unreadable ones that could not be stored as dead letters.

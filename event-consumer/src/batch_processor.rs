@@ -1,0 +1,126 @@
+//! Brings each message to its end: acknowledged, stored as a dead letter, or left to come again.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream::AckKind;
+use futures::future::try_join_all;
+use service_runtime::progress::Progress;
+use tokio::time::{self, Instant};
+
+use crate::{
+    Handler, HandlerError, Message, Verdict, batch_size::BatchSize, dead_letters::DeadLetterWriter,
+};
+
+/// How long answers may wait for a connection; without one, the messages come again anyway.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+
+pub(crate) struct BatchProcessor<H> {
+    handler: Arc<H>,
+    dead_letters: DeadLetterWriter,
+    batch_size: Arc<BatchSize>,
+    progress: Progress,
+}
+
+/// A failure that is not the messages' own, and those that it left as they were.
+pub(crate) struct Interrupted {
+    pub(crate) unprocessed: Vec<Message>,
+    pub(crate) error: anyhow::Error,
+}
+
+impl<H: Handler> BatchProcessor<H> {
+    pub(crate) fn new(
+        handler: Arc<H>,
+        dead_letters: DeadLetterWriter,
+        batch_size: Arc<BatchSize>,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            handler,
+            dead_letters,
+            batch_size,
+            progress,
+        }
+    }
+
+    /// In parts of the present batch size: what one has achieved is acknowledged before the next.
+    pub(crate) async fn process(&self, mut batch: Vec<Message>) -> Result<(), Interrupted> {
+        let mut done = 0;
+        while done < batch.len() {
+            let size = self.batch_size.get().min(batch.len() - done);
+            let part = &batch[done..done + size];
+            let verdicts = match self.handle(part).await {
+                Ok(Some(verdicts)) => verdicts,
+                Ok(None) => continue,
+                Err(error) => {
+                    let unprocessed = batch.split_off(done);
+                    return Err(Interrupted { unprocessed, error });
+                }
+            };
+            if let Err(error) = self.carry_out(part, verdicts).await {
+                // What can't be answered can't be given back: it comes again after the ack wait.
+                let unprocessed = batch.split_off(done + size);
+                return Err(Interrupted { unprocessed, error });
+            }
+            done += size;
+        }
+        Ok(())
+    }
+
+    /// `None` if the batch was too large, and the next one is to be smaller.
+    async fn handle(&self, batch: &[Message]) -> anyhow::Result<Option<Vec<Verdict>>> {
+        let started = Instant::now();
+        match self.handler.handle(batch).await {
+            Ok(verdicts) => {
+                ensure!(
+                    verdicts.len() == batch.len(),
+                    "the handler gave {} verdicts on {} messages",
+                    verdicts.len(),
+                    batch.len()
+                );
+                self.batch_size.took(batch.len(), started.elapsed());
+                self.progress.succeeded();
+                Ok(Some(verdicts))
+            }
+            Err(HandlerError::TooSlow(_)) if self.batch_size.exceeded(batch.len()) => {
+                tracing::warn!(
+                    messages = batch.len(),
+                    "the handler is slow; giving it fewer messages at once"
+                );
+                Ok(None)
+            }
+            Err(HandlerError::TooSlow(error)) => Err(error),
+            Err(HandlerError::Unavailable(error)) => {
+                self.batch_size.failed(batch.len(), started.elapsed());
+                Err(error)
+            }
+        }
+    }
+
+    /// Answers without a round trip; only rejected messages wait for their dead letters.
+    async fn carry_out(&self, batch: &[Message], verdicts: Vec<Verdict>) -> anyhow::Result<()> {
+        let mut rejected = Vec::new();
+        let answers = async {
+            for (message, verdict) in batch.iter().zip(verdicts) {
+                let answer = match verdict {
+                    Verdict::Ack => AckKind::Ack,
+                    Verdict::Retry { after } => AckKind::Nak(Some(after)),
+                    Verdict::Reject(rejection) => {
+                        rejected.push((message, rejection));
+                        continue;
+                    }
+                };
+                let answered = message.0.ack_with(answer).await;
+                answered.map_err(anyhow::Error::from_boxed)?;
+            }
+            anyhow::Ok(())
+        };
+        time::timeout(ANSWER_DEADLINE, answers)
+            .await
+            .context("no connection to answer over")??;
+        let set_aside = rejected.iter().map(async |(message, rejection)| {
+            self.dead_letters.set_aside(&message.0, rejection).await
+        });
+        try_join_all(set_aside).await.map(drop)
+    }
+}

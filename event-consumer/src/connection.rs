@@ -1,0 +1,62 @@
+//! The process's connection to NATS, for whoever has a question of its own.
+
+use std::time::Duration;
+
+use async_nats::{
+    Client,
+    jetstream::{self, Context},
+};
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+const OBSERVATION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Empty until NATS was first reached; replaced if the client has ended for good.
+#[derive(Debug, Clone)]
+pub struct Connection(watch::Sender<Option<Client>>);
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl Connection {
+    pub(crate) fn set(&self, client: Option<Client>) {
+        self.0.send_replace(client);
+    }
+
+    /// `None` until NATS was reached for the first time.
+    #[must_use]
+    pub fn jetstream(&self) -> Option<Context> {
+        self.0.borrow().clone().map(jetstream::new)
+    }
+
+    /// Asks once a second, while there is a connection, until `shutdown`. A failure is expected
+    /// while NATS is away, so it is only logged for debugging, as one of `subject`.
+    pub(crate) async fn observe<F: Future<Output = anyhow::Result<()>>>(
+        &self,
+        subject: &'static str,
+        shutdown: &CancellationToken,
+        ask: impl Fn(Context) -> F,
+    ) {
+        let mut ticks = time::interval(OBSERVATION_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let observing = async {
+            loop {
+                ticks.tick().await;
+                let Some(jetstream) = self.jetstream() else {
+                    continue;
+                };
+                if let Err(error) = ask(jetstream).await {
+                    let error = format!("{error:#}");
+                    tracing::debug!(subject, error, "observation failed");
+                }
+            }
+        };
+        shutdown.run_until_cancelled(observing).await;
+    }
+}

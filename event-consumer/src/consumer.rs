@@ -1,0 +1,242 @@
+//! Sessions of a durable consumer, through any failure of NATS or of what the handler needs.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use async_nats::{
+    Client,
+    jetstream::{self, Context},
+};
+use backon::BackoffBuilder;
+use futures::future::BoxFuture;
+use service_runtime::{
+    backoff,
+    nats::{self, NatsSettings, Topic},
+    progress::Progress,
+};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Connection, Handler, Holes,
+    batch_processor::BatchProcessor,
+    batch_size::BatchSize,
+    dead_letters::{DeadLetterWriter, Retry},
+    durable,
+    holes::PositionStore,
+    pull_subscription::PullSubscription,
+    quarantine::{self, Suspects},
+    session,
+};
+
+/// How long handling a full batch is to take at most.
+const MAX_BATCH_TIME: Duration = Duration::from_secs(2);
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What is consumed, and under which name.
+#[derive(Debug, Clone)]
+pub struct ConsumerSettings {
+    pub nats: NatsSettings,
+    /// What the server's monitor shows for the connection.
+    pub connection_name: &'static str,
+    pub topic: Topic,
+    /// Of the durable consumer: processes that share it share the work.
+    pub durable_name: String,
+    /// When a message is delivered again that was neither acknowledged nor given back. A batch is
+    /// to be handled within a quarter of it, and within two seconds.
+    pub ack_wait: Duration,
+}
+
+/// Follows a stream with a [`Handler`].
+pub struct EventConsumer<H> {
+    settings: ConsumerSettings,
+    handler: Arc<H>,
+    connection: Connection,
+    look_for_holes: Option<LookForHoles>,
+    batch_size: Arc<BatchSize>,
+    retry: Retry,
+    progress: Progress,
+}
+
+type LookForHoles = Box<dyn Fn(Context) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+
+impl<H> fmt::Debug for EventConsumer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventConsumer")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> EventConsumer<H> {
+    /// Reports to `progress`: a success is that a session hears of its consumer, or that the
+    /// handler has given its verdicts.
+    pub fn new(settings: ConsumerSettings, handler: H, progress: Progress) -> Self {
+        // A batch and those ahead of it are to be handled well before they come again.
+        let batch_time = MAX_BATCH_TIME.min(settings.ack_wait / 4);
+        Self {
+            settings,
+            handler: Arc::new(handler),
+            connection: Connection::default(),
+            look_for_holes: None,
+            batch_size: Arc::new(BatchSize::new(batch_time)),
+            retry: Retry::default(),
+            progress,
+        }
+    }
+
+    /// Looks for holes before each session, so that a new consumer is known for one, and at the
+    /// end. [`Holes::observe`] looks in between.
+    #[must_use]
+    pub fn with_holes<S: PositionStore>(mut self, holes: Holes<S>) -> Self {
+        let holes = Arc::new(holes);
+        self.look_for_holes = Some(Box::new(move |jetstream| {
+            let holes = holes.clone();
+            Box::pin(async move { holes.look(&jetstream).await })
+        }));
+        self
+    }
+
+    /// The connection that it has at any time, for others in the process.
+    #[must_use]
+    pub fn connection(&self) -> Connection {
+        self.connection.clone()
+    }
+
+    /// Consumes until `shutdown`, after which the batches in hand have `grace` to be finished.
+    ///
+    /// A session ends with the first failure and gives back what it holds, so that another process
+    /// may handle it meanwhile. The next one checks everything from the start.
+    ///
+    /// # Errors
+    /// If the NATS settings are not valid.
+    pub async fn run(self, shutdown: CancellationToken, grace: Duration) -> anyhow::Result<()> {
+        let Some(mut client) = self.connect(&shutdown).await? else {
+            return Ok(());
+        };
+        let mut delays = backoff::unbounded().build();
+        let mut suspects = Suspects::default();
+        loop {
+            let mut progress = false;
+            let session = self.session(&client, &mut suspects, &shutdown, grace, &mut progress);
+            let ended = session.await;
+            self.progress.failed();
+            let Err(error) = ended else { break };
+            if progress {
+                delays = backoff::unbounded().build();
+            }
+            let delay = delays.next().unwrap_or_default();
+            let error = format!("{error:#}");
+            let retry_in_ms = delay.as_millis();
+            tracing::warn!(error, retry_in_ms, "consuming is held up");
+
+            let pause = shutdown.run_until_cancelled(time::sleep(delay));
+            if pause.await.is_none() {
+                break;
+            }
+            if is_dead(&client).await {
+                match self.connect(&shutdown).await? {
+                    Some(connected) => client = connected,
+                    None => return Ok(()),
+                }
+            }
+        }
+        flush(&client).await;
+        self.look_for_the_last_time(client).await;
+        Ok(())
+    }
+
+    /// `None` if told to stop first.
+    async fn connect(&self, shutdown: &CancellationToken) -> anyhow::Result<Option<Client>> {
+        let connect = nats::connect(&self.settings.nats, self.settings.connection_name);
+        let connect = self.progress.while_retrying(connect);
+        let connected = shutdown.run_until_cancelled(connect).await.transpose()?;
+        self.connection.set(connected.clone());
+        Ok(connected)
+    }
+
+    async fn session(
+        &self,
+        client: &Client,
+        suspects: &mut Suspects,
+        shutdown: &CancellationToken,
+        grace: Duration,
+        progress: &mut bool,
+    ) -> anyhow::Result<()> {
+        let Some(opened) = shutdown
+            .run_until_cancelled(self.open(client, suspects))
+            .await
+        else {
+            return Ok(());
+        };
+        let (subscription, processor) = opened?;
+        self.progress.succeeded();
+        session::run(subscription, &processor, progress, shutdown, grace).await
+    }
+
+    async fn open(
+        &self,
+        client: &Client,
+        suspects: &mut Suspects,
+    ) -> anyhow::Result<(PullSubscription, BatchProcessor<H>)> {
+        let ConsumerSettings {
+            topic,
+            durable_name,
+            ack_wait,
+            ..
+        } = &self.settings;
+        self.handler.prepare().await?;
+        let jetstream = jetstream::new(client.clone());
+        let (stream, consumer) = durable::bind(&jetstream, topic, durable_name, *ack_wait)
+            .await
+            .context("waiting for JetStream")?;
+        let dead_letters =
+            DeadLetterWriter::open(&jetstream, &stream, topic, self.retry.clone()).await;
+        quarantine::sweep(suspects, &jetstream, consumer.cached_info(), &dead_letters)
+            .await
+            .context("looking for unreadable headers")?;
+        if let Some(look) = &self.look_for_holes
+            && let Err(error) = look(jetstream).await
+        {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "could not look for missing events");
+        }
+        let batch_size = self.batch_size.clone();
+        let progress = self.progress.clone();
+        let subscription =
+            PullSubscription::open(client, consumer, batch_size.clone(), progress.clone()).await?;
+        self.handler.stream_opened(&stream.cached_info().config);
+        tracing::info!(stream = topic.stream, consumer = durable_name, "consuming");
+        let handler = self.handler.clone();
+        let processor = BatchProcessor::new(handler, dead_letters, batch_size, progress);
+        Ok((subscription, processor))
+    }
+
+    /// What is acknowledged now may leave the stream before anybody looks again.
+    async fn look_for_the_last_time(&self, client: Client) {
+        let Some(look) = &self.look_for_holes else {
+            return;
+        };
+        let last_look = time::timeout(FLUSH_DEADLINE, look(jetstream::new(client)));
+        if !matches!(last_look.await, Ok(Ok(()))) {
+            tracing::warn!(
+                "the last position was not kept; later, events may be taken for missing"
+            );
+        }
+    }
+}
+
+/// Sends what is left to be sent. What can't be sent is delivered again.
+async fn flush(client: &Client) {
+    let flushed = time::timeout(FLUSH_DEADLINE, client.flush()).await;
+    if !matches!(flushed, Ok(Ok(()))) {
+        tracing::warn!("the last acknowledgements were not sent; their events will come again");
+    }
+}
+
+/// Whether the client has ended for good, as it does when it meets headers that it can't read.
+/// One that is reconnecting takes its time instead.
+async fn is_dead(client: &Client) -> bool {
+    let flushed = time::timeout(FLUSH_DEADLINE, client.flush()).await;
+    matches!(flushed, Ok(Err(_)))
+}

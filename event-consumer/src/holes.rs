@@ -1,0 +1,120 @@
+//! Messages that left the stream before they were read: expired, purged or deleted.
+//!
+//! Several services share a consumer, and each sees only its part of the deliveries; a consumer
+//! that is behind a purge goes along with it. So the consumer's position and the stream are compared
+//! with what a [`PositionStore`] keeps of the last look, once a second and before each session.
+
+mod position;
+mod position_store;
+
+use anyhow::ensure;
+use async_nats::jetstream::Context;
+use service_runtime::nats::Topic;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::position::Seen;
+use crate::Connection;
+
+pub use self::position_store::{Hole, Position, PositionStore, Range, StoredPosition};
+
+/// Finds out which messages a consumer has missed.
+#[derive(Debug, Clone)]
+pub struct Holes<S> {
+    store: S,
+    topic: Topic,
+    consumer: String,
+    /// How many there are, as of the last look.
+    open: watch::Sender<usize>,
+}
+
+impl<S: PositionStore> Holes<S> {
+    /// Of the durable consumer of this name. The position is that of the consumer: another one
+    /// needs another.
+    #[must_use]
+    pub fn new(store: S, topic: Topic, consumer: String) -> Self {
+        Self {
+            store,
+            topic,
+            consumer,
+            open: watch::Sender::new(0),
+        }
+    }
+
+    /// # Errors
+    /// If messages are missing.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let open = *self.open.borrow();
+        ensure!(open == 0, "events are missing in {open} holes");
+        Ok(())
+    }
+
+    /// Looks once a second.
+    ///
+    /// # Errors
+    /// Never: it has the form of a task.
+    pub async fn observe(
+        self,
+        connection: Connection,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let holes = &self;
+        let look = |jetstream| async move { holes.look(&jetstream).await };
+        connection.observe("missing events", &shutdown, look).await;
+        Ok(())
+    }
+
+    /// Notes and logs what left the stream unread since the last look.
+    ///
+    /// # Errors
+    /// If JetStream or the position's store does not answer.
+    pub async fn look(&self, jetstream: &Context) -> anyhow::Result<()> {
+        let stored = self.store.load().await?;
+        let revision = stored.as_ref().map(|stored| stored.revision);
+        let before = stored.map(|stored| stored.position);
+        let seen = self.seen(jetstream).await?;
+        let (now, news) = position::advance(before.clone(), &seen);
+        let holes = now.holes.len();
+        let is_changed = before.as_ref() != Some(&now);
+        if is_changed && !self.store.save(&now, revision).await? {
+            // Another process has looked meanwhile, and logs what it found.
+            return Ok(());
+        }
+        for hole in news {
+            tracing::error!(
+                stream = self.topic.stream,
+                first_sequence = hole.first,
+                last_sequence = hole.last,
+                events = hole.last - hole.first + 1,
+                "events left the stream before they were read"
+            );
+        }
+        self.open.send_if_modified(|open| {
+            let is_modified = *open != holes;
+            *open = holes;
+            is_modified
+        });
+        Ok(())
+    }
+
+    /// The consumer first: what it settles after that can only be taken for missing if it leaves
+    /// the stream at once.
+    async fn seen(&self, jetstream: &Context) -> anyhow::Result<Seen> {
+        let stream = jetstream.get_stream_no_info(&self.topic.stream).await?;
+        let consumer = stream.consumer_info(&self.consumer).await?;
+        let mut info = stream.get_info().await?;
+        if info.state.deleted_count.unwrap_or_default() > 0 {
+            let detailed = stream.info_builder().with_deleted(true).fetch();
+            info = detailed.await?.info;
+        }
+        let deleted = info.state.deleted.unwrap_or_default();
+        Ok(Seen {
+            stream: i64::try_from(info.created.unix_timestamp_nanos())?,
+            ack_floor: consumer.ack_floor.stream_sequence.cast_signed(),
+            is_new: consumer.delivered.consumer_sequence == 0,
+            first: info.state.first_sequence.cast_signed(),
+            last: info.state.last_sequence.cast_signed(),
+            deleted: deleted.into_iter().map(u64::cast_signed).collect(),
+        })
+    }
+}

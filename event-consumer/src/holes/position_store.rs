@@ -1,0 +1,70 @@
+//! Where the position is kept.
+
+use chrono::{DateTime, SubsecRound, Utc};
+
+/// Sequences of messages, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub first: i64,
+    pub last: i64,
+}
+
+/// Messages that left the stream before they were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hole {
+    pub range: Range,
+    /// In whole milliseconds.
+    pub found_at: DateTime<Utc>,
+}
+
+impl Hole {
+    pub(super) fn new(range: Range) -> Self {
+        Self {
+            range,
+            found_at: Utc::now().trunc_subsecs(3),
+        }
+    }
+}
+
+/// How far the stream is known to be read, and what was missed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    /// When the stream was created, in nanoseconds since 1970: another one counts from 1 again.
+    pub stream: i64,
+    /// All messages up to here were acknowledged or rejected, but for those in `holes`.
+    pub settled: i64,
+    /// Sequences above `settled` that were found missing already; at most 100 ranges.
+    pub known: Vec<Range>,
+    /// Not yet made up for; at most 100.
+    pub holes: Vec<Hole>,
+    /// How many messages were ever found missing.
+    pub found: i64,
+}
+
+/// A position as it was read, and the revision that it must still have to be replaced.
+#[derive(Debug, Clone)]
+pub struct StoredPosition {
+    pub position: Position,
+    pub revision: i64,
+}
+
+/// Keeps the [`Position`] of one consumer, beside what its handler writes. All processes that share
+/// the consumer share it. Every call is to have a deadline.
+pub trait PositionStore: Send + Sync + 'static {
+    /// `None` if there is none yet.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    fn load(&self) -> impl Future<Output = anyhow::Result<Option<StoredPosition>>> + Send;
+
+    /// Replaces the position if its revision is still `expected`, or creates it if that is `None`
+    /// and there is none. The new revision is another one. False if another process was faster.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    fn save(
+        &self,
+        position: &Position,
+        expected: Option<i64>,
+    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
+}

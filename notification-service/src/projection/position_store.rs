@@ -1,0 +1,182 @@
+//! Which events the copy misses because they left the stream unread, as kept beside the copy.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use event_consumer::holes::{Hole, Position, PositionStore, Range, StoredPosition};
+use mongodb::{
+    Collection, Database,
+    bson::{self, doc},
+    error::ErrorKind,
+    options::{CollectionOptions, WriteConcern},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::mongo::{self, Failure};
+
+const COLLECTION: &str = "projection_state";
+const DEADLINE: Duration = Duration::from_secs(3);
+const DUPLICATE_KEY: i32 = 11000;
+
+/// A position as it is stored. Readers of earlier releases know these fields.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredDocument {
+    #[serde(rename = "_id")]
+    id: String,
+    /// Grows with each change, so that of several services one makes it.
+    revision: i64,
+    stream: i64,
+    settled: i64,
+    known: Vec<StoredRange>,
+    holes: Vec<StoredHole>,
+    found: i64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct StoredRange {
+    first: i64,
+    last: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredHole {
+    first: i64,
+    last: i64,
+    found_at: bson::DateTime,
+}
+
+/// Keeps the position of the consumer that writes one copy, beside that copy.
+#[derive(Debug, Clone)]
+pub(crate) struct MongoPositionStore {
+    collection: Collection<StoredDocument>,
+    id: String,
+}
+
+impl MongoPositionStore {
+    /// For the copy in the collection `copy`.
+    pub(crate) fn new(database: &Database, copy: &str) -> Self {
+        let majority = CollectionOptions::builder()
+            .write_concern(WriteConcern::majority())
+            .build();
+        Self {
+            collection: database.collection_with_options(COLLECTION, majority),
+            id: copy.to_owned(),
+        }
+    }
+
+    /// What is known so far; nothing if nobody has looked for holes yet.
+    pub(crate) async fn position(&self) -> Result<Position, Failure> {
+        let stored = self.find().await?;
+        Ok(stored.map(|it| it.position).unwrap_or_default())
+    }
+
+    /// Forgets the holes, once the copy is known to have made up for them. False if events were
+    /// found missing since there were `found`.
+    pub(crate) async fn clear(&self, found: Option<&[i64]>) -> Result<bool, Failure> {
+        let mut filter = doc! { "_id": &self.id };
+        if let Some(found) = found {
+            filter.insert("found", doc! { "$in": found });
+        }
+        let change = doc! { "$set": { "holes": [] }, "$inc": { "revision": 1 } };
+        let collection = self.collection.clone();
+        let update = async move { collection.update_one(filter, change).await };
+        let is_cleared = mongo::call(DEADLINE, update).await?.matched_count == 1;
+        // Nobody has looked for holes yet.
+        Ok(is_cleared || self.find().await?.is_none())
+    }
+
+    async fn find(&self) -> Result<Option<StoredPosition>, Failure> {
+        let (collection, filter) = (self.collection.clone(), doc! { "_id": &self.id });
+        let found = mongo::call(DEADLINE, async move { collection.find_one(filter).await });
+        Ok(found.await?.map(StoredDocument::into_stored_position))
+    }
+
+    async fn insert(&self, document: StoredDocument) -> Result<bool, Failure> {
+        let collection = self.collection.clone();
+        let insert = async move { collection.insert_one(document).await };
+        match mongo::call(DEADLINE, insert).await {
+            Err(failure) if is_duplicate(&failure) => Ok(false),
+            inserted => inserted.map(|_| true),
+        }
+    }
+
+    async fn replace(&self, revision: i64, document: StoredDocument) -> Result<bool, Failure> {
+        let collection = self.collection.clone();
+        let filter = doc! { "_id": &self.id, "revision": revision };
+        let replace = async move { collection.replace_one(filter, document).await };
+        Ok(mongo::call(DEADLINE, replace).await?.matched_count == 1)
+    }
+}
+
+impl PositionStore for MongoPositionStore {
+    async fn load(&self) -> anyhow::Result<Option<StoredPosition>> {
+        Ok(self.find().await?)
+    }
+
+    async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
+        let revision = expected.unwrap_or_default() + 1;
+        let document = StoredDocument::new(&self.id, revision, position);
+        Ok(match expected {
+            None => self.insert(document).await?,
+            Some(revision) => self.replace(revision, document).await?,
+        })
+    }
+}
+
+impl StoredDocument {
+    fn new(id: &str, revision: i64, position: &Position) -> Self {
+        let range = |it: &Range| StoredRange {
+            first: it.first,
+            last: it.last,
+        };
+        let hole = |it: &Hole| StoredHole {
+            first: it.range.first,
+            last: it.range.last,
+            found_at: bson::DateTime::from_millis(it.found_at.timestamp_millis()),
+        };
+        Self {
+            id: id.to_owned(),
+            revision,
+            stream: position.stream,
+            settled: position.settled,
+            known: position.known.iter().map(range).collect(),
+            holes: position.holes.iter().map(hole).collect(),
+            found: position.found,
+        }
+    }
+
+    fn into_stored_position(self) -> StoredPosition {
+        let range = |it: StoredRange| Range {
+            first: it.first,
+            last: it.last,
+        };
+        let hole = |it: StoredHole| Hole {
+            range: Range {
+                first: it.first,
+                last: it.last,
+            },
+            found_at: DateTime::from_timestamp_millis(it.found_at.timestamp_millis())
+                .unwrap_or_default(),
+        };
+        StoredPosition {
+            position: Position {
+                stream: self.stream,
+                settled: self.settled,
+                known: self.known.into_iter().map(range).collect(),
+                holes: self.holes.into_iter().map(hole).collect(),
+                found: self.found,
+            },
+            revision: self.revision,
+        }
+    }
+}
+
+fn is_duplicate(failure: &Failure) -> bool {
+    let Failure::Driver(error) = failure else {
+        return false;
+    };
+    matches!(
+        error.kind.as_ref(),
+        ErrorKind::Write(mongodb::error::WriteFailure::WriteError(error)) if error.code == DUPLICATE_KEY
+    )
+}
