@@ -40,7 +40,7 @@
 //! let settings = ConsumerSettings {
 //!     nats: NatsSettings::open("nats://localhost:4222".parse()?),
 //!     connection_name: "printer",
-//!     topic: Topic::default(),
+//!     topic: Topic { stream: "GREETINGS".to_owned(), subject: "greetings".to_owned() },
 //!     durable_name: "printer".to_owned(),
 //!     ack_wait: Duration::from_secs(10),
 //! };

@@ -244,5 +244,4 @@ pub(crate) const KNOWN_CYCLES: &[(&str, &str)] = &[
         "relay::{completeness, cursor, failure, stream_check}",
     ),
     ("user-service", "users::{api, import, republish}"),
-    ("notification-service", "{dead_letters, holes, projector}"),
 ];
