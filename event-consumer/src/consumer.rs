@@ -7,12 +7,11 @@ use async_nats::{
     Client,
     jetstream::{self, Context},
 };
-use backon::BackoffBuilder;
 use futures::future::BoxFuture;
 use service_runtime::{
-    backoff,
     nats::{self, NatsSettings, Topic},
     progress::Progress,
+    sessions::Sessions,
 };
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -114,31 +113,25 @@ impl<H: Handler> EventConsumer<H> {
         let Some(mut client) = self.connect(&shutdown).await? else {
             return Ok(());
         };
-        let mut delays = backoff::unbounded().build();
         let mut suspects = Suspects::default();
-        loop {
-            let mut progress = false;
-            let session = self.session(&client, &mut suspects, &shutdown, grace, &mut progress);
-            let ended = session.await;
-            self.progress.failed();
-            let Err(error) = ended else { break };
-            if progress {
-                delays = backoff::unbounded().build();
-            }
-            let delay = delays.next().unwrap_or_default();
-            let error = format!("{error:#}");
-            let retry_in_ms = delay.as_millis();
-            tracing::warn!(error, retry_in_ms, "consuming is held up");
-
-            let pause = shutdown.run_until_cancelled(time::sleep(delay));
-            if pause.await.is_none() {
-                break;
-            }
+        let mut sessions = Sessions::new("consuming", &self.progress, &shutdown);
+        while sessions.begin().await {
             if is_dead(&client).await {
                 match self.connect(&shutdown).await? {
                     Some(connected) => client = connected,
                     None => return Ok(()),
                 }
+            }
+            let mut worked = false;
+            let session = self.session(&client, &mut suspects, &shutdown, grace, &mut worked);
+            let ended = session.await;
+            self.progress.failed();
+            if worked {
+                sessions.worked();
+            }
+            match ended {
+                Ok(()) => break,
+                Err(error) => sessions.failed(&error),
             }
         }
         flush(&client).await;
@@ -161,7 +154,7 @@ impl<H: Handler> EventConsumer<H> {
         suspects: &mut Suspects,
         shutdown: &CancellationToken,
         grace: Duration,
-        progress: &mut bool,
+        worked: &mut bool,
     ) -> anyhow::Result<()> {
         let Some(opened) = shutdown
             .run_until_cancelled(self.open(client, suspects))
@@ -171,7 +164,7 @@ impl<H: Handler> EventConsumer<H> {
         };
         let (subscription, processor) = opened?;
         self.progress.succeeded();
-        session::run(subscription, &processor, progress, shutdown, grace).await
+        session::run(subscription, &processor, worked, shutdown, grace).await
     }
 
     async fn open(

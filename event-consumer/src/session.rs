@@ -17,11 +17,11 @@ use crate::{
 const MAX_BATCHES: usize = 2;
 
 /// Follows the subscription until `shutdown`, after which the batches in hand have `grace` to be
-/// finished. Sets `progress` once a batch is processed. What was not processed is given back.
+/// finished. Sets `worked` once a batch is processed. What was not processed is given back.
 pub(crate) async fn run<H: Handler>(
     mut subscription: PullSubscription,
     processor: &BatchProcessor<H>,
-    progress: &mut bool,
+    worked: &mut bool,
     shutdown: &CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
@@ -36,7 +36,7 @@ pub(crate) async fn run<H: Handler>(
         let takes_more = ended.is_none() && in_hand.len() < MAX_BATCHES;
         tokio::select! {
             Some(processed) = in_hand.next() => match processed {
-                Ok(()) => *progress = true,
+                Ok(()) => *worked = true,
                 Err(Interrupted { unprocessed, error }) => {
                     held.extend(unprocessed);
                     ended = Some(Err(error));
