@@ -44,8 +44,6 @@ impl UserState {
     /// The greatest id and version. Leaves a user room for more changes than it will ever see,
     /// and arithmetic room for those who count on from there.
     pub const MAX_NUMBER: i64 = i64::MAX / 2;
-    /// Names that no later field may have: a copy uses them for something else.
-    pub const RESERVED_FIELDS: [&'static str; 2] = ["user_id", "deleted_at"];
 }
 
 /// What happened to a user. Fields that a reader does not know are ignored.

@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::UserState;
-
 const MAX_FIELDS: usize = 100;
 const MAX_NAME_BYTES: usize = 64;
 /// Far below what a document database takes.
 const MAX_DEPTH: usize = 16;
+/// A copy uses these names for something else.
+const RESERVED: [&str; 2] = ["user_id", "deleted_at"];
 const KNOWN: [&str; 6] = ["id", "name", "email", "updated_at", "version", "revision"];
 
 /// The fields of the payload in `bytes` that this release does not know.
@@ -45,7 +45,7 @@ fn is_name(name: &str) -> bool {
     begins_with_letter
         && name.len() <= MAX_NAME_BYTES
         && name.bytes().all(is_allowed)
-        && !UserState::RESERVED_FIELDS.contains(&name)
+        && !RESERVED.contains(&name)
 }
 
 fn check(value: &Value, depth: usize) -> Result<(), &'static str> {

@@ -237,7 +237,6 @@ pub(crate) const LONGER_FILES: &[(&str, &str)] = &[
 
 /// Cycles that are still there, by package.
 pub(crate) const KNOWN_CYCLES: &[(&str, &str)] = &[
-    ("shared-events", "{event, later_fields}"),
     ("service-runtime", "{health, http, openapi, problem}"),
     (
         "outbox",
