@@ -24,14 +24,14 @@ tokio::task_local! {
 }
 
 /// An error response. What it says is meant for the client: nothing of drivers, queries or hosts.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Problem {
     details: Box<ProblemDetails<Members>>,
     retry_after_seconds: Option<u32>,
 }
 
 /// What a problem can hold beyond the members that the RFC names.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Clone, Serialize)]
 struct Members {
     /// Every fault found in the request, not just the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -47,7 +47,7 @@ struct Members {
     lines: Vec<LineProblem>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct LineProblem {
     line: u64,
     problem: Problem,

@@ -42,47 +42,50 @@ impl Hasher {
     }
 }
 
-/// One thing that is to be done once under a key.
+/// A transaction that is carried out once under a key.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Once<'a> {
+pub(crate) struct Operation<'a> {
     pub(crate) key: &'a Key,
-    /// Tells the steps of a request apart that writes in several transactions.
+    /// Tells the transactions of a request apart that has several.
     pub(crate) part: i32,
 }
 
-/// What was done before under a key.
+/// The outcome of an operation that was carried out before.
 #[derive(Debug)]
-pub(crate) struct Earlier {
+pub(crate) struct StoredOutcome {
     fingerprint: Vec<u8>,
     outcome: String,
 }
 
-impl Earlier {
+impl StoredOutcome {
     /// The outcome, if the request was the same.
     pub(crate) fn outcome<T: DeserializeOwned>(self, asked: &Fingerprint) -> Result<T, KeyError> {
         if self.fingerprint != asked.0 {
-            return Err(KeyError::UsedForOther);
+            return Err(KeyError::Reused);
         }
         let outcome = serde_json::from_str(&self.outcome);
         outcome.map_err(|error| sqlx::Error::Decode(error.into()).into())
     }
 }
 
-/// Why something is not done under a key.
+/// Why an operation is not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
     #[error("a request under this key is in progress")]
     InProgress,
-    #[error("this key was used for something else")]
-    UsedForOther,
+    #[error("this key was used for another request")]
+    Reused,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
-impl Once<'_> {
-    /// What was done before; if `None`, nobody else will do it until the transaction ends that
-    /// `db` is in.
-    pub(crate) async fn begin(self, db: &mut Connection) -> Result<Option<Earlier>, KeyError> {
+impl Operation<'_> {
+    /// The outcome if it was carried out before; if `None`, nobody else carries it out until the
+    /// transaction ends that `db` is in.
+    pub(crate) async fn begin(
+        self,
+        db: &mut Connection,
+    ) -> Result<Option<StoredOutcome>, KeyError> {
         let row = sqlx::query!(
             r#"
             select pg_try_advisory_xact_lock(hashtextextended($1, $2::int)) as "is_locked!",
@@ -96,7 +99,7 @@ impl Once<'_> {
         .fetch_one(db)
         .await?;
         match (row.fingerprint, row.outcome) {
-            (Some(fingerprint), Some(outcome)) => Ok(Some(Earlier {
+            (Some(fingerprint), Some(outcome)) => Ok(Some(StoredOutcome {
                 fingerprint,
                 outcome,
             })),
@@ -105,14 +108,14 @@ impl Once<'_> {
         }
     }
 
-    /// Notes the outcome, in the transaction that brings it about.
+    /// Stores the outcome, in the transaction that brings it about.
     pub(crate) async fn finish<T: Serialize + Sync>(
         self,
         db: &mut Connection,
         asked: &Fingerprint,
         outcome: &T,
     ) -> Result<(), KeyError> {
-        let noted = sqlx::query!(
+        let stored = sqlx::query!(
             r"
             insert into idempotency_key (key, part, fingerprint, outcome) values ($1, $2, $3, $4)
             on conflict do nothing
@@ -125,7 +128,7 @@ impl Once<'_> {
         .execute(db)
         .await?;
         // Another request has finished between our look and our lock.
-        if noted.rows_affected() == 0 {
+        if stored.rows_affected() == 0 {
             return Err(KeyError::InProgress);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Users: what they are, how they are kept, how clients reach them.
+//! Users: what they are, how they are stored, how clients reach them.
 
 mod api;
 mod body;
@@ -7,20 +7,49 @@ mod draft;
 mod email;
 mod email_backfill;
 mod error;
+mod idempotent_create;
 mod import;
 mod name;
-mod once;
 mod patch;
 mod republish;
+mod request;
+mod state;
 mod store;
 
+use std::sync::Arc;
+
+use service_runtime::http::Routes;
+use utoipa_axum::router::OpenApiRouter;
+
 pub(crate) use self::{
-    api::{Users, routes},
-    creation::{CREATORS, creation},
+    creation::{CREATORS, Creator, creation},
     email_backfill::backfill as backfill_normal_emails,
     import::Imports,
+    state::Users,
     store::{
         check,
         republish::{Republished, is_latest, last_user_id, republish},
     },
 };
+
+/// `/users` and what is below it.
+pub(crate) fn routes(users: Users, imports: Imports) -> Routes {
+    Routes {
+        bounded: bounded().with_state(users),
+        streaming: import::router().with_state(Arc::new(imports)),
+        ..Routes::default()
+    }
+}
+
+/// The description of the same routes, without what serves them.
+pub(crate) fn description() -> Routes {
+    Routes {
+        bounded: OpenApiRouter::with_openapi(bounded().into_openapi()),
+        streaming: OpenApiRouter::with_openapi(import::router().into_openapi()),
+        ..Routes::default()
+    }
+}
+
+fn bounded() -> OpenApiRouter<Users> {
+    api::router().merge(republish::router())
+}

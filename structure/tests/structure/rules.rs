@@ -132,14 +132,11 @@ const SQL_MODULES: &[&str] = &[
     EXAMPLES,
     "user-service/src/idempotency",
     "user-service/src/users/store",
-    // On its way out of here.
-    "user-service/src/app",
 ];
 
 const DYNAMIC_SQL_MODULES: &[&str] = &[
     "postgres-pool/src",
     "outbox/src",
-    "user-service/src/app",
     "user-service/src/users/store",
 ];
 
@@ -242,5 +239,4 @@ pub(crate) const KNOWN_CYCLES: &[(&str, &str)] = &[
         "outbox",
         "relay::{completeness, cursor, failure, stream_check}",
     ),
-    ("user-service", "users::{api, import, republish}"),
 ];

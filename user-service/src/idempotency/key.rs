@@ -1,9 +1,5 @@
-//! The `Idempotency-Key` header.
+//! The key under which a request may be repeated.
 
-use axum::http::HeaderMap;
-use service_runtime::problem::{FieldError, Kind, Problem};
-
-const HEADER: &str = "idempotency-key";
 const MAX_BYTES: usize = 255;
 
 /// 1 to 255 visible ASCII characters, such as a UUID.
@@ -11,26 +7,8 @@ const MAX_BYTES: usize = 255;
 pub(crate) struct Key(String);
 
 impl Key {
-    /// The key of a request, if it has one; quoted, as the draft has it, or bare, as many send it.
-    ///
-    /// # Errors
-    /// 400 if it is none.
-    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
-        let mut values = headers.get_all(HEADER).iter();
-        let Some(value) = values.next() else {
-            return Ok(None);
-        };
-        let key = value.to_str().ok().and_then(Self::parse);
-        let key = key.filter(|_| values.next().is_none());
-        key.map(Some).ok_or_else(|| {
-            let rule = "must be one value of 1 to 255 visible ASCII characters";
-            Problem::new(Kind::INVALID_PARAMETER)
-                .detail("the request's headers are not valid")
-                .errors(vec![FieldError::in_parameter("Idempotency-Key", rule)])
-        })
-    }
-
-    fn parse(text: &str) -> Option<Self> {
+    /// Quoted, as the draft has it, or bare, as many clients send it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let quoted = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
         let key = quoted.unwrap_or(text);

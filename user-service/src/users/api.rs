@@ -1,71 +1,45 @@
 //! `/users` over HTTP.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
-    extract::{FromRequestParts, Path, Query, State},
-    http::{HeaderMap, HeaderName, StatusCode, Uri, header, request::Parts},
+    extract::{Query, State},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use outbox::Written;
-use postgres_pool::{Pool, retry_conflicts};
+use postgres_pool::retry_conflicts;
 use serde::Deserialize;
-use service_runtime::nats::headers::TRACEPARENT;
 use service_runtime::{
-    etag::{self, IfMatch},
-    http::Routes,
+    etag,
     page::{Page, PageParameters},
-    problem::{FieldError, Kind, Problem},
+    problem::Problem,
 };
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    creation::Creation,
-    draft::{self, Draft},
+    draft::{Draft, DraftBody},
     email::Email,
-    import::{self, Imports},
-    once::{self, Outcome},
-    patch::{self, Patch},
-    republish,
+    idempotent_create::{self, CreateOutcome},
+    patch::{Patch, PatchBody},
+    request::{UserId, bad_parameter, idempotency_key, traceparent},
+    state::Users,
     store::{self, Change, NewUser, StoreError, User},
 };
-use crate::idempotency::Key;
 
 /// Says that the answer is that to an earlier request under the same key.
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What the handlers work with.
-#[derive(Debug, Clone)]
-pub(crate) struct Users {
-    /// For changes.
-    pub(crate) pool: Pool,
-    pub(crate) reads: Pool,
-    pub(crate) creation: Creation,
-    /// Raised after each change, so that it is on its way at once.
-    pub(crate) written: Written,
-    /// Whether a change has to say which version it is meant for.
-    pub(crate) require_if_match: bool,
-    pub(crate) imports: Arc<Imports>,
-}
-
-pub(crate) fn routes() -> Routes<Users> {
-    Routes {
-        bounded: OpenApiRouter::new()
-            .routes(routes!(list, create))
-            .routes(routes!(republish::republish))
-            .routes(routes!(find, replace, patch, delete)),
-        streaming: OpenApiRouter::new().routes(routes!(import::import)),
-        ..Routes::default()
-    }
+pub(super) fn router() -> OpenApiRouter<Users> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(find, replace, patch, delete))
 }
 
 /// Create a user
 #[utoipa::path(
     post, path = "/users", tag = "users",
     params(("Idempotency-Key" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
-    request_body = draft::Fields,
+    request_body = DraftBody,
     responses(
         (status = 201, description = "Created", body = User,
          headers(("ETag"), ("Location"), ("Idempotency-Replayed"))),
@@ -77,7 +51,7 @@ async fn create(
     headers: HeaderMap,
     draft: Draft,
 ) -> Result<Response, Problem> {
-    let key = Key::from_headers(&headers)?;
+    let key = idempotency_key(&headers)?;
     let traceparent = traceparent(&headers).map(str::to_owned);
     let user = NewUser { draft, traceparent };
     let Some(key) = key else {
@@ -85,18 +59,19 @@ async fn create(
         users.written.raise();
         return Ok(created(user));
     };
-    let done = once::create(&users.pool, &key, &user).await?;
-    if done.is_replayed {
-        return Ok(([(IDEMPOTENCY_REPLAYED, "true")], outcome(done.outcome)).into_response());
+    let answer = idempotent_create::create(&users.pool, &key, &user).await?;
+    let response = respond_to_creation(answer.outcome);
+    if answer.is_replayed {
+        return Ok(([(IDEMPOTENCY_REPLAYED, "true")], response).into_response());
     }
     users.written.raise();
-    Ok(outcome(done.outcome))
+    Ok(response)
 }
 
-fn outcome(outcome: Outcome) -> Response {
+fn respond_to_creation(outcome: CreateOutcome) -> Response {
     match outcome {
-        Outcome::Created(user) => created(user),
-        Outcome::EmailTaken => Problem::from(StoreError::EmailTaken).into_response(),
+        CreateOutcome::Created(user) => created(user),
+        CreateOutcome::EmailTaken => Problem::from(StoreError::EmailTaken).into_response(),
     }
 }
 
@@ -161,7 +136,7 @@ async fn find(
 #[utoipa::path(
     put, path = "/users/{id}", tag = "users",
     params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
-    request_body = draft::Fields,
+    request_body = DraftBody,
     responses(
         (status = 200, description = "The user as it is now", body = User, headers(("ETag"))),
         (status = 404), (status = 409), (status = 412), (status = 428),
@@ -186,7 +161,7 @@ async fn replace(
 #[utoipa::path(
     patch, path = "/users/{id}", tag = "users",
     params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
-    request_body(content = patch::Fields, content_type = "application/merge-patch+json"),
+    request_body(content = PatchBody, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The user as it is now", body = User, headers(("ETag"))),
         (status = 404), (status = 409), (status = 412),
@@ -243,80 +218,6 @@ async fn delete(
     Ok((StatusCode::NO_CONTENT, tag).into_response())
 }
 
-impl Users {
-    /// The versions that a change may meet; `None` if any.
-    fn expected_versions(&self, headers: &HeaderMap) -> Result<Option<Vec<i64>>, Problem> {
-        match IfMatch::from_headers(headers) {
-            IfMatch::Absent if self.require_if_match => Err(Problem::new(Kind::VERSION_REQUIRED)
-                .detail("say with If-Match which version is to be changed")),
-            IfMatch::Absent | IfMatch::Any => Ok(None),
-            IfMatch::OneOf(versions) => Ok(Some(versions)),
-        }
-    }
-}
-
 fn respond(user: User) -> Response {
     ([(header::ETAG, etag::tag(user.version))], Json(user)).into_response()
-}
-
-/// An id from the path: a positive number of 64 bits.
-#[derive(IntoParams)]
-#[into_params(names("id"), parameter_in = Path)]
-struct UserId(#[param(minimum = 1)] i64);
-
-impl<S: Send + Sync> FromRequestParts<S> for UserId {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::<i64>::from_request_parts(parts, state).await {
-            Ok(Path(id)) if id > 0 => Ok(Self(id)),
-            _ => Err(bad_parameter(
-                "id",
-                "must be a positive number of at most 64 bits",
-            )),
-        }
-    }
-}
-
-pub(super) fn bad_parameter(name: &'static str, fault: &'static str) -> Problem {
-    Problem::new(Kind::INVALID_PARAMETER)
-        .detail("the request's path or query is not valid")
-        .errors(vec![FieldError::in_parameter(name, fault)])
-}
-
-/// W3C trace context to hand on with the event; anything that is not shaped like one is dropped.
-pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(TRACEPARENT)?.to_str().ok()?;
-    let shaped = value.len() == 55
-        && value.bytes().enumerate().all(|(at, byte)| match at {
-            2 | 35 | 52 => byte == b'-',
-            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-        });
-    shaped.then_some(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::{HeaderMap, HeaderValue};
-
-    use super::traceparent;
-
-    #[test]
-    fn only_a_well_shaped_traceparent_is_handed_on() {
-        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        for (value, kept) in [
-            (good, true),
-            (&good.to_uppercase(), false),
-            (&good.replace('-', "_"), false),
-            (&good[1..], false),
-            ("", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(
-                "traceparent",
-                HeaderValue::from_str(value).expect("a value"),
-            );
-            assert_eq!(traceparent(&headers).is_some(), kept, "{value}");
-        }
-    }
 }

@@ -1,11 +1,15 @@
 //! Reading a request's JSON body.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     extract::Request,
     http::{HeaderMap, header},
 };
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use service_runtime::{
     http::{self, MAX_BODY_BYTES},
     problem::{FieldError, Kind, Problem},
@@ -40,35 +44,80 @@ pub(super) fn require(headers: &HeaderMap, media_type: &str) -> Result<(), Probl
 /// # Errors
 /// 400 for what is no JSON, 422 for JSON of another shape.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // The derived parser would take a list for an object's fields in their order.
-    let is_object = bytes.trim_ascii_start().starts_with(b"{");
-    let parsed = if is_object {
-        serde_json::from_slice(bytes)
-    } else {
-        serde_json::from_slice(bytes)
-            .and_then(|IgnoredAny| Err(serde::de::Error::custom("must be an object")))
+    let malformed = |fault: &serde_json::Error| {
+        Problem::new(Kind::MALFORMED_BODY).detail(format!("the body is not JSON: {fault}"))
     };
-    parsed.map_err(|error| {
-        if error.is_data() {
-            invalid(vec![FieldError::in_body("", error.to_string())])
-        } else {
-            Problem::new(Kind::MALFORMED_BODY).detail(format!("the body is not JSON: {error}"))
-        }
+    let parsed = serde_json::from_slice(bytes).map(|Object(fields)| fields);
+    // A wrong shape may have been noticed before the end of what is no JSON.
+    parsed.map_err(|fault| match serde_json::from_slice::<IgnoredAny>(bytes) {
+        Ok(_) if fault.is_data() => invalid(vec![FieldError::in_body("", fault.to_string())]),
+        Ok(_) => malformed(&fault),
+        Err(fault) => malformed(&fault),
     })
 }
 
-/// A string field that must be there.
-pub(super) fn required<T>(
-    pointer: &str,
-    value: Option<&Value>,
-    parse: impl FnOnce(&str) -> Result<T, &'static str>,
-) -> Result<T, FieldError> {
-    let outcome = match value {
-        None => Err("is required"),
-        Some(Value::String(text)) => parse(text),
-        Some(_) => Err("must be a string"),
-    };
-    outcome.map_err(|detail| FieldError::in_body(pointer, detail))
+/// Reads an object only: a derived parser would take a list for the fields in their order as well.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// A field of a body. A value of another type is a fault of this field and not of the whole body, so
+/// that each faulty field is named.
+#[derive(Debug, Default, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Field<T> {
+    #[serde(skip)]
+    #[default]
+    Absent,
+    /// `None` is a null.
+    Given(Option<T>),
+    OfOtherType(IgnoredAny),
+}
+
+impl Field<String> {
+    /// A string that must be there.
+    pub(super) fn required<T>(
+        self,
+        pointer: &str,
+        parse: impl FnOnce(&str) -> Result<T, &'static str>,
+    ) -> Result<T, FieldError> {
+        let outcome = match self {
+            Self::Absent | Self::Given(None) => Err("is required"),
+            Self::Given(Some(text)) => parse(&text),
+            Self::OfOtherType(_) => Err("must be a string"),
+        };
+        outcome.map_err(|detail| FieldError::in_body(pointer, detail))
+    }
+
+    /// A string that may be left out, but not be null.
+    pub(super) fn optional<T>(
+        self,
+        pointer: &str,
+        parse: impl FnOnce(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<T>, FieldError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Given(None) => Err(FieldError::in_body(pointer, "can't be removed")),
+            given => given.required(pointer, parse).map(Some),
+        }
+    }
 }
 
 pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {

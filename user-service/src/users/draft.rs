@@ -1,19 +1,17 @@
-//! What a client wants a new user to be, or an old one to become as a whole.
+//! A whole user as a client asks for it: to be created, or to replace another.
 
 use axum::extract::{FromRequest, Request};
 use serde::Deserialize;
-use serde_json::Value;
 use service_runtime::problem::Problem;
-
 use utoipa::ToSchema;
 
 use super::{
-    body,
+    body::{self, Field},
     email::{Email, EmailText},
     name::Name,
 };
 
-/// What a client wants a user to be: checked, whole.
+/// A whole user, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) name: Name,
@@ -23,11 +21,13 @@ pub(crate) struct Draft {
 /// Fields that a user does not have are ignored, as the readers of events do.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = UserDraft)]
-pub(super) struct Fields {
+pub(super) struct DraftBody {
+    #[serde(default)]
     #[schema(value_type = Name, inline, required)]
-    name: Option<Value>,
+    name: Field<String>,
+    #[serde(default)]
     #[schema(value_type = EmailText, inline, required)]
-    email: Option<Value>,
+    email: Field<String>,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Draft {
@@ -42,9 +42,9 @@ impl Draft {
     /// # Errors
     /// Says what keeps these bytes from being a user: every faulty field is named.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let fields: Fields = body::parse(bytes)?;
-        let name = body::required("/name", fields.name.as_ref(), Name::parse);
-        let email = body::required("/email", fields.email.as_ref(), Email::parse);
+        let fields: DraftBody = body::parse(bytes)?;
+        let name = fields.name.required("/name", Name::parse);
+        let email = fields.email.required("/email", Email::parse);
         match (name, email) {
             (Ok(name), Ok(email)) => Ok(Self { name, email }),
             (name, email) => {

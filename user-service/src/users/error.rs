@@ -1,9 +1,36 @@
-//! What clients are told of what went wrong.
+//! Why a write was not made, and what clients are told of it.
 
+use postgres_pool::Failure;
 use service_runtime::problem::{FieldError, Kind, Problem};
 
-use super::{once::OnceError, store::StoreError};
+use super::store::StoreError;
 use crate::idempotency::KeyError;
+
+/// Why a write under an idempotency key was not made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeyedWriteError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl KeyedWriteError {
+    /// Whether it was rolled back and may succeed if it is run again at once.
+    pub(super) fn is_conflict(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_conflict(),
+            Self::Key(KeyError::Database(error)) => Failure::from(error) == Failure::Conflict,
+            Self::Key(KeyError::InProgress | KeyError::Reused) => false,
+        }
+    }
+}
+
+impl From<sqlx::Error> for KeyedWriteError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
@@ -42,15 +69,15 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<OnceError> for Problem {
-    fn from(error: OnceError) -> Self {
+impl From<KeyedWriteError> for Problem {
+    fn from(error: KeyedWriteError) -> Self {
         match error {
-            OnceError::Store(error) => error.into(),
-            OnceError::Key(KeyError::Database(error)) => StoreError::from(error).into(),
-            OnceError::Key(KeyError::InProgress) => Problem::new(Kind::REQUEST_IN_PROGRESS)
+            KeyedWriteError::Store(error) => error.into(),
+            KeyedWriteError::Key(KeyError::Database(error)) => StoreError::from(error).into(),
+            KeyedWriteError::Key(KeyError::InProgress) => Problem::new(Kind::REQUEST_IN_PROGRESS)
                 .detail("a request under this Idempotency-Key is in progress")
                 .retry_after(1),
-            OnceError::Key(KeyError::UsedForOther) => Problem::new(Kind::KEY_REUSED)
+            KeyedWriteError::Key(KeyError::Reused) => Problem::new(Kind::KEY_REUSED)
                 .detail("this Idempotency-Key was used for another request"),
         }
     }

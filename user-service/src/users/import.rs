@@ -25,27 +25,27 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
-use postgres_pool::Connection;
+use postgres_pool::retry_conflicts;
 use serde::Deserialize;
 use service_runtime::{
     http::{ClientAddress, ClientPermit},
     problem::{Kind, Problem},
 };
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::limits::Imports;
 use self::{
     chunk::{Chunk, Chunks},
     lines::Lines,
-    results::{Outcome, Summary, Written},
+    results::{ChunkResults, Summary},
 };
 use super::{
-    api::{Users, bad_parameter, traceparent},
     body,
-    once::OnceError,
-    store::{self, NewUser, StoreError},
+    error::KeyedWriteError,
+    request::{bad_parameter, idempotency_key, traceparent},
 };
-use crate::idempotency::{Hasher, Key, Once};
+use crate::idempotency::{Fingerprint, Hasher, Key, Operation};
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -65,6 +65,10 @@ struct Parameters {
     #[serde(default)]
     #[param(inline)]
     mode: Mode,
+}
+
+pub(super) fn router() -> OpenApiRouter<Arc<Imports>> {
+    OpenApiRouter::new().routes(routes!(import))
 }
 
 /// Import users, one per line
@@ -91,25 +95,24 @@ struct Parameters {
         (status = 409),
     )
 )]
-pub(super) async fn import(
-    State(users): State<Users>,
+async fn import(
+    State(imports): State<Arc<Imports>>,
     client: ClientAddress,
     request: Request,
 ) -> Result<Response, Problem> {
     body::require(request.headers(), NDJSON)?;
     let parameters = Query::<Parameters>::try_from_uri(request.uri())
         .map_err(|_| bad_parameter("mode", "must be each-line or all-or-nothing"))?;
-    let imports = Arc::clone(&users.imports);
     let import = Import {
-        key: Key::from_headers(request.headers())?,
+        key: idempotency_key(request.headers())?,
         traceparent: traceparent(request.headers()).map(str::to_owned),
         _permit: imports.running.try_acquire(client)?,
-        users,
+        imports: Arc::clone(&imports),
     };
     match parameters.mode {
         Mode::EachLine => {
             let incoming = imports.chunk_by_chunk(request.into_body());
-            let chunks = Chunks::new(Lines::new(incoming));
+            let chunks = Chunks::new(Lines::new(incoming), import.traceparent.clone());
             EachLine::new(import, chunks).respond().await
         }
         Mode::AllOrNothing => {
@@ -120,7 +123,7 @@ pub(super) async fn import(
 }
 
 struct Import {
-    users: Users,
+    imports: Arc<Imports>,
     key: Option<Key>,
     traceparent: Option<String>,
     /// Until the last result is sent.
@@ -137,9 +140,9 @@ struct EachLine {
     has_broken_off: bool,
 }
 
-/// What one step has to say, and whether another follows.
-struct Step {
-    said: Bytes,
+/// A part of the answer, and whether another follows.
+struct AnswerPart {
+    bytes: Bytes,
     is_last: bool,
 }
 
@@ -157,8 +160,8 @@ impl EachLine {
 
     /// The first chunk decides on the status; what goes wrong later is told in a line.
     async fn respond(mut self) -> Result<Response, Problem> {
-        let first = match self.step().await {
-            Ok(step) => step,
+        let first = match self.advance().await {
+            Ok(part) => part,
             Err(problem) => {
                 self.chunks.discard().await;
                 return Err(problem);
@@ -166,8 +169,8 @@ impl EachLine {
         };
         let rest = Some(self).filter(|_| !first.is_last);
         let rest = stream::unfold(rest, |running| async { running?.next().await });
-        let said = stream::once(std::future::ready(first.said)).chain(rest);
-        Ok(respond(Body::from_stream(said.map(Ok::<_, Infallible>))))
+        let parts = stream::once(std::future::ready(first.bytes)).chain(rest);
+        Ok(respond(Body::from_stream(parts.map(Ok::<_, Infallible>))))
     }
 
     /// What comes after the first chunk.
@@ -177,41 +180,39 @@ impl EachLine {
             self.chunks.discard().await;
             return None;
         }
-        match self.step().await {
-            Ok(step) => Some((step.said, Some(self).filter(|_| !step.is_last))),
+        match self.advance().await {
+            Ok(part) => Some((part.bytes, Some(self).filter(|_| !part.is_last))),
             Err(problem) => {
                 self.has_broken_off = true;
-                let said = results::broken_off(self.done + 1, &problem);
-                Some((said, Some(self)))
+                let bytes = results::broken_off(self.done + 1, &problem);
+                Some((bytes, Some(self)))
             }
         }
     }
 
     /// Writes the next chunk, or sums up.
-    async fn step(&mut self) -> Result<Step, Problem> {
+    async fn advance(&mut self) -> Result<AnswerPart, Problem> {
         let Some(chunk) = self.chunks.next().await? else {
-            let said = self.summary.to_line();
-            return Ok(Step {
-                said,
+            return Ok(AnswerPart {
+                bytes: self.summary.to_line(),
                 is_last: true,
             });
         };
-        let last_line = chunk.last_line();
-        let writing = self.import.write(chunk, self.part);
-        let written = while_reading(writing, &mut self.chunks).await?;
-        self.import.users.written.raise();
+        let writing = self.import.write(&chunk, self.part);
+        let results = while_reading(writing, &mut self.chunks).await?;
+        self.import.imports.written.raise();
         self.part += 1;
-        self.done = last_line.unwrap_or(self.done);
-        self.summary.merge(written.summary);
-        Ok(Step {
-            said: written.results.into(),
+        self.done = chunk.last_line().unwrap_or(self.done);
+        self.summary.merge(results.summary);
+        Ok(AnswerPart {
+            bytes: results.lines.into(),
             is_last: false,
         })
     }
 }
 
-fn respond(said: impl Into<Body>) -> Response {
-    ([(header::CONTENT_TYPE, NDJSON)], said.into()).into_response()
+fn respond(body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, NDJSON)], body.into()).into_response()
 }
 
 /// Reads ahead of the write, but no further than the next chunk. If that fails, it will fail again
@@ -226,50 +227,43 @@ async fn while_reading<T>(writing: impl Future<Output = T>, chunks: &mut Chunks)
 }
 
 impl Import {
-    /// The error comes with nothing written.
-    async fn write(&self, chunk: Chunk, part: i32) -> Result<Written, OnceError> {
+    /// One transaction for the chunk. The error comes with nothing written.
+    async fn write(&self, chunk: &Chunk, part: i32) -> Result<ChunkResults, KeyedWriteError> {
         // For the write alone: a client that reads no results holds up no other.
-        let permit = self.users.imports.chunk_writes.acquire().await;
+        let permit = self.imports.chunk_writes.acquire().await;
         let _permit = permit.expect("nobody closes the semaphore");
         let Some(key) = &self.key else {
-            let mut connection = self.users.pool.acquire().await?;
-            let outcomes = self.create(&mut connection, chunk).await?;
-            return Ok(Written::new(&outcomes));
+            let writing = async || {
+                let mut connection = self.imports.pool.acquire().await?;
+                let results = chunk.create(&mut connection).await?;
+                Ok(ChunkResults::new(&results))
+            };
+            return retry_conflicts(writing, KeyedWriteError::is_conflict).await;
         };
         let mut hasher = Hasher::new(b"POST /users/import");
         chunk.add_to(&mut hasher);
         let fingerprint = hasher.finish();
-        let once = Once { key, part };
-        let mut transaction = self.users.pool.begin().await?;
-        if let Some(earlier) = once.begin(&mut transaction).await? {
-            return Ok(earlier.outcome(&fingerprint)?);
-        }
-        let outcomes = self.create(&mut transaction, chunk).await?;
-        let written = Written::new(&outcomes);
-        let noted = once.finish(&mut transaction, &fingerprint, &written);
-        noted.await?;
-        transaction.commit().await?;
-        Ok(written)
+        let operation = Operation { key, part };
+        let writing = || self.write_once(operation, &fingerprint, chunk);
+        retry_conflicts(writing, KeyedWriteError::is_conflict).await
     }
 
-    /// Creates the users of a chunk; what became of each of its lines, in their order.
-    async fn create(&self, db: &mut Connection, chunk: Chunk) -> Result<Vec<Outcome>, StoreError> {
-        let (lines, users): (Vec<_>, Vec<_>) = (chunk.drafts.into_iter())
-            .map(|(line, draft)| {
-                let traceparent = self.traceparent.clone();
-                (line, NewUser { draft, traceparent })
-            })
-            .unzip();
-        let answers = if users.is_empty() {
-            Vec::new()
-        } else {
-            store::create(db, &users.iter().collect::<Vec<_>>()).await?
-        };
-        let answers = (answers.into_iter()).map(|answer| answer.map_err(Problem::from));
-        let refused = (chunk.refused.into_iter()).map(|(line, problem)| (line, Err(problem)));
-        let mut outcomes: Vec<_> = lines.into_iter().zip(answers).chain(refused).collect();
-        outcomes.sort_unstable_by_key(|(line, _)| *line);
-        Ok(outcomes)
+    async fn write_once(
+        &self,
+        operation: Operation<'_>,
+        fingerprint: &Fingerprint,
+        chunk: &Chunk,
+    ) -> Result<ChunkResults, KeyedWriteError> {
+        let mut transaction = self.imports.pool.begin().await?;
+        if let Some(stored) = operation.begin(&mut transaction).await? {
+            return Ok(stored.outcome(fingerprint)?);
+        }
+        let results = ChunkResults::new(&chunk.create(&mut transaction).await?);
+        operation
+            .finish(&mut transaction, fingerprint, &results)
+            .await?;
+        transaction.commit().await?;
+        Ok(results)
     }
 }
 

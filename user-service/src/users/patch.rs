@@ -1,18 +1,16 @@
-//! What a client wants to change of a user: a JSON merge patch (RFC 7396).
+//! A change of a part of a user: a JSON merge patch (RFC 7396).
 
 use axum::{
     extract::{FromRequest, Request},
     http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
-use service_runtime::problem::{FieldError, Problem};
-
+use serde::Deserialize;
+use service_runtime::problem::Problem;
 use utoipa::ToSchema;
 
 use super::{
-    body,
+    body::{self, Field},
     email::{Email, EmailText},
     name::Name,
     store::Change,
@@ -28,18 +26,13 @@ pub(super) struct Patch(pub(super) Change);
 /// The same fields as a whole user has.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = UserPatch)]
-pub(super) struct Fields {
-    #[serde(default, deserialize_with = "present")]
+pub(super) struct PatchBody {
+    #[serde(default)]
     #[schema(value_type = Name, inline, required = false)]
-    name: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
+    name: Field<String>,
+    #[serde(default)]
     #[schema(value_type = EmailText, inline, required = false)]
-    email: Option<Value>,
-}
-
-/// Keeps `null`, which asks for the removal, apart from what is not there.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
+    email: Field<String>,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Patch {
@@ -62,9 +55,9 @@ impl<S: Send + Sync> FromRequest<S> for Patch {
 
 impl Patch {
     fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let fields: Fields = body::parse(bytes)?;
-        let name = optional("/name", fields.name.as_ref(), Name::parse);
-        let email = optional("/email", fields.email.as_ref(), Email::parse);
+        let fields: PatchBody = body::parse(bytes)?;
+        let name = fields.name.optional("/name", Name::parse);
+        let email = fields.email.optional("/email", Email::parse);
         match (name, email) {
             (Ok(name), Ok(email)) => Ok(Self(Change { name, email })),
             (name, email) => {
@@ -72,18 +65,6 @@ impl Patch {
                 Err(body::invalid(errors.collect()))
             }
         }
-    }
-}
-
-fn optional<T>(
-    pointer: &str,
-    value: Option<&Value>,
-    parse: impl FnOnce(&str) -> Result<T, &'static str>,
-) -> Result<Option<T>, FieldError> {
-    match value {
-        None => Ok(None),
-        Some(Value::Null) => Err(FieldError::in_body(pointer, "can't be removed")),
-        given => body::required(pointer, given, parse).map(Some),
     }
 }
 

@@ -8,14 +8,15 @@ use axum::{
 };
 use postgres_pool::retry_conflicts;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Number;
 use service_runtime::problem::{FieldError, Problem};
 use shared_events::UserState;
 use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    api::Users,
-    body,
+    body::{self, Field, Object},
+    state::Users,
     store::{
         StoreError,
         republish::{Wanted, republish_these},
@@ -28,10 +29,14 @@ const MAX_ABOVE: i64 = UserState::MAX_NUMBER - 1;
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Republished)]
-pub(super) struct Answer {
+struct RepublishResponse {
     /// How many events were written. Ids that were never given out get none, nor do those of users
     /// who may be being created right now: ask again.
     republished: usize,
+}
+
+pub(super) fn router() -> OpenApiRouter<Users> {
+    OpenApiRouter::new().routes(routes!(republish))
 }
 
 /// Publish the present state of some users again, to mend a copy
@@ -40,25 +45,25 @@ pub(super) struct Answer {
 /// above that of the copy.
 #[utoipa::path(
     post, path = "/users/republish", tag = "users",
-    request_body = Fields,
+    request_body = RepublishBody,
     security((), ("token" = ["repair"])),
-    responses((status = 200, description = "The events are in the outbox", body = Answer))
+    responses((status = 200, description = "The events are in the outbox", body = RepublishResponse))
 )]
-pub(super) async fn republish(
+async fn republish(
     State(users): State<Users>,
     Differing(wanted): Differing,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Json<RepublishResponse>, Problem> {
     let republishing = async || {
         let republished = republish_these(&users.pool, &wanted).await;
         republished.map_err(StoreError::from)
     };
     let republished = retry_conflicts(republishing, StoreError::is_conflict).await?;
     users.written.raise();
-    Ok(Json(Answer { republished }))
+    Ok(Json(RepublishResponse { republished }))
 }
 
 /// 1 to 1,000 users. Of one who is named twice the higher version counts.
-pub(super) struct Differing(Vec<Wanted>);
+struct Differing(Vec<Wanted>);
 
 impl<S: Send + Sync> FromRequest<S> for Differing {
     type Rejection = Problem;
@@ -70,30 +75,31 @@ impl<S: Send + Sync> FromRequest<S> for Differing {
 
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Differing)]
-pub(super) struct Fields {
-    #[schema(value_type = Vec<UserFields>, required, min_items = 1, max_items = 1000)]
-    users: Option<Vec<Map<String, Value>>>,
+struct RepublishBody {
+    #[schema(value_type = Vec<DifferingUser>, required, min_items = 1, max_items = 1000)]
+    users: Option<Vec<Object<DifferingUser>>>,
 }
 
-#[derive(ToSchema)]
-#[schema(as = DifferingUser)]
-#[expect(dead_code, reason = "nothing is read of a description")]
-struct UserFields {
-    #[schema(minimum = 1, example = 1)]
-    id: i64,
+#[derive(Deserialize, ToSchema)]
+struct DifferingUser {
+    #[serde(default)]
+    #[schema(value_type = i64, required, minimum = 1, example = 1)]
+    id: Field<Number>,
     /// The version that the copy has; 0 if it has none.
+    #[serde(default)]
     #[schema(
+        value_type = i64,
+        required = false,
         minimum = 0,
         maximum = 4_611_686_018_427_387_902_i64,
-        default = 0,
-        nullable = false
+        default = 0
     )]
-    above: Option<i64>,
+    above: Field<Number>,
 }
 
 impl Differing {
     fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let fields: Fields = body::parse(bytes)?;
+        let fields: RepublishBody = body::parse(bytes)?;
         let users = fields.users.unwrap_or_default();
         if !(1..=MAX_USERS).contains(&users.len()) {
             let range = format!("must be a list of 1 to {MAX_USERS} users");
@@ -101,8 +107,8 @@ impl Differing {
         }
         let mut errors = Vec::new();
         let mut wanted: HashMap<i64, i64> = HashMap::with_capacity(users.len());
-        for (at, fields) in users.iter().enumerate() {
-            match parse_user(fields) {
+        for (at, Object(user)) in users.iter().enumerate() {
+            match user.parse() {
                 Ok(Wanted { user_id, above }) => {
                     let highest = wanted.entry(user_id).or_default();
                     *highest = above.max(*highest);
@@ -121,27 +127,34 @@ impl Differing {
     }
 }
 
-/// The faulty field, and its fault.
-fn parse_user(fields: &Map<String, Value>) -> Result<Wanted, (&'static str, &'static str)> {
-    let user_id = fields.get("id").and_then(integer);
-    let above = fields.get("above").map_or(Some(0), integer);
-    Ok(Wanted {
-        user_id: (user_id.filter(|id| *id > 0))
-            .ok_or(("id", "must be a positive number of at most 64 bits"))?,
-        above: (above.filter(|version| (0..=MAX_ABOVE).contains(version)))
-            .ok_or(("above", "must be a version, or 0"))?,
-    })
+impl DifferingUser {
+    /// The error is the faulty field and its fault.
+    fn parse(&self) -> Result<Wanted, (&'static str, &'static str)> {
+        let above = match &self.above {
+            Field::Absent => Some(0),
+            given => integer(given),
+        };
+        Ok(Wanted {
+            user_id: (integer(&self.id).filter(|id| *id > 0))
+                .ok_or(("id", "must be a positive number of at most 64 bits"))?,
+            above: (above.filter(|version| (0..=MAX_ABOVE).contains(version)))
+                .ok_or(("above", "must be a version, or 0"))?,
+        })
+    }
 }
 
 /// JSON does not tell 1 from 1.0.
-fn integer(value: &Value) -> Option<i64> {
+fn integer(field: &Field<Number>) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
+    let Field::Given(Some(number)) = field else {
+        return None;
+    };
     let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT;
     #[expect(
         clippy::cast_possible_truncation,
         reason = "whole, and exact in 53 bits"
     )]
     let from_fraction = |number: f64| number as i64;
-    let exact = value.as_i64();
-    exact.or_else(|| value.as_f64().filter(whole).map(from_fraction))
+    let exact = number.as_i64();
+    exact.or_else(|| number.as_f64().filter(whole).map(from_fraction))
 }

@@ -10,12 +10,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Import, chunk::Chunks, lines::Lines, respond, results::Summary, spool};
 use crate::{
-    idempotency::{Hasher, Once},
-    users::once::OnceError,
+    idempotency::{Hasher, Operation},
+    users::error::KeyedWriteError,
 };
 
 pub(super) async fn run(import: &Import, body: Body) -> Result<Response, Problem> {
-    let imports = &import.users.imports;
+    let imports = &import.imports;
     let deadline = Instant::now() + imports.settings.all_or_nothing_timeout;
     let mut incoming = imports.whole(body);
     let kept = match spool::keep(&mut incoming, &imports.spool_directory).await {
@@ -28,7 +28,9 @@ pub(super) async fn run(import: &Import, body: Body) -> Result<Response, Problem
     let writing = async {
         let permit = imports.whole_writes.acquire().await;
         let _permit = permit.expect("nobody closes the semaphore");
-        write(import, &mut Chunks::new(Lines::new(imports.spooled(kept)))).await
+        let lines = Lines::new(imports.spooled(kept));
+        let mut chunks = Chunks::new(lines, import.traceparent.clone());
+        write(import, &mut chunks).await
     };
     let written = timeout_at(deadline, writing).await;
     let summary = written.unwrap_or_else(|_| Err(took_too_long()))?;
@@ -37,27 +39,32 @@ pub(super) async fn run(import: &Import, body: Body) -> Result<Response, Problem
 
 async fn write(import: &Import, chunks: &mut Chunks) -> Result<Summary, Problem> {
     let mut hasher = Hasher::new(b"POST /users/import?mode=all-or-nothing");
-    let mut transaction = import.users.pool.begin().await.map_err(OnceError::from)?;
-    let once = import.key.as_ref().map(|key| Once { key, part: 0 });
-    if let Some(once) = once {
-        let earlier = once.begin(&mut transaction).await;
-        if let Some(earlier) = earlier.map_err(OnceError::from)? {
+    let mut transaction = import
+        .imports
+        .pool
+        .begin()
+        .await
+        .map_err(KeyedWriteError::from)?;
+    let operation = (import.key.as_ref()).map(|key| Operation { key, part: 0 });
+    if let Some(operation) = operation {
+        let stored = operation.begin(&mut transaction).await;
+        if let Some(stored) = stored.map_err(KeyedWriteError::from)? {
             drop(transaction);
             while let Some(chunk) = chunks.next().await? {
                 chunk.add_to(&mut hasher);
             }
-            let summary = earlier.outcome(&hasher.finish());
-            return Ok(summary.map_err(OnceError::from)?);
+            let summary = stored.outcome(&hasher.finish());
+            return Ok(summary.map_err(KeyedWriteError::from)?);
         }
     }
-    let summary = write_all(import, chunks, &mut hasher, &mut transaction).await?;
-    if let Some(once) = once {
+    let summary = write_all(chunks, &mut hasher, &mut transaction).await?;
+    if let Some(operation) = operation {
         let fingerprint = hasher.finish();
-        let noted = once.finish(&mut transaction, &fingerprint, &summary);
-        noted.await.map_err(OnceError::from)?;
+        let stored = operation.finish(&mut transaction, &fingerprint, &summary);
+        stored.await.map_err(KeyedWriteError::from)?;
     }
-    transaction.commit().await.map_err(OnceError::from)?;
-    import.users.written.raise();
+    transaction.commit().await.map_err(KeyedWriteError::from)?;
+    import.imports.written.raise();
     Ok(summary)
 }
 
@@ -69,7 +76,6 @@ fn took_too_long() -> Problem {
 
 /// Stops at the first chunk with a line that can't be written, and tells of all of its lines.
 async fn write_all(
-    import: &Import,
     chunks: &mut Chunks,
     hasher: &mut Hasher,
     transaction: &mut Connection,
@@ -77,10 +83,10 @@ async fn write_all(
     let mut summary = Summary::default();
     while let Some(chunk) = chunks.next().await? {
         chunk.add_to(hasher);
-        let outcomes = import.create(transaction, chunk).await?;
-        summary.add(&outcomes);
-        let faults: Vec<_> = (outcomes.into_iter())
-            .filter_map(|(line, outcome)| Some((line, outcome.err()?)))
+        let results = chunk.create(transaction).await?;
+        summary.add(&results);
+        let faults: Vec<_> = (results.into_iter())
+            .filter_map(|(line, result)| Some((line, result.err()?)))
             .collect();
         if !faults.is_empty() {
             return Err(Problem::new(Kind::IMPORT_REFUSED)

@@ -3,12 +3,19 @@
 use std::{collections::HashSet, mem};
 
 use bytes::Bytes;
+use postgres_pool::Connection;
 use service_runtime::problem::Problem;
 
-use super::lines::{Line, Lines, MAX_LINE_BYTES};
+use super::{
+    lines::{Line, Lines, MAX_LINE_BYTES},
+    results::LineResult,
+};
 use crate::{
     idempotency::Hasher,
-    users::{draft::Draft, store::StoreError},
+    users::{
+        draft::Draft,
+        store::{self, NewUser, StoreError},
+    },
 };
 
 /// A chunk ends with the line that reaches one of these. Nothing else decides: the same body is
@@ -23,17 +30,18 @@ pub(super) struct Chunk {
     lines: Vec<Line>,
     bytes: usize,
     emails: HashSet<String>,
-    pub(super) drafts: Vec<(u64, Draft)>,
-    pub(super) refused: Vec<(u64, Problem)>,
+    users: Vec<(u64, NewUser)>,
+    refused: Vec<(u64, Problem)>,
 }
 
 impl Chunk {
     /// Parses the line at once: here it costs no time, because a write is under way.
-    fn push(&mut self, line: Line) {
+    fn push(&mut self, line: Line, traceparent: Option<&str>) {
         self.bytes += line.text.as_ref().map_or(0, Bytes::len);
         match parse(&line) {
             Ok(draft) if self.emails.insert(draft.email.normal().to_owned()) => {
-                self.drafts.push((line.number, draft));
+                let traceparent = traceparent.map(str::to_owned);
+                (self.users).push((line.number, NewUser { draft, traceparent }));
             }
             Ok(_) => (self.refused).push((line.number, StoreError::EmailTaken.into())),
             Err(problem) => self.refused.push((line.number, problem)),
@@ -47,6 +55,23 @@ impl Chunk {
 
     pub(super) fn last_line(&self) -> Option<u64> {
         self.lines.last().map(|line| line.number)
+    }
+
+    /// Creates its users; what became of each of its lines, in their order. Can be repeated if the
+    /// transaction is rolled back.
+    pub(super) async fn create(&self, db: &mut Connection) -> Result<Vec<LineResult>, StoreError> {
+        let users: Vec<_> = self.users.iter().map(|(_, user)| user).collect();
+        let answers = if users.is_empty() {
+            Vec::new()
+        } else {
+            store::create(db, &users).await?
+        };
+        let lines = self.users.iter().map(|(line, _)| *line);
+        let answers = (answers.into_iter()).map(|answer| answer.map_err(Problem::from));
+        let refused = (self.refused.iter()).map(|(line, problem)| (*line, Err(problem.clone())));
+        let mut results: Vec<_> = lines.zip(answers).chain(refused).collect();
+        results.sort_unstable_by_key(|(line, _)| *line);
+        Ok(results)
     }
 
     pub(super) fn add_to(&self, hasher: &mut Hasher) {
@@ -68,14 +93,17 @@ fn parse(line: &Line) -> Result<Draft, Problem> {
 #[derive(Debug)]
 pub(super) struct Chunks {
     lines: Lines,
+    /// Of the request that imports them.
+    traceparent: Option<String>,
     begun: Chunk,
     has_ended: bool,
 }
 
 impl Chunks {
-    pub(super) fn new(lines: Lines) -> Self {
+    pub(super) fn new(lines: Lines, traceparent: Option<String>) -> Self {
         Self {
             lines,
+            traceparent,
             begun: Chunk::default(),
             has_ended: false,
         }
@@ -88,7 +116,7 @@ impl Chunks {
     pub(super) async fn fill(&mut self) -> Result<(), Problem> {
         while !self.has_ended && !self.begun.is_full() {
             match self.lines.next().await? {
-                Some(line) => self.begun.push(line),
+                Some(line) => self.begun.push(line, self.traceparent.as_deref()),
                 None => self.has_ended = true,
             }
         }

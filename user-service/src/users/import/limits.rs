@@ -1,9 +1,11 @@
-//! What imports may take.
+//! What imports work with, and how much of it they may take.
 
 use std::{env, path::PathBuf};
 
 use anyhow::Context;
 use axum::body::Body;
+use outbox::Written;
+use postgres_pool::Pool;
 use service_runtime::http::PerClientLimit;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +22,12 @@ const MAX_KEPT_PER_CLIENT: usize = 4;
 /// A chunk with its blank and overlong lines, which do not count for its size.
 const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Keeps imports from taking what others need.
+/// Shared by all imports; keeps them from taking what others need.
 #[derive(Debug)]
 pub(crate) struct Imports {
+    pub(super) pool: Pool,
+    /// Raised after each write, so that it is published at once.
+    pub(super) written: Written,
     pub(super) settings: ImportSettings,
     pub(super) spool_directory: PathBuf,
     shutdown: CancellationToken,
@@ -38,6 +43,8 @@ impl Imports {
     /// If no file can be created in the directory that was set.
     pub(crate) fn new(
         settings: ImportSettings,
+        pool: Pool,
+        written: Written,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         let spool_directory = spool_directory(settings.spool_directory.clone())?;
@@ -47,6 +54,8 @@ impl Imports {
             usize::try_from(settings.max_imports_per_client)?,
         );
         Ok(Self {
+            pool,
+            written,
             settings,
             spool_directory,
             shutdown,

@@ -1,4 +1,4 @@
-//! What an import tells of each line, and at its end.
+//! The answer to an import: a line for each of its lines, and one at its end.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -7,28 +7,29 @@ use service_runtime::problem::Problem;
 use crate::users::store::User;
 
 /// What became of a line.
-pub(super) type Outcome = (u64, Result<User, Problem>);
+pub(super) type LineResult = (u64, Result<User, Problem>);
 
-/// A chunk that was written.
+/// What is answered to a chunk that was written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Written {
+pub(super) struct ChunkResults {
     /// One JSON object a line, in their order.
-    pub(super) results: String,
+    #[serde(rename = "results")]
+    pub(super) lines: String,
     pub(super) summary: Summary,
 }
 
-impl Written {
-    pub(super) fn new(outcomes: &[Outcome]) -> Self {
+impl ChunkResults {
+    pub(super) fn new(results: &[LineResult]) -> Self {
         let mut summary = Summary::default();
-        summary.add(outcomes);
+        summary.add(results);
         Self {
-            results: outcomes.iter().map(tell).collect(),
+            lines: results.iter().map(describe).collect(),
             summary,
         }
     }
 }
 
-fn tell((line, outcome): &Outcome) -> String {
+fn describe((line, result): &LineResult) -> String {
     #[derive(Serialize)]
     struct Created {
         line: u64,
@@ -36,7 +37,7 @@ fn tell((line, outcome): &Outcome) -> String {
         version: i64,
     }
     let line = *line;
-    match outcome {
+    match result {
         Ok(User { id, version, .. }) => to_line(&Created {
             line,
             id: *id,
@@ -60,13 +61,12 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn add(&mut self, outcomes: &[Outcome]) {
-        let refused = outcomes
-            .iter()
-            .filter(|(_, outcome)| outcome.is_err())
+    pub(super) fn add(&mut self, results: &[LineResult]) {
+        let refused = (results.iter())
+            .filter(|(_, result)| result.is_err())
             .count() as u64;
         self.refused += refused;
-        self.created += outcomes.len() as u64 - refused;
+        self.created += results.len() as u64 - refused;
     }
 
     pub(super) fn merge(&mut self, other: Self) {
