@@ -9,7 +9,7 @@ use async_nats::{
 };
 use futures::future::BoxFuture;
 use service_runtime::{
-    nats::{self, NatsSettings, Topic},
+    nats::{self, ConsumerName, NatsSettings, Topic},
     progress::Progress,
     sessions::Sessions,
 };
@@ -39,8 +39,8 @@ pub struct ConsumerSettings {
     /// What the server's monitor shows for the connection.
     pub connection_name: &'static str,
     pub topic: Topic,
-    /// Of the durable consumer: processes that share it share the work.
-    pub durable_name: String,
+    /// Processes that share the durable consumer of this name share the work.
+    pub consumer: ConsumerName,
     /// When a message is delivered again that was neither acknowledged nor given back. A batch is
     /// to be handled within a quarter of it, and within two seconds.
     pub ack_wait: Duration,
@@ -174,18 +174,19 @@ impl<H: Handler> EventConsumer<H> {
     ) -> anyhow::Result<(PullSubscription, BatchProcessor<H>)> {
         let ConsumerSettings {
             topic,
-            durable_name,
+            consumer: name,
             ack_wait,
             ..
         } = &self.settings;
         self.handler.prepare().await?;
         let jetstream = jetstream::new(client.clone());
-        let (stream, consumer) = durable::bind(&jetstream, topic, durable_name, *ack_wait)
+        let (stream, consumer) = durable::bind(&jetstream, topic, name, *ack_wait)
             .await
             .context("waiting for JetStream")?;
         let dead_letters =
-            DeadLetterWriter::open(&jetstream, &stream, topic, self.retry.clone()).await;
-        quarantine::sweep(suspects, &jetstream, consumer.cached_info(), &dead_letters)
+            DeadLetterWriter::open(&jetstream, &stream, topic, name, self.retry.clone()).await;
+        let (info, subjects) = (consumer.cached_info(), name.reads(topic));
+        quarantine::sweep(suspects, &jetstream, info, &subjects, &dead_letters)
             .await
             .context("looking for unreadable headers")?;
         if let Some(look) = &self.look_for_holes
@@ -199,7 +200,7 @@ impl<H: Handler> EventConsumer<H> {
         let subscription =
             PullSubscription::open(client, consumer, batch_size.clone(), progress.clone()).await?;
         self.handler.stream_opened(&stream.cached_info().config);
-        tracing::info!(stream = topic.stream, consumer = durable_name, "consuming");
+        tracing::info!(stream = topic.stream, consumer = %name, "consuming");
         let handler = self.handler.clone();
         let processor = BatchProcessor::new(handler, dead_letters, batch_size, progress);
         Ok((subscription, processor))

@@ -1,22 +1,22 @@
 //! Dead letters as an operator meets them: listed, shown, published again or discarded.
+//!
+//! Each belongs to the consumer that rejected the message. All are on one stream, with a subject
+//! for each consumer: `dead-letters.<subject>.<consumer>`. A replay is published on
+//! `replay.<subject>.<consumer>`, which the stream of the events captures as well and only this
+//! consumer reads.
 
 mod command;
 mod headers;
 mod letter;
 mod publish_error;
+mod replay;
 mod writer;
 
-use anyhow::{Context as _, bail};
-use async_nats::{
-    HeaderMap,
-    jetstream::{Context, context::PublishError, publish::PublishAck},
-};
-use bytes::Bytes;
-use service_runtime::nats::{Topic, headers as event_headers};
-use uuid::Uuid;
+use anyhow::Context as _;
+use async_nats::jetstream::Context;
+use service_runtime::nats::{ConsumerName, Topic};
 
-use self::publish_error::is_too_large;
-use crate::raw_message;
+use crate::raw_message::{self, RawMessage};
 
 pub(crate) use self::writer::{DeadLetterWriter, NewDeadLetter, Retry};
 pub use self::{
@@ -27,29 +27,38 @@ pub use self::{
 /// What one page may read, lest a page of large letters exhaust the memory.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The stream of dead letters.
+/// The dead letters of one consumer.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     jetstream: Context,
     source: Topic,
-    topic: Topic,
+    consumer: ConsumerName,
+    stream: String,
+    /// The consumer's own, and that of earlier releases, which did not tell consumers apart: those
+    /// letters are shown to each.
+    subjects: [String; 2],
 }
 
 /// Some of the letters, in order.
 #[derive(Debug)]
 pub struct Listing<T> {
     pub letters: Vec<T>,
-    /// Whether there may be more behind the last.
+    /// Whether there are more behind the last.
     pub is_cut: bool,
 }
 
 impl DeadLetters {
-    /// The dead letters of the messages on `source`. There may be no stream of them yet.
-    pub fn new(jetstream: Context, source: Topic) -> Self {
+    /// Those of the messages on `source` that `consumer` rejected. There may be no stream of them
+    /// yet.
+    #[must_use]
+    pub fn new(jetstream: Context, source: Topic, consumer: ConsumerName) -> Self {
+        let Topic { stream, subject } = source.dead_letters();
         Self {
             jetstream,
-            topic: source.dead_letters(),
+            stream,
+            subjects: [consumer.dead_letters(&source), subject],
             source,
+            consumer,
         }
     }
 
@@ -64,31 +73,35 @@ impl DeadLetters {
         limit: usize,
         summarize: impl Fn(DeadLetter) -> T,
     ) -> anyhow::Result<Listing<T>> {
-        let mut letters = Vec::new();
-        let (mut after, mut bytes) = (after, 0);
-        let (stream, subject) = (&self.topic.stream, &self.topic.subject);
+        let next = async |subject, after| {
+            raw_message::next(&self.jetstream, &self.stream, subject, after + 1).await
+        };
+        let [own, earlier] = &self.subjects;
+        let mut heads = [
+            (own, next(own, after).await?),
+            (earlier, next(earlier, after).await?),
+        ];
+        let (mut letters, mut bytes) = (Vec::new(), 0);
         while letters.len() < limit && bytes < MAX_PAGE_BYTES {
-            let Some(message) =
-                raw_message::next(&self.jetstream, stream, subject, after + 1).await?
-            else {
-                let is_cut = false;
-                return Ok(Listing { letters, is_cut });
-            };
-            after = message.sequence;
+            let (subject, head) = first(&mut heads);
+            let Some(message) = head.take() else { break };
+            *head = next(subject, message.sequence).await?;
             bytes += message.headers.len() + message.payload.len();
             letters.push(summarize(DeadLetter::from(message)));
         }
-        let is_cut = true;
+        let is_cut = heads.iter().any(|(_, head)| head.is_some());
         Ok(Listing { letters, is_cut })
     }
 
-    /// With the original, wherever it is kept.
+    /// With the original, wherever it is kept. `None` if there is no such letter, or it is another
+    /// consumer's.
     ///
     /// # Errors
     /// If `JetStream` does not answer.
     pub async fn find(&self, sequence: u64) -> anyhow::Result<Option<DeadLetter>> {
-        let message = raw_message::at(&self.jetstream, &self.topic.stream, sequence).await?;
-        let Some(mut letter) = message.map(DeadLetter::from) else {
+        let message = raw_message::at(&self.jetstream, &self.stream, sequence).await?;
+        let is_own = |message: &RawMessage| self.subjects.contains(&message.subject);
+        let Some(mut letter) = message.filter(is_own).map(DeadLetter::from) else {
             return Ok(None);
         };
         if let Payload::Referenced = letter.payload
@@ -100,53 +113,37 @@ impl DeadLetters {
         Ok(Some(letter))
     }
 
-    /// Publishes the original bytes again as a message of a new id, and forgets the letter once
-    /// `JetStream` has the message; its sequence there. A crash in between leaves both, which is
-    /// harmless: handlers are idempotent.
+    /// Publishes the original bytes again for this consumer alone, as a message of a new id, and
+    /// forgets the letter once `JetStream` has the message; its sequence there. A crash in between
+    /// leaves both, which is harmless: handlers are idempotent.
     ///
     /// # Errors
     /// If it is not known to be published, or could not be forgotten.
     pub async fn replay(&self, letter: DeadLetter) -> anyhow::Result<u64> {
-        let Payload::Here(payload) = letter.payload else {
-            bail!("its message is no longer on the stream {}", letter.stream);
-        };
-        let published = match self.publish(letter.headers, payload.clone()).await {
-            // The headers only describe the message; without any, whatever came once fits again.
-            Err(error) if is_too_large(&error) => {
-                let subject = self.source.subject.clone();
-                let publish = self.jetstream.publish(subject, payload).await;
-                publish?.await
-            }
-            published => published,
-        };
-        let sequence = published.context("publishing the message")?.sequence;
-        let forgotten = self.discard(letter.sequence).await;
+        let sequence =
+            replay::publish(&self.jetstream, &self.source, &self.consumer, &letter).await?;
+        let forgotten = self.discard(letter).await;
         forgotten.context("it is published, but still among the dead letters")?;
         Ok(sequence)
     }
 
-    async fn publish(
-        &self,
-        mut headers: HeaderMap,
-        payload: Bytes,
-    ) -> Result<PublishAck, PublishError> {
-        headers.insert(event_headers::MESSAGE_ID, Uuid::now_v7().to_string());
-        headers.insert(event_headers::EXPECTED_STREAM, self.source.stream.as_str());
-        let subject = self.source.subject.clone();
-        let publish = self
-            .jetstream
-            .publish_with_headers(subject, headers, payload);
-        publish.await?.await
-    }
-
+    /// Forgets it for good.
+    ///
     /// # Errors
-    /// If `JetStream` does not answer, or there is no such letter.
-    pub async fn discard(&self, sequence: u64) -> anyhow::Result<()> {
-        let stream = self
-            .jetstream
-            .get_stream_no_info(&self.topic.stream)
-            .await?;
-        stream.delete_message(sequence).await?;
+    /// If `JetStream` does not answer, or there is no such letter any more.
+    pub async fn discard(&self, letter: DeadLetter) -> anyhow::Result<()> {
+        let stream = self.jetstream.get_stream_no_info(&self.stream).await?;
+        stream.delete_message(letter.sequence).await?;
         Ok(())
     }
+}
+
+type Head<'a> = (&'a String, Option<RawMessage>);
+
+/// The head that comes first on the stream.
+fn first<'a, 'b>(heads: &'b mut [Head<'a>; 2]) -> (&'a String, &'b mut Option<RawMessage>) {
+    let sequence = |(_, head): &Head<'_>| head.as_ref().map_or(u64::MAX, |it| it.sequence);
+    let place = usize::from(sequence(&heads[1]) < sequence(&heads[0]));
+    let (subject, head) = &mut heads[place];
+    (*subject, head)
 }

@@ -8,7 +8,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, Consumer, DeliverPolicy, pull::Config},
     stream::Stream,
 };
-use service_runtime::nats::{Topic, stream};
+use service_runtime::nats::{ConsumerName, Topic, stream};
 
 /// How many unacknowledged messages all services together may hold.
 const MAX_ACK_PENDING: i64 = 20_000;
@@ -19,7 +19,7 @@ const MAX_ACK_PENDING: i64 = 20_000;
 pub(crate) async fn bind(
     jetstream: &Context,
     topic: &Topic,
-    name: &str,
+    name: &ConsumerName,
     ack_wait: Duration,
 ) -> anyhow::Result<(Stream, Consumer<Config>)> {
     let stream = stream::get_or_create(jetstream, topic)
@@ -32,8 +32,8 @@ pub(crate) async fn bind(
     // Asked after the consumer, so that what was delivered meanwhile is not taken for lost.
     let last_sequence = stream.get_info().await?.state.last_sequence;
     if consumer.cached_info().delivered.stream_sequence > last_sequence {
-        tracing::warn!(consumer = name, "the stream lost its tail; starting over");
-        stream.delete_consumer(name).await?;
+        tracing::warn!(consumer = %name, "the stream lost its tail; starting over");
+        stream.delete_consumer(name.as_str()).await?;
         consumer = stream
             .create_consumer(config(topic, name, ack_wait))
             .await?;
@@ -41,10 +41,10 @@ pub(crate) async fn bind(
     Ok((stream, consumer))
 }
 
-fn config(topic: &Topic, name: &str, ack_wait: Duration) -> Config {
+fn config(topic: &Topic, name: &ConsumerName, ack_wait: Duration) -> Config {
     Config {
-        durable_name: Some(name.to_owned()),
-        filter_subject: topic.subject.clone(),
+        durable_name: Some(name.to_string()),
+        filter_subjects: name.reads(topic).into(),
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait,

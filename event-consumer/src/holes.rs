@@ -9,12 +9,12 @@ mod position_store;
 
 use anyhow::ensure;
 use async_nats::jetstream::Context;
-use service_runtime::nats::Topic;
+use service_runtime::nats::{ConsumerName, Topic};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::position::Seen;
-use crate::Connection;
+use crate::{Connection, raw_message};
 
 pub use self::position_store::{Hole, Position, PositionStore, Range, StoredPosition};
 
@@ -23,7 +23,7 @@ pub use self::position_store::{Hole, Position, PositionStore, Range, StoredPosit
 pub struct Holes<S> {
     store: S,
     topic: Topic,
-    consumer: String,
+    consumer: ConsumerName,
     /// How many there are, as of the last look.
     open: watch::Sender<usize>,
 }
@@ -32,7 +32,7 @@ impl<S: PositionStore> Holes<S> {
     /// Of the durable consumer of this name. The position is that of the consumer: another one
     /// needs another.
     #[must_use]
-    pub fn new(store: S, topic: Topic, consumer: String) -> Self {
+    pub fn new(store: S, topic: Topic, consumer: ConsumerName) -> Self {
         Self {
             store,
             topic,
@@ -101,7 +101,11 @@ impl<S: PositionStore> Holes<S> {
     /// the stream at once.
     async fn seen(&self, jetstream: &Context) -> anyhow::Result<Seen> {
         let stream = jetstream.get_stream_no_info(&self.topic.stream).await?;
-        let consumer = stream.consumer_info(&self.consumer).await?;
+        let consumer = stream.consumer_info(self.consumer.as_str()).await?;
+        let ack_floor = consumer.ack_floor.stream_sequence;
+        let last = stream.get_info().await?.state.last_sequence;
+        let settled = self.settled(jetstream, ack_floor, last).await?;
+        // What is gone before the last look at the stream is seen by it.
         let mut info = stream.get_info().await?;
         if info.state.deleted_count.unwrap_or_default() > 0 {
             let detailed = stream.info_builder().with_deleted(true).fetch();
@@ -110,11 +114,23 @@ impl<S: PositionStore> Holes<S> {
         let deleted = info.state.deleted.unwrap_or_default();
         Ok(Seen {
             stream: i64::try_from(info.created.unix_timestamp_nanos())?,
-            ack_floor: consumer.ack_floor.stream_sequence.cast_signed(),
+            settled: settled.cast_signed(),
             is_new: consumer.delivered.consumer_sequence == 0,
             first: info.state.first_sequence.cast_signed(),
             last: info.state.last_sequence.cast_signed(),
             deleted: deleted.into_iter().map(u64::cast_signed).collect(),
         })
+    }
+
+    /// Up to where the stream, which ended at `last`, has nothing for the consumer that is not
+    /// acknowledged. Behind the consumer's floor there may be messages for others, which it never
+    /// acknowledges: replays of their dead letters.
+    async fn settled(&self, jetstream: &Context, floor: u64, last: u64) -> anyhow::Result<u64> {
+        if floor >= last {
+            return Ok(floor);
+        }
+        let (stream, subjects) = (&self.topic.stream, self.consumer.reads(&self.topic));
+        let next = raw_message::next_of_any(jetstream, stream, &subjects, floor + 1).await?;
+        Ok(next.map_or(last, |message| last.min(message.sequence - 1)))
     }
 }

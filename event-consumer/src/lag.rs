@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use async_nats::jetstream::{Context, ErrorCode, response::Response as Answer};
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
-use serde_json::json;
-use service_runtime::nats::Topic;
+use async_nats::jetstream::Context;
+use service_runtime::nats::{ConsumerName, Topic};
+use time::OffsetDateTime;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::Connection;
+use crate::{Connection, raw_message};
 
 /// A figure that is older than this says only how it was then.
 const STALE: Duration = Duration::from_secs(5);
@@ -70,10 +68,10 @@ impl Lag {
         self,
         connection: Connection,
         topic: Topic,
-        consumer: String,
+        consumer: ConsumerName,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        let (lag, topic, consumer) = (&self, &topic, consumer.as_str());
+        let (lag, topic, consumer) = (&self, &topic, &consumer);
         let measure = |jetstream| async move {
             let taken = Instant::now();
             let measured = measure(&jetstream, topic, consumer).await?;
@@ -88,40 +86,23 @@ impl Lag {
     }
 }
 
-async fn measure(jetstream: &Context, topic: &Topic, consumer: &str) -> anyhow::Result<Duration> {
+async fn measure(
+    jetstream: &Context,
+    topic: &Topic,
+    name: &ConsumerName,
+) -> anyhow::Result<Duration> {
     let stream = jetstream.get_stream_no_info(&topic.stream).await?;
-    let consumer = stream.consumer_info(consumer).await?;
+    let consumer = stream.consumer_info(name.as_str()).await?;
     if consumer.num_pending == 0 && consumer.num_ack_pending == 0 {
         return Ok(Duration::ZERO);
     }
     let behind = consumer.ack_floor.stream_sequence + 1;
-    let Some(time) = published(jetstream, topic, behind).await? else {
+    let subjects = name.reads(topic);
+    let oldest = raw_message::next_of_any(jetstream, &topic.stream, &subjects, behind).await?;
+    let Some(oldest) = oldest else {
         return Ok(Duration::ZERO);
     };
     // The two clocks may differ by a little.
-    Ok((Utc::now() - time).to_std().unwrap_or_default())
-}
-
-/// When the first message at `sequence` or behind it was published. Its headers are left alone,
-/// since the client may not be able to read them.
-async fn published(
-    jetstream: &Context,
-    topic: &Topic,
-    sequence: u64,
-) -> anyhow::Result<Option<DateTime<Utc>>> {
-    #[derive(Deserialize)]
-    struct Found {
-        message: Message,
-    }
-    #[derive(Deserialize)]
-    struct Message {
-        time: DateTime<Utc>,
-    }
-    let subject = format!("STREAM.MSG.GET.{}", topic.stream);
-    let request = json!({ "seq": sequence, "next_by_subj": topic.subject });
-    match jetstream.request(subject, &request).await? {
-        Answer::Ok(Found { message }) => Ok(Some(message.time)),
-        Answer::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-        Answer::Err { error } => bail!(error),
-    }
+    let lag = OffsetDateTime::now_utc() - oldest.time;
+    Ok(lag.try_into().unwrap_or_default())
 }

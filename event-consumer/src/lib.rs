@@ -41,7 +41,7 @@
 //!     nats: NatsSettings::open("nats://localhost:4222".parse()?),
 //!     connection_name: "printer",
 //!     topic: Topic { stream: "GREETINGS".to_owned(), subject: "greetings".to_owned() },
-//!     durable_name: "printer".to_owned(),
+//!     consumer: "printer".parse().map_err(anyhow::Error::msg)?,
 //!     ack_wait: Duration::from_secs(10),
 //! };
 //! let consumer = EventConsumer::new(settings, Printer, Progress::new("printer"));
@@ -66,6 +66,8 @@ mod pull_subscription;
 mod quarantine;
 pub mod raw_message;
 mod session;
+
+pub use service_runtime::nats::ConsumerName;
 
 pub use self::{
     connection::Connection,

@@ -2,7 +2,7 @@
 
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
-use service_runtime::nats::headers::MESSAGE_ID;
+use service_runtime::nats::headers::{MESSAGE_ID, REPLAY_OF};
 
 /// A message that was delivered and is not acknowledged yet.
 #[derive(Debug)]
@@ -26,11 +26,11 @@ impl Message {
         Some(self.headers()?.get(name)?.as_str())
     }
 
-    /// The publisher's id for the message (`Nats-Msg-Id`). A message that is delivered or published
-    /// again has the same.
+    /// The publisher's id for the message (`Nats-Msg-Id`). It stays the same when the message is
+    /// delivered again, and when it is replayed after it was rejected (`Replay-Of`).
     #[must_use]
     pub fn id(&self) -> Option<&str> {
-        self.header(MESSAGE_ID)
+        self.header(REPLAY_OF).or_else(|| self.header(MESSAGE_ID))
     }
 
     /// Its place on the stream.

@@ -33,7 +33,8 @@ const REDELIVERY_DELAY: Duration = Duration::from_secs(10);
 /// ended the last session. The newest come first, since what ended it was just delivered.
 ///
 /// `JetStream` does not tell which messages are pending, only between which sequences. There may
-/// be many of those if one message stays pending for long, so none is read twice.
+/// be many of those if one message stays pending for long, so none is read twice. Those that are
+/// not on the consumer's `subjects` are none of its business.
 ///
 /// # Errors
 /// If `JetStream` does not answer.
@@ -41,6 +42,7 @@ pub(crate) async fn sweep(
     suspects: &mut Suspects,
     jetstream: &Context,
     consumer: &Info,
+    subjects: &[String],
     dead_letters: &DeadLetterWriter,
 ) -> anyhow::Result<()> {
     if consumer.num_ack_pending == 0 {
@@ -58,7 +60,8 @@ pub(crate) async fn sweep(
     let mut reads = pin!(reads);
     let sweep = async {
         while let Some((sequence, message)) = reads.try_next().await? {
-            let unreadable = message.filter(|message| !message.has_readable_headers());
+            let own = message.filter(|message| subjects.contains(&message.subject));
+            let unreadable = own.filter(|message| !message.has_readable_headers());
             let is_stored = match unreadable {
                 None => true,
                 Some(message) => set_aside(jetstream, consumer, dead_letters, message).await?,

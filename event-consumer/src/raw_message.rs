@@ -11,6 +11,7 @@ use async_nats::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use futures::future::try_join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone)]
 pub struct RawMessage {
     pub sequence: u64,
+    pub subject: String,
     pub time: DateTime,
     /// As on the wire; empty if it has none.
     pub headers: Bytes,
@@ -57,16 +59,37 @@ pub async fn next(
     get(jetstream, stream, request).await
 }
 
-/// The last message on `subject`.
+/// The first message on any of `subjects` at `sequence` or behind it.
 ///
 /// # Errors
 /// If `JetStream` does not answer.
-pub async fn last(
+pub async fn next_of_any(
     jetstream: &Context,
     stream: &str,
-    subject: &str,
+    subjects: &[String],
+    sequence: u64,
 ) -> anyhow::Result<Option<RawMessage>> {
-    get(jetstream, stream, json!({ "last_by_subj": subject })).await
+    let next = subjects
+        .iter()
+        .map(|subject| next(jetstream, stream, subject, sequence));
+    let found = try_join_all(next).await?.into_iter().flatten();
+    Ok(found.min_by_key(|message| message.sequence))
+}
+
+/// The last message on any of `subjects`.
+///
+/// # Errors
+/// If `JetStream` does not answer.
+pub async fn last_of_any(
+    jetstream: &Context,
+    stream: &str,
+    subjects: &[String],
+) -> anyhow::Result<Option<RawMessage>> {
+    let last = subjects
+        .iter()
+        .map(|subject| get(jetstream, stream, json!({ "last_by_subj": subject })));
+    let found = try_join_all(last).await?.into_iter().flatten();
+    Ok(found.max_by_key(|message| message.sequence))
 }
 
 async fn get(
@@ -95,6 +118,7 @@ fn decode(message: stream::RawMessage) -> anyhow::Result<RawMessage> {
     let decode = |text: &str| BASE64_STANDARD.decode(text).context("base64 was expected");
     Ok(RawMessage {
         sequence: message.sequence,
+        subject: message.subject,
         time: message.time,
         headers: decode(&headers)?.into(),
         payload: decode(&message.payload)?.into(),

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{DeadLettersConfig, RebuildConfig, VerifyConfig},
-    dead_letters, rebuild, verify,
+    rebuild, verify,
 };
 
 /// Lists, shows, replays and discards dead letters.
@@ -10,7 +10,9 @@ use crate::{
 /// # Errors
 /// If NATS can't be reached, or there is no such letter.
 pub async fn dead_letters(config: DeadLettersConfig) -> anyhow::Result<()> {
-    dead_letters::command::run(config).await
+    let nats = config.nats;
+    let run = (config.command).run(&nats.connection, nats.topic(), nats.consumer.clone());
+    run.await
 }
 
 /// Makes the copy anew.

@@ -83,7 +83,7 @@ impl App {
         let indexing = projection.clone().keep_living_indexed(tasks.shutdown());
         tasks.spawn("index", indexing);
         let topic = config.projector.nats.topic();
-        let consumer = config.projector.consumer.clone();
+        let consumer = config.projector.nats.consumer.clone();
         let positions = MongoPositionStore::new(&database, &collection);
         let holes = Holes::new(positions.clone(), topic.clone(), consumer.clone());
         let progress = Progress::new("projector");
@@ -116,7 +116,7 @@ impl App {
         let observe = lag.clone().observe(
             projector.connection(),
             topic.clone(),
-            consumer,
+            consumer.clone(),
             tasks.shutdown(),
         );
         tasks.spawn("lag", observe);
@@ -130,6 +130,7 @@ impl App {
         let letters = Source {
             connection: projector.connection(),
             topic,
+            consumer,
         };
         let notifications = notifications::routes().with_state(reader);
         let letters = dead_letters::api::router().with_state(letters);

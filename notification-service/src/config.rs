@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use event_consumer::{ConsumerSettings, dead_letters};
+use event_consumer::{ConsumerName, ConsumerSettings, dead_letters};
 use secrecy::SecretString;
 use service_runtime::{
     connection_url::ConnectionUrl,
@@ -134,6 +134,10 @@ pub struct NatsConfig {
     /// Subject that the events are published on
     #[arg(long, env = "NATS_SUBJECT", default_value = shared_events::DEFAULT_SUBJECT, value_parser = Topic::parse_subject)]
     pub subject: String,
+    /// Durable consumer; services that share it share the work, the dead letters and the replays of
+    /// them. One word of a subject
+    #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service")]
+    pub consumer: ConsumerName,
 }
 
 impl NatsConfig {
@@ -144,15 +148,17 @@ impl NatsConfig {
             subject: self.subject.clone(),
         }
     }
+
+    /// The subjects of the stream that are meant for this consumer.
+    pub(crate) fn reads(&self) -> [String; 2] {
+        self.consumer.reads(&self.topic())
+    }
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ProjectorConfig {
     #[command(flatten)]
     pub nats: NatsConfig,
-    /// Durable consumer; services that share it share the work. Named as a stream is
-    #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = Topic::parse_stream)]
-    pub consumer: String,
     /// When an event is delivered again that a service took and did not acknowledge
     #[arg(long, env = "ACK_WAIT", default_value = "10s", value_parser = ack_wait)]
     pub ack_wait: Duration,
@@ -164,7 +170,7 @@ impl ProjectorConfig {
             nats: self.nats.connection.clone(),
             connection_name: "notification-service",
             topic: self.nats.topic(),
-            durable_name: self.consumer.clone(),
+            consumer: self.nats.consumer.clone(),
             ack_wait: self.ack_wait,
         }
     }
@@ -176,9 +182,6 @@ pub struct RebuildConfig {
     pub mongo: MongoConfig,
     #[command(flatten)]
     pub nats: NatsConfig,
-    /// The services' consumer, which is held still for a moment at the end
-    #[arg(long, env = "NATS_CONSUMER", default_value = "notification-service", value_parser = Topic::parse_stream)]
-    pub consumer: String,
     /// Swap even if living users would disappear or the stream is not known to hold every user
     #[arg(long)]
     pub force: bool,

@@ -2,4 +2,3 @@
 
 pub(crate) mod api;
 pub(crate) mod category;
-pub(crate) mod command;

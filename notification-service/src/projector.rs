@@ -106,7 +106,7 @@ impl Handler for Projector {
 }
 
 fn reject(unreadable: &UnreadableEvent) -> Rejection {
-    Rejection::new(Category::from(unreadable).as_str(), unreadable)
+    Rejection::new(unreadable.category(), unreadable)
 }
 
 fn waiting_for_mongodb(failure: Failure) -> anyhow::Error {

@@ -190,7 +190,7 @@ impl Rebuild {
 
     async fn swap(&self, replay: &mut Replay<'_>) -> anyhow::Result<()> {
         let stream = self.source.stream();
-        if let Err(error) = pause::pause(stream, &self.config.consumer).await {
+        if let Err(error) = pause::pause(stream, self.config.nats.consumer.as_str()).await {
             let error = format!("{error:#}");
             tracing::warn!(error, "readers may see users go back for a moment");
         }
@@ -207,7 +207,7 @@ impl Rebuild {
             Ok(self.fresh.replace(&self.live).await?)
         };
         let swapped: anyhow::Result<()> = swapped.await;
-        pause::resume(stream, &self.config.consumer).await?;
+        pause::resume(stream, self.config.nats.consumer.as_str()).await?;
         swapped
     }
 
@@ -224,7 +224,7 @@ impl Rebuild {
         if let Err(failure) = self.fresh.discard().await {
             tracing::warn!(%failure, "the half collection is left to the next rebuild");
         }
-        let resumed = pause::resume(self.source.stream(), &self.config.consumer).await;
+        let resumed = pause::resume(self.source.stream(), self.config.nats.consumer.as_str()).await;
         if let Err(error) = resumed {
             let error = format!("{error:#}");
             tracing::warn!(error, "the projector goes on after ten seconds at most");

@@ -2,11 +2,13 @@
 //! events. Knows no event.
 
 mod connection;
+mod consumer_name;
 pub mod headers;
 pub mod stream;
 mod topic;
 
 pub use self::{
     connection::{NatsSettings, connect},
+    consumer_name::ConsumerName,
     topic::Topic,
 };

@@ -29,6 +29,14 @@ pub fn asyncapi(stream: &str, subject: &str) -> Value {
             "userEvents": {
                 "address": subject,
                 "messages": {"userEvent": {"$ref": "#/components/messages/userEvent"}},
+            },
+            "userEventReplays": {
+                "address": format!("replay.{subject}.{{consumer}}"),
+                "description": "Events that one consumer rejected and an operator has published \
+                                again for it alone. The same stream keeps them: a durable consumer \
+                                filters on the subject of all events and on its own one of replays.",
+                "parameters": {"consumer": {"description": "The name of the durable consumer."}},
+                "messages": {"userEvent": {"$ref": "#/components/messages/userEvent"}},
             }
         },
         "operations": {
@@ -67,6 +75,7 @@ fn message_headers() -> Value {
         "type": "object",
         "properties": texts(&[
             ("Nats-Msg-Id", "The event's id (UUIDv7): JetStream drops a repeat that comes soon."),
+            ("Replay-Of", "In a replay, which has an id of its own: the id of the event."),
             ("ce-specversion", "CloudEvents, binary mode: 1.0."),
             ("ce-id", "The event's id."),
             ("ce-source", "Who tells."),

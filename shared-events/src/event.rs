@@ -67,6 +67,18 @@ pub enum UnreadableEvent {
     WrongShape(String),
 }
 
+impl UnreadableEvent {
+    /// The same in one word, without anything from the message.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) => "not_json",
+            Self::UnknownType(_) => "unknown_type",
+            Self::WrongShape(_) => "wrong_shape",
+        }
+    }
+}
+
 impl UserEvent {
     /// Reads an event from the bytes of a message.
     ///

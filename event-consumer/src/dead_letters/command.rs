@@ -1,10 +1,20 @@
 //! What an operator does about dead letters from the command line of a service.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
+use async_nats::jetstream;
 use clap::Subcommand;
-use service_runtime::confirm::confirm;
+use service_runtime::{
+    confirm::confirm,
+    nats::{self, ConsumerName, NatsSettings, Topic},
+};
+use tokio::time;
 
 use super::{DeadLetter, DeadLetters, Payload};
+
+const CONNECTION_NAME: &str = "dead-letters";
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Subcommands for a service's command line.
 #[derive(Debug, Subcommand)]
@@ -20,7 +30,7 @@ pub enum Command {
     },
     /// Show one whole, with its headers and its bytes
     Show { sequence: u64 },
-    /// Publish their events again, once what was wrong has been mended
+    /// Publish their events again, for this consumer alone, once what was wrong has been mended
     Replay {
         #[arg(required = true)]
         sequences: Vec<u64>,
@@ -36,11 +46,21 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does what the operator asked for, and says so on standard output.
+    /// Does what the operator asked for with the letters of this consumer, and says so on standard
+    /// output.
     ///
     /// # Errors
-    /// If NATS does not answer, there is no such letter, or the operator says no.
-    pub async fn run(self, letters: &DeadLetters) -> anyhow::Result<()> {
+    /// If NATS can't be reached within ten seconds or does not answer, there is no such letter, or
+    /// the operator says no.
+    pub async fn run(
+        self,
+        nats: &NatsSettings,
+        topic: Topic,
+        consumer: ConsumerName,
+    ) -> anyhow::Result<()> {
+        let client = time::timeout(CONNECT_DEADLINE, nats::connect(nats, CONNECTION_NAME));
+        let client = client.await.context("NATS can't be reached")??;
+        let letters = &DeadLetters::new(jetstream::new(client), topic, consumer);
         match self {
             Self::List { after, limit } => list(letters, after, limit).await,
             Self::Show { sequence } => show(letters, sequence).await,
@@ -77,6 +97,7 @@ async fn show(letters: &DeadLetters, sequence: u64) -> anyhow::Result<()> {
     println!("sequence   {sequence}");
     println!("set aside  {}", letter.time);
     println!("from       {}", origin(&letter));
+    println!("consumer   {}", rejected_by(&letter));
     println!("reason     {}", letter.reason);
     for (name, values) in letter.headers.iter() {
         for value in values {
@@ -113,7 +134,7 @@ async fn discard(letters: &DeadLetters, sequences: &[u64], yes: bool) -> anyhow:
         if !yes && !confirm(&question)? {
             bail!("dead letter {sequence} is kept");
         }
-        letters.discard(*sequence).await?;
+        letters.discard(letter).await?;
         println!("dead letter {sequence} is discarded");
     }
     Ok(())
@@ -127,6 +148,13 @@ async fn find(letters: &DeadLetters, sequence: u64) -> anyhow::Result<DeadLetter
 fn origin(letter: &DeadLetter) -> String {
     let sequence = letter.stream_sequence.unwrap_or_default();
     format!("{} {sequence}", letter.stream)
+}
+
+fn rejected_by(letter: &DeadLetter) -> &str {
+    match letter.consumer.as_str() {
+        "" => "not recorded by the earlier release that wrote this letter",
+        consumer => consumer,
+    }
 }
 
 /// Text as it is, other bytes escaped: a payload must not command the terminal.

@@ -11,6 +11,8 @@ pub(crate) const SERVER: &str = "Nats-";
 pub(crate) const REASON: &str = "Dead-Letter-Reason";
 /// The same in one word, see [`Rejection::category`](crate::Rejection::category).
 pub(crate) const CATEGORY: &str = "Dead-Letter-Category";
+/// The consumer that rejected it; letters of early releases do not say.
+pub(crate) const CONSUMER: &str = "Dead-Letter-Consumer";
 /// When it was set aside, RFC 3339.
 pub(crate) const TIME: &str = "Dead-Letter-Time";
 /// The stream that it came from, and its sequence there.

@@ -2,6 +2,7 @@
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use service_runtime::nats::headers::MESSAGE_ID;
 
 use super::headers;
 use crate::raw_message::{self, RawMessage};
@@ -16,6 +17,10 @@ pub struct DeadLetter {
     pub category: String,
     /// When it was set aside, RFC 3339.
     pub time: String,
+    /// The consumer that rejected it; empty in letters of early releases.
+    pub consumer: String,
+    /// The original's message id, if it had one that could be read.
+    pub message_id: Option<String>,
     /// The stream that it came from, and its place there.
     pub stream: String,
     pub stream_sequence: Option<u64>,
@@ -41,7 +46,9 @@ impl DeadLetter {
     pub(super) fn restore(&mut self, original: Option<RawMessage>) {
         let stored = |it: &RawMessage| it.time.unix_timestamp_nanos().to_string() == self.stored;
         if let Some(original) = original.filter(stored) {
-            self.headers = harmless(&original.headers);
+            let headers = raw_message::headers::parse(&original.headers).unwrap_or_default();
+            self.message_id = text(&headers, MESSAGE_ID);
+            self.headers = headers::harmless(&headers);
             self.payload = Payload::Here(original.payload);
         }
     }
@@ -50,14 +57,19 @@ impl DeadLetter {
 impl From<RawMessage> for DeadLetter {
     fn from(message: RawMessage) -> Self {
         let own = raw_message::headers::parse(&message.headers).unwrap_or_default();
-        let header = |name: &str| own.get(name).map(ToString::to_string).unwrap_or_default();
+        let header = |name: &str| text(&own, name).unwrap_or_default();
         let body = message.payload;
         let header_bytes = header(headers::HEADER_BYTES).parse().unwrap_or(0);
+        let kept_id = format!("{}{MESSAGE_ID}", headers::ORIGINAL);
+        let mut message_id = text(&own, &kept_id);
         let (original_headers, payload) = if own.get(headers::REFERENCE).is_some() {
             (HeaderMap::new(), Payload::Referenced)
         } else if header_bytes > 0 && header_bytes <= body.len() {
+            let block = &body[..header_bytes];
+            let original = raw_message::headers::parse(block).unwrap_or_default();
+            message_id = text(&original, MESSAGE_ID);
             let payload = body.slice(header_bytes..);
-            (harmless(&body[..header_bytes]), Payload::Here(payload))
+            (headers::harmless(&original), Payload::Here(payload))
         } else {
             (headers::harmless(&own), Payload::Here(body.clone()))
         };
@@ -70,6 +82,8 @@ impl From<RawMessage> for DeadLetter {
             reason: header(headers::REASON),
             category: header(headers::CATEGORY),
             time: header(headers::TIME),
+            consumer: header(headers::CONSUMER),
+            message_id,
             stream: header(headers::STREAM),
             stream_sequence: header(headers::STREAM_SEQUENCE).parse().ok(),
             headers: original_headers,
@@ -80,7 +94,6 @@ impl From<RawMessage> for DeadLetter {
     }
 }
 
-fn harmless(block: &[u8]) -> HeaderMap {
-    let readable = raw_message::headers::parse(block).unwrap_or_default();
-    headers::harmless(&readable)
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).map(ToString::to_string)
 }

@@ -17,7 +17,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use service_runtime::nats::{
-    Topic,
+    ConsumerName, Topic,
     headers::EXPECTED_STREAM,
     stream::{self, StreamSettings},
 };
@@ -45,11 +45,12 @@ pub(crate) struct NewDeadLetter<'a> {
     pub(crate) rejection: &'a Rejection,
 }
 
-/// Stores dead letters in a stream of their own.
+/// Stores the dead letters of one consumer in the stream that its topic has for them.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetterWriter {
     jetstream: Context,
-    topic: Topic,
+    source: Topic,
+    consumer: ConsumerName,
     settings: StreamSettings,
     retry: Retry,
 }
@@ -61,11 +62,13 @@ impl DeadLetterWriter {
         jetstream: &Context,
         source: &Stream,
         topic: &Topic,
+        consumer: &ConsumerName,
         retry: Retry,
     ) -> Self {
         let writer = Self {
             jetstream: jetstream.clone(),
-            topic: topic.dead_letters(),
+            source: topic.clone(),
+            consumer: consumer.clone(),
             settings: StreamSettings {
                 replicas: source.cached_info().config.num_replicas,
                 max_age: MAX_AGE,
@@ -84,7 +87,10 @@ impl DeadLetterWriter {
     }
 
     async fn prepare(&self) -> anyhow::Result<()> {
-        stream::create_or_update(&self.jetstream, &self.topic, &self.settings).await
+        let Self {
+            jetstream, source, ..
+        } = self;
+        stream::create_or_update_dead_letters(jetstream, source, &self.settings).await
     }
 
     /// Stores `message` with its reason, then ends its delivery. In this order a crash repeats and
@@ -176,9 +182,9 @@ impl DeadLetterWriter {
         letter: &NewDeadLetter<'_>,
         form: Form,
     ) -> Result<PublishAck, PublishError> {
-        let (mut headers, body) = form.encode(letter);
-        headers.insert(EXPECTED_STREAM, self.topic.stream.as_str());
-        let subject = self.topic.subject.clone();
+        let (mut headers, body) = form.encode(letter, &self.consumer);
+        headers.insert(EXPECTED_STREAM, self.source.dead_letters().stream);
+        let subject = self.consumer.dead_letters(&self.source);
         let publish = self.jetstream.publish_with_headers(subject, headers, body);
         publish.await?.await
     }

@@ -11,7 +11,7 @@ pub(super) struct Seen {
     /// When the stream was created.
     pub(super) stream: i64,
     /// The consumer has settled all up to here.
-    pub(super) ack_floor: i64,
+    pub(super) settled: i64,
     /// Whether it has delivered anything yet.
     pub(super) is_new: bool,
     pub(super) first: i64,
@@ -28,7 +28,7 @@ pub(super) fn advance(before: Option<Position>, seen: &Seen) -> (Position, Vec<R
     let mut position = before.unwrap_or_else(|| Position {
         stream: seen.stream,
         // A consumer that has worked before this was watched is believed to have missed nothing.
-        settled: if seen.is_new { 0 } else { seen.ack_floor },
+        settled: if seen.is_new { 0 } else { seen.settled },
         ..Position::default()
     });
     if position.stream != seen.stream {
@@ -53,7 +53,7 @@ pub(super) fn advance(before: Option<Position>, seen: &Seen) -> (Position, Vec<R
         .collect();
     position.found += news.iter().map(|it| it.last - it.first + 1).sum::<i64>();
     position.holes.extend(news.iter().copied().map(Hole::new));
-    position.settled = position.settled.max(seen.ack_floor.min(seen.last));
+    position.settled = position.settled.max(seen.settled.min(seen.last));
     missing.retain(|range| range.last > position.settled);
     position.known = missing;
     bound(&mut position);
@@ -104,11 +104,11 @@ mod tests {
     use super::{Seen, advance};
     use crate::holes::Position;
 
-    fn seen(ack_floor: i64, first: i64, last: i64, deleted: &[i64]) -> Seen {
+    fn seen(settled: i64, first: i64, last: i64, deleted: &[i64]) -> Seen {
         Seen {
             stream: 1,
-            ack_floor,
-            is_new: ack_floor == 0,
+            settled,
+            is_new: settled == 0,
             first,
             last,
             deleted: deleted.to_vec(),

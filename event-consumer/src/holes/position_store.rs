@@ -1,16 +1,17 @@
 //! Where the position is kept.
 
 use chrono::{DateTime, SubsecRound, Utc};
+use serde::{Deserialize, Serialize};
 
 /// Sequences of messages, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     pub first: i64,
     pub last: i64,
 }
 
 /// Messages that left the stream before they were read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hole {
     pub range: Range,
     /// In whole milliseconds.
@@ -27,7 +28,7 @@ impl Hole {
 }
 
 /// How far the stream is known to be read, and what was missed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// When the stream was created, in nanoseconds since 1970: another one counts from 1 again.
     pub stream: i64,

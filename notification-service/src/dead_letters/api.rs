@@ -10,8 +10,8 @@ use event_consumer::{
     dead_letters::{DeadLetter, DeadLetters},
 };
 use serde::Serialize;
-use service_runtime::nats::Topic;
 use service_runtime::{
+    nats::{ConsumerName, Topic},
     page::{Page, PageParameters},
     problem::{Kind, Problem},
 };
@@ -20,11 +20,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::category::Category;
 
-/// Where dead letters are, and the topic of the events that they were.
+/// Where the dead letters are, the topic of the events that they were, and who rejected them.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) connection: Connection,
     pub(crate) topic: Topic,
+    pub(crate) consumer: ConsumerName,
 }
 
 /// A dead letter, without its bytes.
@@ -59,7 +60,7 @@ async fn list(State(source): State<Source>, page: Page) -> Response {
         return unavailable();
     };
     let after = u64::try_from(page.after).unwrap_or_default();
-    let letters = DeadLetters::new(jetstream, source.topic);
+    let letters = DeadLetters::new(jetstream, source.topic, source.consumer);
     match letters.list(after, page.limit.into(), Summary::from).await {
         Ok(found) => {
             let last = found.letters.last().filter(|_| found.is_cut);

@@ -2,7 +2,6 @@
 
 use event_consumer::Rejection;
 use serde::Serialize;
-use shared_events::UnreadableEvent;
 use utoipa::ToSchema;
 
 /// Why a message could not be applied.
@@ -45,19 +44,10 @@ impl Category {
     }
 }
 
-impl From<&UnreadableEvent> for Category {
-    fn from(event: &UnreadableEvent) -> Self {
-        match event {
-            UnreadableEvent::NotJson(_) => Self::NotJson,
-            UnreadableEvent::UnknownType(_) => Self::UnknownType,
-            UnreadableEvent::WrongShape(_) => Self::WrongShape,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use shared_events::UserEvent;
 
     use super::Category;
 
@@ -66,6 +56,18 @@ mod tests {
         for category in Category::ALL {
             assert_eq!(json!(category), json!(category.as_str()));
             assert_eq!(Category::parse(category.as_str()), category);
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_has_a_category() {
+        for (body, category) in [
+            ("{", Category::NotJson),
+            (r#"{"type":"user_merged"}"#, Category::UnknownType),
+            ("{}", Category::WrongShape),
+        ] {
+            let unreadable = UserEvent::parse(body.as_bytes()).expect_err("no event");
+            assert_eq!(Category::parse(unreadable.category()), category);
         }
     }
 }

@@ -74,11 +74,12 @@ impl<'a> Reader<'a> {
     /// Reads one by one up to the message that the client can't read, if that is why nothing
     /// comes, and goes on behind it with a new connection.
     async fn step_over(&mut self, after: u64) -> anyhow::Result<Vec<Item>> {
-        let (stream, subject) = (&self.config.stream, &self.config.subject);
+        let (stream, subjects) = (&self.config.stream, self.config.reads());
         let mut items = Vec::new();
         let mut last = after;
         while items.len() < BATCH {
-            let message = raw_message::next(&self.jetstream, stream, subject, last + 1).await?;
+            let message =
+                raw_message::next_of_any(&self.jetstream, stream, &subjects, last + 1).await?;
             let Some(message) = message else { break };
             last = message.sequence;
             let is_readable = message.has_readable_headers();
@@ -111,7 +112,7 @@ async fn messages(
         .context("NATS can't be reached")??;
     let stream = jetstream::new(client).get_stream(&config.stream).await?;
     let ordered = pull::OrderedConfig {
-        filter_subject: config.subject.clone(),
+        filter_subjects: config.reads().into(),
         deliver_policy: DeliverPolicy::ByStartSequence {
             start_sequence: after + 1,
         },

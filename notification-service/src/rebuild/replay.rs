@@ -78,10 +78,8 @@ impl<'a> Replay<'a> {
 
     /// The sequence of the last event on the stream; 0 if there is none.
     pub(super) async fn end(&self) -> anyhow::Result<u64> {
-        let NatsConfig {
-            stream, subject, ..
-        } = self.config;
-        let last = raw_message::last(&self.jetstream, stream, subject).await?;
+        let (stream, subjects) = (&self.config.stream, self.config.reads());
+        let last = raw_message::last_of_any(&self.jetstream, stream, &subjects).await?;
         Ok(last.map_or(0, |message| message.sequence))
     }
 

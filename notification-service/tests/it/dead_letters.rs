@@ -46,7 +46,8 @@ async fn poison_is_set_aside_with_its_reason_and_the_next_event_is_applied() {
     for sequence in 1..=4 {
         let letter = dead.get_raw_message(sequence).await.expect("a dead letter");
         let header = |name: &str| letter.headers.get(name).expect("a header").to_string();
-        assert_eq!(letter.subject.as_str(), world.topic.dead_letters().subject);
+        let subject = format!("dead-letters.{}.{}", world.topic.subject, world.consumer);
+        assert_eq!(letter.subject.as_str(), subject);
         assert_eq!(header("Dead-Letter-Stream"), world.topic.stream);
         let time = chrono::DateTime::parse_from_rfc3339(&header("Dead-Letter-Time"));
         time.expect("RFC 3339");
@@ -262,7 +263,7 @@ async fn without_a_dead_letter_stream_events_go_on() {
     let world = World::new().await;
     let mut obstacle = async_nats::jetstream::stream::Config {
         name: format!("{}_OBSTACLE", world.topic.stream),
-        subjects: vec![world.topic.dead_letters().subject],
+        subjects: vec![format!("{}.*", world.topic.dead_letters().subject)],
         ..Default::default()
     };
     let jetstream = &world.jetstream;
@@ -384,14 +385,17 @@ async fn headers_that_the_client_cannot_read_are_set_aside_too() {
     service.stop().await;
 }
 
-/// No client would send such headers.
 pub(crate) async fn publish_bytes(world: &World, headers: &[u8], payload: &[u8]) {
+    publish_bytes_on(world, &world.topic.subject, headers, payload).await;
+}
+
+/// No client would send such headers.
+pub(crate) async fn publish_bytes_on(world: &World, subject: &str, headers: &[u8], payload: &[u8]) {
     let (_, address) = world.nats_url.split_once("//").expect("a URL");
     let stream = TcpStream::connect(address).await.expect("NATS");
     let mut connection = BufReader::new(stream);
     let publish = format!(
-        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {} {} {}\r\n",
-        world.topic.subject,
+        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {subject} {} {}\r\n",
         headers.len(),
         headers.len() + payload.len(),
     );

@@ -12,6 +12,7 @@ mod projection;
 mod reading;
 mod rebuild;
 mod recovery;
+mod replays;
 mod support;
 mod verify;
 mod waiting;

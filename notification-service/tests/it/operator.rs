@@ -93,6 +93,7 @@ async fn a_replayed_dead_letter_is_applied_and_gone() {
     let header = |name: &str| last.headers.get(name).map(ToString::to_string);
     assert_eq!(header("ce-type"), Some("user_updated".to_owned()));
     assert_ne!(header("Nats-Msg-Id"), Some("the first id".to_owned()));
+    assert_eq!(header("Replay-Of"), Some("the first id".to_owned()));
     assert_eq!(header("Dead-Letter-Reason"), None);
     service.stop().await;
 }

@@ -19,6 +19,7 @@ use notification_service::{
     app::App,
     config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig},
 };
+use serde_json::{Value, json};
 use service_runtime::{
     http::HttpSettings,
     nats::{NatsSettings, Topic, stream::with_complete_from},
@@ -59,6 +60,17 @@ impl World {
         }
     }
 
+    /// For another service, which reads the same stream into a copy of its own.
+    pub(crate) async fn with_another_consumer(&self) -> Self {
+        Self {
+            nats_url: self.nats_url.clone(),
+            jetstream: self.jetstream.clone(),
+            topic: self.topic.clone(),
+            consumer: unique("another"),
+            database: Database::create().await,
+        }
+    }
+
     pub(crate) fn config(&self) -> ServeConfig {
         ServeConfig {
             http: HttpSettings::default(),
@@ -82,8 +94,8 @@ impl World {
                     connection: NatsSettings::open(self.nats_url.parse().expect("a URL")),
                     stream: self.topic.stream.clone(),
                     subject: self.topic.subject.clone(),
+                    consumer: self.consumer.parse().expect("a name"),
                 },
-                consumer: self.consumer.clone(),
                 ack_wait: Duration::from_secs(30),
             },
             max_lag: None,
@@ -138,6 +150,7 @@ impl World {
             ("NATS_URL", self.nats_url.clone()),
             ("NATS_STREAM", self.topic.stream.clone()),
             ("NATS_SUBJECT", self.topic.subject.clone()),
+            ("NATS_CONSUMER", self.consumer.clone()),
         ];
         let command = Command::new(env!("CARGO_BIN_EXE_notification-service"))
             .args(arguments)
@@ -174,16 +187,32 @@ impl World {
         self.dead_letters().await.cached_info().state.messages
     }
 
-    /// Waits until every message on the stream has been dealt with.
+    /// Waits until every message on the stream that is for this consumer has been dealt with.
     pub(crate) async fn settled(&self) {
         eventually("every message to be settled", async || {
             let stream = self.jetstream.get_stream(&self.topic.stream).await.ok()?;
+            let last = self.last_message().await;
             let consumer = stream.consumer_info(&self.consumer).await.ok()?;
-            let last = stream.get_info().await.ok()?.state.last_sequence;
-            let settled = consumer.ack_floor.stream_sequence == last;
-            (settled && consumer.num_ack_pending == 0).then_some(())
+            let has_passed = consumer.ack_floor.stream_sequence >= last;
+            let is_idle = consumer.num_pending == 0 && consumer.num_ack_pending == 0;
+            (has_passed && is_idle).then_some(())
         })
         .await;
+    }
+
+    /// The sequence of the last message for this consumer, whatever its headers; 0 without one.
+    async fn last_message(&self) -> u64 {
+        let request = format!("STREAM.MSG.GET.{}", self.topic.stream);
+        let subject = &self.topic.subject;
+        let mut last = 0;
+        for subject in [subject, &format!("replay.{subject}.{}", self.consumer)] {
+            let by_subject = json!({ "last_by_subj": subject });
+            let answer: Result<Value, _> =
+                self.jetstream.request(request.clone(), &by_subject).await;
+            let answer = answer.expect("an answer");
+            last = last.max(answer["message"]["seq"].as_u64().unwrap_or_default());
+        }
+        last
     }
 
     pub(crate) fn collection(&self) -> Collection<Document> {

@@ -4,6 +4,8 @@
 
 /// The event's id (`UUIDv7`). `JetStream` drops a repeat of it within its duplicate window.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// On a replay of a dead letter, which has a message id of its own: the message id of the original.
+pub const REPLAY_OF: &str = "Replay-Of";
 /// Refuses the message if the subject has come to lead into another stream.
 pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 /// Refuses the message unless the stream ends at exactly this sequence.

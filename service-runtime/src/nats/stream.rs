@@ -38,10 +38,10 @@ impl Default for StreamSettings {
 impl StreamSettings {
     /// Writes these settings into a configuration, and leaves alone what they say nothing of: an
     /// operator may have set it.
-    fn apply(&self, topic: &Topic, config: Config) -> Config {
+    fn apply(&self, name: &str, subjects: Vec<String>, config: Config) -> Config {
         Config {
-            name: topic.stream.clone(),
-            subjects: vec![topic.subject.clone()],
+            name: name.to_owned(),
+            subjects,
             // A full stream refuses what is new, and the relay waits. The other policy would
             // silently drop events that nobody has read yet.
             discard: DiscardPolicy::New,
@@ -52,13 +52,13 @@ impl StreamSettings {
         }
     }
 
-    fn new_config(&self, topic: &Topic) -> Config {
+    fn new_config(&self, name: &str, subjects: Vec<String>) -> Config {
         let kind = Config {
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             ..Config::default()
         };
-        self.apply(topic, kind)
+        self.apply(name, subjects, kind)
     }
 }
 
@@ -71,16 +71,39 @@ pub async fn create_or_update(
     topic: &Topic,
     settings: &StreamSettings,
 ) -> anyhow::Result<()> {
+    keep(jetstream, &topic.stream, topic.subjects(), settings).await
+}
+
+/// The same for the stream of messages on `topic` that its consumers rejected. It captures the
+/// subjects of all consumers; letters of earlier releases, on another subject, stay on it.
+///
+/// # Errors
+/// If `JetStream` can't be reached or refuses the settings.
+pub async fn create_or_update_dead_letters(
+    jetstream: &Context,
+    topic: &Topic,
+    settings: &StreamSettings,
+) -> anyhow::Result<()> {
+    let Topic { stream, subject } = topic.dead_letters();
+    keep(jetstream, &stream, vec![format!("{subject}.*")], settings).await
+}
+
+async fn keep(
+    jetstream: &Context,
+    name: &str,
+    subjects: Vec<String>,
+    settings: &StreamSettings,
+) -> anyhow::Result<()> {
     let stream = jetstream
-        .get_or_create_stream(settings.new_config(topic))
+        .get_or_create_stream(settings.new_config(name, subjects.clone()))
         .await?;
     let info = stream.cached_info();
-    let wanted = settings.apply(topic, info.config.clone());
+    let wanted = settings.apply(name, subjects, info.config.clone());
     if wanted != info.config {
         jetstream.update_stream(wanted).await?;
     }
     tracing::info!(
-        stream = topic.stream,
+        stream = name,
         messages = info.state.messages,
         "stream is up to date"
     );
@@ -96,6 +119,6 @@ pub async fn get_or_create(
     jetstream: &Context,
     topic: &Topic,
 ) -> Result<Stream, CreateStreamError> {
-    let config = StreamSettings::default().new_config(topic);
+    let config = StreamSettings::default().new_config(&topic.stream, topic.subjects());
     jetstream.get_or_create_stream(config).await
 }

@@ -3,12 +3,13 @@
 /// Leaves room for what is put before and behind it.
 const MAX_NAME_BYTES: usize = 200;
 
-/// A stream and the subject whose messages it keeps.
+/// A stream and the subject whose messages it keeps. It also keeps those that are published again
+/// for one of its consumers, see [`ConsumerName`](super::ConsumerName).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
     /// JetStream's name for the stream: no spaces, dots, `*` or `>`.
     pub stream: String,
-    /// The one subject that the stream captures.
+    /// Where messages are published for all consumers.
     pub subject: String,
 }
 
@@ -42,13 +43,25 @@ impl Topic {
         Ok(text.to_owned())
     }
 
-    /// Where messages go that can never be applied, with their original bytes and headers.
+    /// What the stream captures.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<String> {
+        vec![self.subject.clone(), format!("{}.*", self.replays())]
+    }
+
+    /// The stream of messages that could not be handled, with their original bytes and headers. The
+    /// subject is that of earlier releases; now each consumer has one below it.
     #[must_use]
     pub fn dead_letters(&self) -> Self {
         Self {
             stream: format!("{}_DEAD_LETTERS", self.stream),
             subject: format!("dead-letters.{}", self.subject),
         }
+    }
+
+    /// The subject above those of each consumer's replays.
+    pub(super) fn replays(&self) -> String {
+        format!("replay.{}", self.subject)
     }
 }
 

@@ -4,7 +4,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
-use service_runtime::nats::headers::MESSAGE_ID;
+use service_runtime::nats::{ConsumerName, headers::MESSAGE_ID};
 
 use super::NewDeadLetter;
 use crate::{
@@ -30,7 +30,11 @@ impl Form {
     pub(super) const ALL: [Self; 3] = [Self::Whole, Self::HeadersInBody, Self::Reference];
 
     /// The headers and the body of the message to store.
-    pub(super) fn encode(self, letter: &NewDeadLetter<'_>) -> (HeaderMap, Bytes) {
+    pub(super) fn encode(
+        self,
+        letter: &NewDeadLetter<'_>,
+        consumer: &ConsumerName,
+    ) -> (HeaderMap, Bytes) {
         let original = &letter.headers;
         let mut headers = HeaderMap::new();
         let body = match self {
@@ -47,7 +51,7 @@ impl Form {
                 Bytes::new()
             }
         };
-        describe(letter, &mut headers);
+        describe(letter, consumer, &mut headers);
         (headers, body)
     }
 }
@@ -78,17 +82,25 @@ fn kept_name(name: &HeaderName) -> HeaderName {
     name.clone()
 }
 
-fn describe(letter: &NewDeadLetter<'_>, headers: &mut HeaderMap) {
+fn describe(letter: &NewDeadLetter<'_>, consumer: &ConsumerName, headers: &mut HeaderMap) {
+    let NewDeadLetter {
+        stream,
+        sequence,
+        published,
+        ..
+    } = letter;
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-    // With the time, because a stream that is created anew counts from 1 again.
-    let id = format!("{}-{}-{}", letter.stream, letter.sequence, letter.published);
+    // With the time, because a stream that is created anew counts from 1 again; with the consumer,
+    // because others may reject the same message.
+    let id = format!("{stream}-{sequence}-{published}-{consumer}");
     headers.insert(MESSAGE_ID, printable(&id));
+    headers.insert(headers::CONSUMER, consumer.as_str());
     headers.insert(headers::REASON, printable(&letter.rejection.reason));
     headers.insert(headers::CATEGORY, printable(&letter.rejection.category));
     headers.insert(headers::TIME, now);
-    headers.insert(headers::STREAM, letter.stream);
-    headers.insert(headers::STREAM_SEQUENCE, letter.sequence.to_string());
-    let stored = letter.published.unix_timestamp_nanos();
+    headers.insert(headers::STREAM, *stream);
+    headers.insert(headers::STREAM_SEQUENCE, sequence.to_string());
+    let stored = published.unix_timestamp_nanos();
     headers.insert(headers::STREAM_TIME, stored.to_string());
     headers.insert(headers::PAYLOAD_BYTES, letter.payload.len().to_string());
 }
