@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc};
 use reqwest::{Body, Response, StatusCode, header};
 use serde_json::{Value, json};
+use testkit::eventually;
 
 use crate::{
     api::{assert_problem, events},
@@ -243,4 +244,48 @@ async fn imports_that_wait_for_their_clients_hold_up_no_others() {
     }
     let other = results(import(&api, "", None, users(9000..9001)).await).await;
     assert_eq!(other[1]["done"]["created"], 1);
+}
+
+/// The import has one address and waits for the other, whose holder then asks for the first.
+#[tokio::test]
+async fn a_chunk_that_a_deadlock_has_rolled_back_is_written_again() {
+    let world = World::new().await;
+    let pool = &world.database.pool;
+    // The import is to notice it, not its opponent.
+    sqlx::raw_sql(
+        "do $$ begin
+             execute format('alter database %I set deadlock_timeout = 400', current_database());
+         end $$",
+    )
+    .execute(pool)
+    .await
+    .expect("a setting");
+    let api = world.serve(&["--no-relay"]).await;
+    for (name, key) in [("ada", None), ("eve", Some("key"))] {
+        let [first, second] = ["a", "b"].map(|host| format!("{name}@{host}.example"));
+        let hold = "insert into users (name, email, normal_email) values ('holder', $1, $1)";
+        eventually("an import that outlives a deadlock", async || {
+            let mut opponent = pool.begin().await.expect("a transaction");
+            sqlx::raw_sql("set local deadlock_timeout = '1min'")
+                .execute(&mut *opponent)
+                .await
+                .expect("a setting");
+            let held = sqlx::query(hold).bind(&second).execute(&mut *opponent);
+            held.await.expect("a user");
+            let body =
+                [&first, &second].map(|email| json!({"name": name, "email": email}).to_string());
+            let importing = import(&api, "", key, body.join("\n"));
+            let crossing = async {
+                world.lock_is_waited_for().await;
+                let held = sqlx::query(hold).bind(&first).execute(&mut *opponent);
+                held.await.expect("a user");
+                opponent.rollback().await.expect("a rollback");
+            };
+            let (response, ()) = tokio::join!(importing, crossing);
+            // 503 if the opponent was too late for a deadlock, so that the import waited too long.
+            (response.status() == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(count(&world).await, 4);
 }
