@@ -1,5 +1,7 @@
 //! The whole service: built, then run.
 
+mod api;
+
 use std::{future::ready, net::SocketAddr, time::Duration};
 
 use axum::middleware;
@@ -14,6 +16,7 @@ use service_runtime::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::api::API;
 use crate::{
     config::ServeConfig,
     dead_letters::{self, api::Source},
@@ -45,7 +48,7 @@ pub fn openapi() -> Value {
     routes.bounded.get_openapi_mut().merge(letters);
     let holes = holes::router().into_openapi();
     routes.bounded.get_openapi_mut().merge(holes);
-    routes.document("Notification service", include_str!("app/about.md"))
+    routes.document(&API)
 }
 
 /// A service that listens already and waits to be run.
@@ -183,7 +186,7 @@ impl App {
         let serving = http::serve(
             self.listener,
             self.routes,
-            openapi(),
+            &API,
             self.http_settings,
             shutdown,
             grace,

@@ -9,6 +9,7 @@ mod lag;
 mod live;
 mod mongo;
 mod notifications;
+mod problems;
 mod projection;
 mod projector;
 mod rebuild;

@@ -1,12 +1,12 @@
 //! Serving HTTP: what every route gets, and how serving ends.
 
-mod accept;
 mod access;
 mod client;
 mod client_limit;
 mod concurrency;
 mod connection_settings;
 mod cors;
+mod errors;
 mod headers;
 mod host;
 mod layers;
@@ -37,7 +37,7 @@ pub use self::{
 use self::{connection_settings::HEALTH_CONNECTIONS, server::Server};
 use crate::{
     health::{self, Check},
-    openapi,
+    openapi::Api,
     problem::{Kind, Problem},
 };
 
@@ -95,10 +95,10 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             .fold(OpenApi::default(), OpenApi::merge_from)
     }
 
-    /// The description of the API ([`openapi::complete`]).
+    /// The description of the API ([`Api::document`]).
     #[must_use]
-    pub fn document(&self, title: &str, about: &str) -> Value {
-        openapi::complete(title, about, &self.openapi())
+    pub fn document(&self, api: &Api) -> Value {
+        api.document(self.openapi())
     }
 }
 
@@ -114,7 +114,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `routes` and their `document` until `shutdown`, then finishes the requests in hand, for
+/// Serves the `routes` of `api` and their description until `shutdown`, then finishes the requests in hand, for
 /// at most `grace`: a client that holds its connection open does not hold up the process.
 ///
 /// # Errors
@@ -122,14 +122,14 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
-    document: Value,
+    api: &Api,
     settings: HttpSettings,
     shutdown: CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     settings.announce(address);
-    let layered = layers::wrap(routes, document, &settings, address)?;
+    let layered = layers::wrap(routes, api, &settings, address)?;
     let server = Server::new(layered.api, layered.health_only, &settings, shutdown)?;
     let maintenance = async {
         layered.maintenance.await;

@@ -4,19 +4,15 @@ mod kind;
 mod page;
 
 use axum::{
-    extract::Request,
-    http::{HeaderValue, StatusCode, header},
-    middleware::Next,
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use problem_details::{JsonProblemDetails, ProblemDetails};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-pub use self::{
-    kind::Kind,
-    page::{markdown, router},
-};
+pub(crate) use self::page::router;
+pub use self::{kind::Kind, page::markdown};
 
 tokio::task_local! {
     /// The id of the request that is being answered.
@@ -59,7 +55,7 @@ struct LineProblem {
 #[expect(dead_code, reason = "nothing is read of a description")]
 pub(crate) struct ProblemBody {
     /// Tells the kinds of problems apart, and leads to the explanation of this one.
-    #[schema(format = "uri-reference", example = "/problems/email-taken")]
+    #[schema(format = "uri-reference", example = "/problems/not-found")]
     r#type: String,
     title: String,
     #[schema(minimum = 400, maximum = 599)]
@@ -185,33 +181,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Lets every problem tell the id of its request, and gives the errors that axum and its layers
-/// answer by themselves (unknown path, wrong method) the same shape as ours. Their headers, such
-/// as `Allow`, stay.
-pub(crate) async fn explain(request: Request, next: Next) -> Response {
-    let id = request.headers().get(crate::http::REQUEST_ID);
-    let id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let answer = async { from_plain_error(next.run(request).await) };
+/// Problems that `answer` leads to tell the id of the request.
+pub(crate) async fn within_request<T>(id: Option<String>, answer: impl Future<Output = T>) -> T {
     REQUEST_ID.scope(id, answer).await
-}
-
-fn from_plain_error(response: Response) -> Response {
-    let status = response.status();
-    let is_error = status.is_client_error() || status.is_server_error();
-    let content_type = response.headers().get(header::CONTENT_TYPE);
-    if !is_error || content_type.is_some_and(|it| it == "application/problem+json") {
-        return response;
-    }
-    let mut problem = Problem::new(Kind::of(status));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        problem = problem.retry_after(1);
-    }
-    let mut problem = problem.into_response();
-    *problem.status_mut() = status;
-    for (name, value) in response.headers() {
-        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
-            problem.headers_mut().insert(name, value.clone());
-        }
-    }
-    problem
 }

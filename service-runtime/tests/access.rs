@@ -10,15 +10,22 @@ use std::{
 
 use axum::{Router, routing::any};
 use reqwest::{Client, Method, StatusCode, header};
-use serde_json::Value;
 use service_runtime::{
     health,
     http::{self, HttpSettings, Routes},
+    openapi::Api,
 };
 use testkit::eventually;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::subscriber::DefaultGuard;
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+const API: Api = Api {
+    title: "Some service",
+    about: "For tests.",
+    problems: &[],
+    headers: &[],
+};
 
 const READER: &str = "reader-reader-reader";
 const WRITER: &str = "writer-writer-writer";
@@ -48,7 +55,7 @@ async fn serve(settings: HttpSettings) -> Server {
             health: health::router(vec![]),
             ..Routes::default()
         },
-        Value::Null,
+        &API,
         settings,
         shutdown.clone(),
         Duration::ZERO,
@@ -246,12 +253,7 @@ async fn a_service_is_probed_at_the_address_that_it_listens_on() {
         let settings = HttpSettings::default();
         let grace = Duration::ZERO;
         tokio::spawn(http::serve(
-            listener,
-            routes,
-            Value::Null,
-            settings,
-            shutdown,
-            grace,
+            listener, routes, &API, settings, shutdown, grace,
         ));
         health::probe(setting).await.expect(listens_on);
     }

@@ -12,10 +12,10 @@ use std::{
 use axum::{Router, body::Body, routing::get};
 use futures::{StreamExt, stream};
 use reqwest::{Client, StatusCode};
-use serde_json::Value;
 use service_runtime::{
     health,
     http::{self, ConnectionSettings, HttpSettings, Routes},
+    openapi::Api,
 };
 use testkit::eventually;
 use tokio::{
@@ -25,6 +25,13 @@ use tokio::{
     time,
 };
 use tokio_util::sync::CancellationToken;
+
+const API: Api = Api {
+    title: "Some service",
+    about: "For tests.",
+    problems: &[],
+    headers: &[],
+};
 
 const MEGABYTE: usize = 1_000_000;
 const SHORT: Duration = Duration::from_millis(300);
@@ -72,7 +79,7 @@ impl Server {
             ..HttpSettings::default()
         };
         let token = shutdown.clone();
-        let serving = http::serve(listener, routes, Value::Null, settings, token, SHORT);
+        let serving = http::serve(listener, routes, &API, settings, token, SHORT);
         Self {
             address,
             made,
@@ -320,7 +327,7 @@ async fn a_limit_of_connections_that_does_not_fit_is_an_error() {
     let serving = http::serve(
         listener.expect("a free port"),
         Routes::default(),
-        Value::Null,
+        &API,
         settings,
         CancellationToken::new(),
         Duration::ZERO,

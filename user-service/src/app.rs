@@ -1,5 +1,6 @@
 //! The roles of the binary: each is built, which checks its settings and takes its port, and then run.
 
+mod api;
 mod relay;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use service_runtime::{
 };
 use tokio::net::TcpListener;
 
+pub use self::api::API;
 use self::relay::{Relay, RelayApp};
 use crate::{
     config::{DatabaseConfig, RelayRoleConfig, ServeConfig},
@@ -65,7 +67,7 @@ pub fn openapi() -> Value {
         health: health::router(vec![]),
         ..users::description()
     };
-    routes.document("User service", include_str!("app/about.md"))
+    routes.document(&API)
 }
 
 /// The API, which listens already and waits to be run.
@@ -159,7 +161,7 @@ impl App {
         let serving = http::serve(
             self.listener,
             self.routes,
-            openapi(),
+            &API,
             self.http_settings,
             shutdown.clone(),
             grace,

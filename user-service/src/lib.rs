@@ -7,4 +7,5 @@ pub mod config;
 mod contract;
 mod idempotency;
 mod migrations;
+mod problems;
 mod users;

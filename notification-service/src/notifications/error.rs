@@ -10,7 +10,7 @@ use service_runtime::{
     problem::{FieldError, Kind, Problem},
 };
 
-use crate::{mongo::Failure, projection::Damaged};
+use crate::{mongo::Failure, problems, projection::Damaged};
 
 #[derive(Debug)]
 pub(super) enum ReadError {
@@ -58,10 +58,10 @@ impl IntoResponse for ReadError {
             Self::Unknown => Problem::new(Kind::NOT_FOUND).detail("no such user"),
             Self::Deleted(version) => {
                 let tag = [(header::ETAG, etag::tag(version))];
-                let problem = Problem::new(Kind::DELETED).detail("the user was deleted");
+                let problem = Problem::new(problems::DELETED).detail("the user was deleted");
                 return (tag, problem).into_response();
             }
-            Self::NotYet(version) => Problem::new(Kind::NOT_YET)
+            Self::NotYet(version) => Problem::new(problems::NOT_YET)
                 .detail(format!("version {version} of the user is not here yet"))
                 .retry_after(1),
             Self::TooManyWait(reached) => Problem::from(reached),
@@ -80,7 +80,7 @@ fn respond_damaged(damaged: Damaged) -> Response {
         "a document of the copy is damaged: run verify --repair"
     );
     let tag = damaged.version.map(|it| [(header::ETAG, etag::tag(it))]);
-    (tag, Problem::new(Kind::DAMAGED)).into_response()
+    (tag, Problem::new(problems::DAMAGED)).into_response()
 }
 
 fn failed(failure: &Failure) -> Problem {

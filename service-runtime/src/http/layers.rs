@@ -12,7 +12,6 @@ use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use serde_json::Value;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
@@ -21,12 +20,12 @@ use tower_http::{
 };
 
 use super::{
-    HttpSettings, REQUEST_ID, Routes, accept,
+    HttpSettings, REQUEST_ID, Routes,
     access::{self, Access},
-    client, concurrency, cors, headers, host, limits, unread,
+    client, concurrency, cors, errors, headers, host, limits, unread,
 };
 use crate::{
-    openapi,
+    openapi::{self, Api},
     problem::{self, Kind, Problem},
 };
 
@@ -45,19 +44,19 @@ pub(super) struct Layered {
 /// If the settings are not valid.
 pub(super) fn wrap(
     routes: Routes,
-    document: Value,
+    api: &Api,
     settings: &HttpSettings,
     listens_on: SocketAddr,
 ) -> anyhow::Result<Layered> {
     let mut maintenance: Vec<BoxFuture<'static, ()>> = Vec::new();
-    let repair_paths = openapi::paths_of_scope_repair(&routes.openapi());
+    let handlers = routes.openapi();
+    let repair_paths = openapi::paths_of_scope_repair(&handlers);
     let access = Access::from_settings(settings, repair_paths)?;
     let deadline =
         TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE);
     let bounded = Router::from(routes.bounded)
-        .layer(middleware::from_fn(accept::json))
-        .merge(openapi::router(document))
-        .merge(problem::router())
+        .merge(openapi::router(api.document(handlers)))
+        .merge(problem::router(api.problems()))
         .layer(deadline);
     let bounded = concurrency::limit(bounded, settings);
     // From the inside out.
@@ -92,7 +91,7 @@ pub(super) fn wrap(
 pub(super) fn common(routes: Router, settings: &HttpSettings) -> anyhow::Result<Router> {
     let mut routes = routes
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(problem::explain));
+        .layer(middleware::from_fn(errors::explain));
     if let Some(cors) = cors::layer(settings)? {
         routes = routes.layer(cors);
     }

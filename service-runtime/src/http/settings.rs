@@ -11,7 +11,7 @@ use super::{client, connection_settings::ConnectionSettings};
 #[derive(Debug, Clone, Args)]
 pub struct HttpSettings {
     /// File of valid tokens, a line each: `read TOKEN`, `write TOKEN` (may read too) or `repair
-    /// TOKEN` (may read, and have users published again). Read again within a second after it
+    /// TOKEN` (may read, and repair what others made). Read again within a second after it
     /// changes; if it is not valid then, the former tokens stay. Several may be valid at once, so
     /// that they can be replaced without a gap
     #[arg(long, env = "API_TOKEN_FILE", value_name = "FILE")]

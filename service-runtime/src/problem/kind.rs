@@ -1,4 +1,4 @@
-//! Every kind of problem that the services answer with.
+//! Kinds of problems, and those that any service over HTTP answers with.
 
 use axum::http::{StatusCode, Uri};
 use serde_json::{Value, json};
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 /// `/problems/` and the slug, and never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
+    /// Names the kind in the `type` of its problems.
     pub slug: &'static str,
     pub status: StatusCode,
     pub title: &'static str,
@@ -14,78 +15,148 @@ pub struct Kind {
     pub advice: &'static str,
 }
 
-macro_rules! kinds {
-    ($($name:ident $slug:literal $status:ident $title:literal $advice:literal)+) => {
-        impl Kind {
-            $(pub const $name: Self = Self {
-                slug: $slug,
-                status: StatusCode::$status,
-                title: $title,
-                advice: $advice,
-            };)+
-
-            /// All of them, in the order of their status.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-        }
-    };
-}
-
-kinds! {
-    INVALID_PARAMETER "invalid-parameter" BAD_REQUEST "Invalid parameter"
-        "A part of the path, the query or a header is not valid. `errors` names each and says what it must be."
-    MALFORMED_BODY "malformed-body" BAD_REQUEST "Malformed body"
-        "The body is not JSON, or did not arrive whole. Nothing was done."
-    UNAUTHENTICATED "unauthenticated" UNAUTHORIZED "Token required"
-        "Send `Authorization: Bearer` with a token that this service knows."
-    FORBIDDEN "forbidden" FORBIDDEN "Insufficient scope"
-        "The scope of the token does not include this request: every token may read; changes need one of scope write, publishing users again one of scope repair."
-    NOT_FOUND "not-found" NOT_FOUND "Not found"
-        "There is nothing here: the path is unknown, or what it names does not exist (yet)."
-    METHOD_NOT_ALLOWED "method-not-allowed" METHOD_NOT_ALLOWED "Method not allowed"
-        "`Allow` lists the methods that this path takes."
-    NOT_ACCEPTABLE "not-acceptable" NOT_ACCEPTABLE "Not acceptable"
-        "The answer has none of the media types that `Accept` names. `detail` says which it has."
-    BODY_TOO_SLOW "body-too-slow" REQUEST_TIMEOUT "Body too slow"
-        "The body did not arrive in time. Nothing of it was used, except for the lines of an import that have a result; send it again."
-    EMAIL_TAKEN "email-taken" CONFLICT "E-mail address taken"
-        "Another user has this address, perhaps in another spelling: case, Unicode composition and the form of an internationalized domain make no difference."
-    REQUEST_IN_PROGRESS "request-in-progress" CONFLICT "Request in progress"
-        "Another request under the same `Idempotency-Key` is being carried out. Ask again after `Retry-After` for its answer."
-    DELETED "deleted" GONE "Deleted"
-        "There was such a user, and it was deleted. Ids are never given again."
-    VERSION_MISMATCH "version-mismatch" PRECONDITION_FAILED "Version mismatch"
-        "The user was changed since: `If-Match` names another version. Read it again, and decide anew."
-    BODY_TOO_LARGE "body-too-large" PAYLOAD_TOO_LARGE "Body too large"
-        "The body, one line or one chunk of an import is longer than `detail` says it may be."
-    UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "Unsupported media type"
-        "`Content-Type` is not what this takes. `detail` says what is."
-    UNKNOWN_HOST "unknown-host" MISDIRECTED_REQUEST "Unknown host"
-        "The `Host` of the request is not a name of this service. Use localhost or a loopback address; the operator can allow other names with ALLOWED_HOSTS."
-    INVALID_BODY "invalid-body" UNPROCESSABLE_ENTITY "Invalid body"
-        "The body is JSON, but not what is asked for. `errors` names each faulty field by its JSON pointer and says what it must be."
-    KEY_REUSED "key-reused" UNPROCESSABLE_ENTITY "Idempotency key reused"
-        "The `Idempotency-Key` was used for a different request before. Nothing was done; use a new key."
-    IMPORT_REFUSED "import-refused" UNPROCESSABLE_ENTITY "Import refused"
-        "A line of an all-or-nothing import can't be written, so nothing was. `lines` tells of those in the first chunk that has any."
-    VERSION_REQUIRED "version-required" PRECONDITION_REQUIRED "Version required"
-        "This service insists on `If-Match` with the version that is to be changed, which is the `ETag` of the user."
-    TOO_MANY_REQUESTS "too-many-requests" TOO_MANY_REQUESTS "Too many requests"
-        "This client asks more often than it may. Ask again after `Retry-After`."
-    INTERNAL "internal" INTERNAL_SERVER_ERROR "Internal error"
-        "A fault of ours. The log has it under the `request_id`."
-    DAMAGED "damaged" INTERNAL_SERVER_ERROR "Damaged document"
-        "The copy of this user was changed by somebody else and can't be read. `notification-service verify --repair` replaces it. `ETag` has its version if that can be read."
-    UNAVAILABLE "unavailable" SERVICE_UNAVAILABLE "Unavailable"
-        "What is needed for an answer can't be reached now, or took too long. A write may have been done or not: with an `Idempotency-Key` or `If-Match` it is safe to ask again after `Retry-After`."
-    OVERLOADED "overloaded" SERVICE_UNAVAILABLE "Overloaded"
-        "More requests are in hand than may be. Nothing was done; ask again after `Retry-After`."
-    NOT_YET "not-yet" SERVICE_UNAVAILABLE "Not yet"
-        "The copy does not have the version that is waited for. Ask again after `Retry-After`."
-    NOT_READY "not-ready" SERVICE_UNAVAILABLE "Not ready"
-        "`checks` says which dependency is missing."
-}
-
 impl Kind {
+    pub const INVALID_PARAMETER: Self = Self::new(
+        "invalid-parameter",
+        StatusCode::BAD_REQUEST,
+        "Invalid parameter",
+        "A part of the path, the query or a header is not valid. `errors` names each and says what it must be.",
+    );
+    pub const MALFORMED_BODY: Self = Self::new(
+        "malformed-body",
+        StatusCode::BAD_REQUEST,
+        "Malformed body",
+        "The body is not JSON, or did not arrive whole. Nothing was done.",
+    );
+    pub const UNAUTHENTICATED: Self = Self::new(
+        "unauthenticated",
+        StatusCode::UNAUTHORIZED,
+        "Token required",
+        "Send `Authorization: Bearer` with a token that this service knows.",
+    );
+    pub const FORBIDDEN: Self = Self::new(
+        "forbidden",
+        StatusCode::FORBIDDEN,
+        "Insufficient scope",
+        "The scope of the token does not include this request: every token may read; changes need one of scope write, repairs one of scope repair.",
+    );
+    pub const NOT_FOUND: Self = Self::new(
+        "not-found",
+        StatusCode::NOT_FOUND,
+        "Not found",
+        "There is nothing here: the path is unknown, or what it names does not exist (yet).",
+    );
+    pub const METHOD_NOT_ALLOWED: Self = Self::new(
+        "method-not-allowed",
+        StatusCode::METHOD_NOT_ALLOWED,
+        "Method not allowed",
+        "`Allow` lists the methods that this path takes.",
+    );
+    pub const BODY_TOO_SLOW: Self = Self::new(
+        "body-too-slow",
+        StatusCode::REQUEST_TIMEOUT,
+        "Body too slow",
+        "The body did not arrive in time. Nothing of it was used, except for lines that have a result; send it again.",
+    );
+    pub const VERSION_MISMATCH: Self = Self::new(
+        "version-mismatch",
+        StatusCode::PRECONDITION_FAILED,
+        "Version mismatch",
+        "It was changed since: `If-Match` names another version. Fetch it again and retry.",
+    );
+    pub const BODY_TOO_LARGE: Self = Self::new(
+        "body-too-large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "Body too large",
+        "The body, or the part of it that `detail` names, is longer than `detail` says it may be.",
+    );
+    pub const UNSUPPORTED_MEDIA_TYPE: Self = Self::new(
+        "unsupported-media-type",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "Unsupported media type",
+        "`Content-Type` is not what this takes. `detail` says what is.",
+    );
+    pub const UNKNOWN_HOST: Self = Self::new(
+        "unknown-host",
+        StatusCode::MISDIRECTED_REQUEST,
+        "Unknown host",
+        "The `Host` of the request is not a name of this service. Use localhost or a loopback address; the operator can allow other names with ALLOWED_HOSTS.",
+    );
+    pub const INVALID_BODY: Self = Self::new(
+        "invalid-body",
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "Invalid body",
+        "The body is JSON, but not what is asked for. `errors` names each faulty field by its JSON pointer and says what it must be.",
+    );
+    pub const TOO_MANY_REQUESTS: Self = Self::new(
+        "too-many-requests",
+        StatusCode::TOO_MANY_REQUESTS,
+        "Too many requests",
+        "This client asks more often than it may. Ask again after `Retry-After`.",
+    );
+    pub const INTERNAL: Self = Self::new(
+        "internal",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Internal error",
+        "A fault of ours. The log has it under the `request_id`.",
+    );
+    pub const UNAVAILABLE: Self = Self::new(
+        "unavailable",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Unavailable",
+        "What is needed for an answer can't be reached now, or took too long. A write may have been done or not: with an `Idempotency-Key` or `If-Match` it is safe to ask again after `Retry-After`.",
+    );
+    pub const OVERLOADED: Self = Self::new(
+        "overloaded",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Overloaded",
+        "A limit of concurrent requests is reached. Nothing was done; ask again after `Retry-After`.",
+    );
+    pub const NOT_READY: Self = Self::new(
+        "not-ready",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Not ready",
+        "`checks` says which dependency is missing.",
+    );
+
+    /// Those above, in the order of their status.
+    pub const COMMON: &[Self] = &[
+        Self::INVALID_PARAMETER,
+        Self::MALFORMED_BODY,
+        Self::UNAUTHENTICATED,
+        Self::FORBIDDEN,
+        Self::NOT_FOUND,
+        Self::METHOD_NOT_ALLOWED,
+        Self::BODY_TOO_SLOW,
+        Self::VERSION_MISMATCH,
+        Self::BODY_TOO_LARGE,
+        Self::UNSUPPORTED_MEDIA_TYPE,
+        Self::UNKNOWN_HOST,
+        Self::INVALID_BODY,
+        Self::TOO_MANY_REQUESTS,
+        Self::INTERNAL,
+        Self::UNAVAILABLE,
+        Self::OVERLOADED,
+        Self::NOT_READY,
+    ];
+
+    /// `slug` is of lower-case letters and hyphens; `advice` is for whoever reads the page: what it
+    /// means and what to do, with code in back quotes.
+    #[must_use]
+    pub const fn new(
+        slug: &'static str,
+        status: StatusCode,
+        title: &'static str,
+        advice: &'static str,
+    ) -> Self {
+        Self {
+            slug,
+            status,
+            title,
+            advice,
+        }
+    }
+
     /// Names it, and leads to its page.
     pub(super) fn uri(self) -> Uri {
         let uri = Uri::try_from(format!("/problems/{}", self.slug));
@@ -102,14 +173,30 @@ impl Kind {
     }
 
     /// The kind of an error that was answered with a status only.
-    #[must_use]
-    pub(super) fn of(status: StatusCode) -> Self {
-        let first = Self::ALL.iter().find(|kind| kind.status == status);
+    pub(crate) fn of(status: StatusCode) -> Self {
+        let first = Self::COMMON.iter().find(|kind| kind.status == status);
         let otherwise = if status.is_server_error() {
             Self::INTERNAL
         } else {
             Self::MALFORMED_BODY
         };
         first.copied().unwrap_or(otherwise)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kind;
+
+    #[test]
+    fn kinds_differ_and_are_in_the_order_of_their_status() {
+        for pair in Kind::COMMON.windows(2) {
+            assert!(pair[0].status <= pair[1].status, "{}", pair[1].slug);
+        }
+        for (at, kind) in Kind::COMMON.iter().enumerate() {
+            assert_eq!(kind.uri().path(), format!("/problems/{}", kind.slug));
+            let others = &Kind::COMMON[at + 1..];
+            assert!(others.iter().all(|it| it.slug != kind.slug));
+        }
     }
 }

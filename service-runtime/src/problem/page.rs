@@ -1,25 +1,30 @@
 //! What the `type` of a problem leads to: a page for people, served by the service itself.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, State},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 
 use super::{Kind, Problem};
 
-/// `/problems` with all kinds, and `/problems/{slug}` with one.
-pub fn router() -> Router {
+/// `/problems` with all of `kinds`, and `/problems/{slug}` with one.
+pub(crate) fn router(kinds: Vec<Kind>) -> Router {
     Router::new()
-        .route("/problems", get(async || Html(page(Kind::ALL))))
+        .route("/problems", get(all))
         .route("/problems/{slug}", get(one))
+        .with_state(Arc::from(kinds))
 }
 
-async fn one(Path(slug): Path<String>) -> Response {
-    match Kind::ALL.iter().find(|kind| kind.slug == slug) {
+async fn all(State(kinds): State<Arc<[Kind]>>) -> Html<String> {
+    Html(page(&kinds))
+}
+
+async fn one(State(kinds): State<Arc<[Kind]>>, Path(slug): Path<String>) -> Response {
+    match kinds.iter().find(|kind| kind.slug == slug) {
         Some(kind) => Html(page(std::slice::from_ref(kind))).into_response(),
         None => Problem::new(Kind::NOT_FOUND).into_response(),
     }
@@ -57,18 +62,16 @@ fn code(advice: &str) -> String {
     html
 }
 
-/// The same as a page of the documentation.
+/// `kinds` as a section of the documentation.
 #[must_use]
-pub fn markdown() -> String {
-    let mut text = "# Problems\n\nErrors are problem details (RFC 9457, `application/problem+json`). \
-        Programs go by `type`; people find it explained here and, by the same path, at each service.\n"
-        .to_owned();
+pub fn markdown(kinds: &[Kind]) -> String {
+    let mut text = String::new();
     for Kind {
         slug,
         status,
         title,
         advice,
-    } in Kind::ALL
+    } in kinds
     {
         let status = status.as_u16();
         write!(text, "\n## {slug}\n\n{status} **{title}.** {advice}\n")

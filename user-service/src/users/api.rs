@@ -38,7 +38,7 @@ pub(super) fn router() -> OpenApiRouter<Users> {
 /// Create a user
 #[utoipa::path(
     post, path = "/users", tag = "users",
-    params(("Idempotency-Key" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^([!#-~]{1,255}|\"[!#-~]{1,255}\")$"), ("traceparent" = Option<String>, Header)),
     request_body = DraftBody,
     responses(
         (status = 201, description = "Created", body = User,

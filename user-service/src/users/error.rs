@@ -4,7 +4,7 @@ use postgres_pool::Failure;
 use service_runtime::problem::{FieldError, Kind, Problem};
 
 use super::store::StoreError;
-use crate::idempotency::KeyError;
+use crate::{idempotency::KeyError, problems};
 
 /// Why a write under an idempotency key was not made.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::EmailTaken => {
                 let taken = FieldError::in_body("/email", "belongs to another user");
-                Problem::new(Kind::EMAIL_TAKEN)
+                Problem::new(problems::EMAIL_TAKEN)
                     .detail("the e-mail address is taken")
                     .errors(vec![taken])
             }
@@ -74,10 +74,12 @@ impl From<KeyedWriteError> for Problem {
         match error {
             KeyedWriteError::Store(error) => error.into(),
             KeyedWriteError::Key(KeyError::Database(error)) => StoreError::from(error).into(),
-            KeyedWriteError::Key(KeyError::InProgress) => Problem::new(Kind::REQUEST_IN_PROGRESS)
-                .detail("a request under this Idempotency-Key is in progress")
-                .retry_after(1),
-            KeyedWriteError::Key(KeyError::Reused) => Problem::new(Kind::KEY_REUSED)
+            KeyedWriteError::Key(KeyError::InProgress) => {
+                Problem::new(problems::REQUEST_IN_PROGRESS)
+                    .detail("a request under this Idempotency-Key is in progress")
+                    .retry_after(1)
+            }
+            KeyedWriteError::Key(KeyError::Reused) => Problem::new(problems::KEY_REUSED)
                 .detail("this Idempotency-Key was used for another request"),
         }
     }

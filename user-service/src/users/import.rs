@@ -85,7 +85,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Imports>> {
 /// broke off is sent again from its beginning, and goes on where it was.
 #[utoipa::path(
     post, path = "/users/import", tag = "users",
-    params(Parameters, ("Idempotency-Key" = Option<String>, Header),
+    params(Parameters, ("Idempotency-Key" = Option<String>, Header, pattern = "^([!#-~]{1,255}|\"[!#-~]{1,255}\")$"),
            ("traceparent" = Option<String>, Header)),
     request_body(content = String, content_type = "application/x-ndjson",
                  example = "{\"name\":\"Ada\",\"email\":\"ada@example.com\"}\n"),

@@ -3,12 +3,10 @@
 use axum::http::HeaderMap;
 use outbox::Written;
 use postgres_pool::Pool;
-use service_runtime::{
-    etag::IfMatch,
-    problem::{Kind, Problem},
-};
+use service_runtime::{etag::IfMatch, problem::Problem};
 
 use super::creation::Creation;
+use crate::problems;
 
 /// Shared by all requests for users, except imports.
 #[derive(Debug, Clone)]
@@ -30,8 +28,10 @@ impl Users {
         headers: &HeaderMap,
     ) -> Result<Option<Vec<i64>>, Problem> {
         match IfMatch::from_headers(headers) {
-            IfMatch::Absent if self.require_if_match => Err(Problem::new(Kind::VERSION_REQUIRED)
-                .detail("say with If-Match which version is to be changed")),
+            IfMatch::Absent if self.require_if_match => {
+                Err(Problem::new(problems::VERSION_REQUIRED)
+                    .detail("say with If-Match which version is to be changed"))
+            }
             IfMatch::Absent | IfMatch::Any => Ok(None),
             IfMatch::OneOf(versions) => Ok(Some(versions)),
         }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Import, chunk::Chunks, lines::Lines, respond, results::Summary, spool};
 use crate::{
     idempotency::{Hasher, Operation},
+    problems,
     users::error::KeyedWriteError,
 };
 
@@ -89,7 +90,7 @@ async fn write_all(
             .filter_map(|(line, result)| Some((line, result.err()?)))
             .collect();
         if !faults.is_empty() {
-            return Err(Problem::new(Kind::IMPORT_REFUSED)
+            return Err(Problem::new(problems::IMPORT_REFUSED)
                 .detail("nothing was imported: see lines")
                 .lines(faults));
         }
