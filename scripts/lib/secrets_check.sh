@@ -16,8 +16,8 @@ check_passwords_of_urls() {
     export MONGODB_URI="mongodb://ada:$secret@a,b/?replicaSet=rs0"
     USER_PORT=$(pick_free_port) NOTIFICATION_PORT=$(pick_free_port)
     export USER_PORT NOTIFICATION_PORT
-    mkdir -p "$NOTES" "$directory/bin" "$CARGO_TARGET_DIR/release" || return
-    for program in bin/cargo bin/curl target/release/{devtool,user-service,notification-service}; do
+    mkdir -p "$NOTES" "$directory/bin" "$CARGO_TARGET_DIR/up" || return
+    for program in bin/cargo bin/curl target/up/{devtool,user-service,notification-service}; do
         write_stub "$directory/$program" || return
     done
 

@@ -1,26 +1,30 @@
 # shellcheck shell=bash
-# The two services, as release builds.
+# The two services, built with the profile that was chosen.
 
 build_services() {
-    say "Building the services"
-    run_interruptibly cargo build --release --locked --bins \
+    say "Building the services (profile $PROFILE)"
+    run_interruptibly cargo build --profile "$PROFILE" --locked --bins \
         -p user-service -p notification-service -p testkit || die "the build failed"
 }
 
-# Builds the helper of the scripts unless it is there.
+# Builds the helper of the scripts unless it is there, with either profile.
 require_devtool() {
-    [[ -x $DEVTOOL ]] || run_interruptibly cargo build --release --locked -p testkit --bin devtool ||
-        die "the build failed"
+    local built_with
+    for built_with in release up; do
+        use_profile "$built_with"
+        [[ ! -x $DEVTOOL ]] || return 0
+    done
+    run_interruptibly cargo build --profile "$PROFILE" --locked -p testkit --bin devtool || die "the build failed"
 }
 
 start_user_service() {
     DATABASE_URL=$DATABASE_URL NATS_URL=$NATS_URL LISTEN_ADDR=127.0.0.1:$USER_PORT \
-        start_process user-service "$TARGET_DIR/release/user-service" serve
+        start_process user-service "$TARGET_DIR/$PROFILE/user-service" serve
 }
 
 start_notification_service() {
     MONGODB_URI=$MONGODB_URI NATS_URL=$NATS_URL LISTEN_ADDR=127.0.0.1:$NOTIFICATION_PORT \
-        start_process notification-service "$TARGET_DIR/release/notification-service" serve
+        start_process notification-service "$TARGET_DIR/$PROFILE/notification-service" serve
 }
 
 # await_service NAME URL: the services wait for what they need by themselves.

@@ -5,7 +5,6 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 STATE_DIR=$(realpath -m "${STATE_DIR:-$ROOT/.local/state}")
 TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$ROOT/target}")
 export CARGO_TARGET_DIR=$TARGET_DIR
-DEVTOOL=$TARGET_DIR/release/devtool
 cd "$ROOT" || exit
 
 source "$ROOT/scripts/lib/output.sh"
@@ -16,6 +15,13 @@ source "$ROOT/scripts/lib/postgres.sh"
 source "$ROOT/scripts/lib/nats.sh"
 source "$ROOT/scripts/lib/mongodb.sh"
 source "$ROOT/scripts/lib/services.sh"
+
+# use_profile NAME: the profile of cargo that programs are built with and started from.
+use_profile() {
+    PROFILE=$1
+    DEVTOOL=$TARGET_DIR/$PROFILE/devtool
+}
+use_profile up
 
 # In the order of their start.
 PROCESSES=(postgres nats mongodb user-service notification-service)
