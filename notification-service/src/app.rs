@@ -99,7 +99,7 @@ impl App {
         let observing = holes.clone();
         let observing = observing.observe(projector.connection(), tasks.shutdown());
         tasks.spawn("holes", observing);
-        tasks.watch(&progress, config.stall_timeout);
+        tasks.watch(&progress, config.process.stall_timeout);
         let mut checks = vec![
             Check::new("mongodb", {
                 let database = database.clone();
@@ -154,7 +154,7 @@ impl App {
             projector,
             live,
             tasks,
-            drain_timeout: config.drain_timeout,
+            drain_timeout: config.process.drain_timeout,
         })
     }
 

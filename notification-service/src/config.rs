@@ -1,6 +1,6 @@
 //! Everything that can be set, by flag or environment.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use event_consumer::{ConsumerName, ConsumerSettings, dead_letters};
@@ -9,8 +9,12 @@ use service_runtime::{
     connection_url::ConnectionUrl,
     http::{HttpSettings, PerClientLimit},
     nats::{NatsSettings, Topic},
-    progress::StallTimeout,
+    settings::{ListenSettings, ProcessSettings, duration},
 };
+
+/// MongoDB keeps it as 32-bit seconds.
+const TOMBSTONE_TTL: RangeInclusive<Duration> =
+    Duration::from_hours(1)..=Duration::from_hours(24 * 365 * 10);
 
 /// A copy of the users in MongoDB, kept up to date from NATS JetStream, and the API to read it.
 #[derive(Debug, Parser)]
@@ -31,13 +35,13 @@ pub enum Command {
     /// Compare the copy with the users while both go on; exit 0 only if they agree
     Verify(VerifyConfig),
     /// Exit 0 if the service on this host is ready
-    Health(ListenConfig),
+    Health(ListenSettings<8081>),
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ServeConfig {
     #[command(flatten)]
-    pub listen: ListenConfig,
+    pub listen: ListenSettings<8081>,
     #[command(flatten)]
     pub http: HttpSettings,
     #[command(flatten)]
@@ -47,22 +51,10 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub projector: ProjectorConfig,
     /// Not ready while the copy is further behind the stream than this; no limit unless set
-    #[arg(long, env = "MAX_LAG", value_parser = max_lag)]
+    #[arg(long, env = "MAX_LAG", value_parser = duration(Duration::from_secs(1)..=Duration::from_hours(24 * 365)))]
     pub max_lag: Option<Duration>,
-    /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
-    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = drain_timeout)]
-    pub drain_timeout: Duration,
-    /// The process ends with an error when a task has not even tried to do its work for this long
-    /// (90s to 24h), or never with `off`
-    #[arg(long, env = "STALL_TIMEOUT", default_value = "2min")]
-    pub stall_timeout: StallTimeout,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct ListenConfig {
-    /// Address that the API listens on; port 0 takes a free one
-    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8081")]
-    pub listen_addr: SocketAddr,
+    #[command(flatten)]
+    pub process: ProcessSettings,
 }
 
 /// Requests that take long, and so have limits of their own.
@@ -120,7 +112,7 @@ pub struct MongoConfig {
     pub mongodb_collection: String,
     /// How long a deleted user's tombstone stays after the deletion; must exceed the stream's
     /// maximum age by as long as an event may wait in the outbox
-    #[arg(long, env = "TOMBSTONE_TTL", default_value = "30days", value_parser = tombstone_ttl)]
+    #[arg(long, env = "TOMBSTONE_TTL", default_value = "30days", value_parser = duration(TOMBSTONE_TTL))]
     pub tombstone_ttl: Duration,
 }
 
@@ -160,7 +152,7 @@ pub struct ProjectorConfig {
     #[command(flatten)]
     pub nats: NatsConfig,
     /// When an event is delivered again that a service took and did not acknowledge
-    #[arg(long, env = "ACK_WAIT", default_value = "10s", value_parser = ack_wait)]
+    #[arg(long, env = "ACK_WAIT", default_value = "10s", value_parser = duration(Duration::from_secs(1)..=Duration::from_hours(1)))]
     pub ack_wait: Duration,
 }
 
@@ -204,7 +196,7 @@ pub struct VerifyConfig {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = http_url)]
     pub notifications: String,
     /// How long a difference must last to be one
-    #[arg(long, default_value = "10s", value_parser = settle)]
+    #[arg(long, default_value = "10s", value_parser = duration(Duration::ZERO..=Duration::from_hours(1)))]
     pub settle: Duration,
     /// Token for the user service, if it needs one: of scope repair with `--repair`
     #[arg(long, env = "USERS_TOKEN", hide_env_values = true)]
@@ -240,43 +232,6 @@ fn http_url(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
         _ => Err("must begin with http:// and name a host".to_owned()),
-    }
-}
-
-fn settle(text: &str) -> Result<Duration, String> {
-    bounded(text, Duration::ZERO, Duration::from_hours(1))
-}
-
-fn ack_wait(text: &str) -> Result<Duration, String> {
-    bounded(text, Duration::from_secs(1), Duration::from_hours(1))
-}
-
-fn max_lag(text: &str) -> Result<Duration, String> {
-    bounded(text, Duration::from_secs(1), Duration::from_hours(24 * 365))
-}
-
-fn drain_timeout(text: &str) -> Result<Duration, String> {
-    bounded(text, Duration::from_secs(1), Duration::from_mins(5))
-}
-
-fn tombstone_ttl(text: &str) -> Result<Duration, String> {
-    // MongoDB keeps the figure as 32-bit seconds.
-    bounded(
-        text,
-        Duration::from_hours(1),
-        Duration::from_hours(24 * 365 * 10),
-    )
-}
-
-fn bounded(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if (min..=max).contains(&duration) => Ok(duration),
-        Ok(_) => Err(format!(
-            "must be from {} to {}",
-            humantime::format_duration(min),
-            humantime::format_duration(max)
-        )),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -18,8 +18,7 @@ use std::{pin::pin, time::Duration};
 use anyhow::{Context, bail, ensure};
 use async_nats::jetstream;
 use event_consumer::pause;
-use indicatif::{ProgressBar, ProgressStyle};
-use service_runtime::nats;
+use service_runtime::{nats, terminal::progress_bar};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time,
@@ -138,7 +137,7 @@ impl Rebuild {
         create.context("making a collection like the old one")?;
         self.fresh.prepare(self.config.mongo.tombstone_ttl).await?;
         self.fresh.index_living().await?;
-        let progress = progress_bar();
+        let progress = progress_bar(0);
         let mut replay = Replay::open(
             &self.source,
             &self.jetstream,
@@ -230,11 +229,4 @@ impl Rebuild {
             tracing::warn!(error, "the projector goes on after ten seconds at most");
         }
     }
-}
-
-/// By the sequences of the stream. Shows nothing where there is no terminal.
-fn progress_bar() -> ProgressBar {
-    let style = "{bar:40} {pos}/{len} {per_sec} {eta}";
-    let style = ProgressStyle::with_template(style).expect("a valid template");
-    ProgressBar::new(0).with_style(style)
 }

@@ -2,7 +2,6 @@
 //! details, health, waiting for what is not there yet, and NATS.
 
 pub mod backoff;
-pub mod confirm;
 pub mod connection_url;
 pub mod etag;
 pub mod health;
@@ -13,5 +12,7 @@ pub mod page;
 pub mod problem;
 pub mod progress;
 pub mod sessions;
+pub mod settings;
 pub mod tasks;
 pub mod telemetry;
+pub mod terminal;

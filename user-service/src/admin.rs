@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use outbox::{
     Backlog,
     parked::{self, Retried},
     republish_run::{self, Progress, Run},
 };
 use postgres_pool::{Pool, STATEMENT_TIMEOUT};
-use service_runtime::confirm::confirm;
+use service_runtime::terminal::{confirm, progress_bar};
 use tokio::time::Instant;
 
 use crate::{
@@ -129,7 +129,7 @@ pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
         None => Some(republish_run::begin(&pool).await?),
         Some(since) => republish_run::resume(&pool, since).await?,
     };
-    let progress = progress_bar(users::last_user_id(&pool).await?);
+    let progress = progress_bar(users::last_user_id(&pool).await?.unsigned_abs());
     let mut done = 0;
     loop {
         let started = Instant::now();
@@ -211,14 +211,4 @@ fn no_relay(backlog: Backlog) -> &'static str {
     } else {
         "; no relay is active: start `user-service relay`"
     }
-}
-
-/// Seen on a terminal only.
-fn progress_bar(last_user_id: i64) -> ProgressBar {
-    let style = "{bar:40} user {human_pos} of {human_len}, {eta} left";
-    let progress = ProgressBar::new(last_user_id.unsigned_abs());
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        progress.set_style(style);
-    }
-    progress
 }

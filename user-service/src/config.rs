@@ -2,11 +2,15 @@
 
 mod imports;
 
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use outbox::RelayConfig;
-use service_runtime::{connection_url::ConnectionUrl, http::HttpSettings};
+use service_runtime::{
+    connection_url::ConnectionUrl,
+    http::HttpSettings,
+    settings::{ListenSettings, duration},
+};
 
 pub use self::imports::ImportSettings;
 
@@ -31,13 +35,13 @@ pub enum Command {
     /// Put the present state of every user on the stream again, to rebuild a copy
     Republish(RepublishConfig),
     /// Exit 0 if the service on this host is ready
-    Health(ListenConfig),
+    Health(ListenSettings<8080>),
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ServeConfig {
     #[command(flatten)]
-    pub listen: ListenConfig,
+    pub listen: ListenSettings<8080>,
     #[command(flatten)]
     pub http: HttpSettings,
     #[command(flatten)]
@@ -55,7 +59,7 @@ pub struct ServeConfig {
     #[arg(long, env = "REQUIRE_IF_MATCH")]
     pub require_if_match: bool,
     /// How long the answer to a request with an Idempotency-Key is kept, at least
-    #[arg(long, env = "IDEMPOTENCY_RETENTION", default_value = "1day", value_parser = retention)]
+    #[arg(long, env = "IDEMPOTENCY_RETENTION", default_value = "1day", value_parser = duration(Duration::from_secs(1)..=Duration::from_hours(365 * 24)))]
     pub idempotency_retention: Duration,
     #[command(flatten)]
     pub imports: ImportSettings,
@@ -70,13 +74,6 @@ pub struct RelayRoleConfig {
     pub database: DatabaseConfig,
     #[command(flatten)]
     pub relay: RelayConfig,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct ListenConfig {
-    /// Address that the API listens on; port 0 takes a free one
-    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
-    pub listen_addr: SocketAddr,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -142,25 +139,6 @@ pub struct RepublishFrom {
     /// Only users with a greater id, to go on where an earlier run ended
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(0..))]
     pub since: Option<i64>,
-}
-
-fn retention(text: &str) -> Result<Duration, String> {
-    duration_within(
-        text,
-        Duration::from_secs(1)..=Duration::from_hours(365 * 24),
-    )
-}
-
-fn duration_within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if bounds.contains(&duration) => Ok(duration),
-        Ok(_) => Err(format!(
-            "must be from {} to {}",
-            humantime::format_duration(*bounds.start()),
-            humantime::format_duration(*bounds.end())
-        )),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 #[cfg(test)]

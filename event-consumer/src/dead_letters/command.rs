@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use async_nats::jetstream;
 use clap::Subcommand;
 use service_runtime::{
-    confirm::confirm,
     nats::{self, ConsumerName, NatsSettings, Topic},
+    terminal::confirm,
 };
 use tokio::time;
 

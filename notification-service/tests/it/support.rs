@@ -17,13 +17,14 @@ use mongodb::{
 };
 use notification_service::{
     app::App,
-    config::{ListenConfig, MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig},
+    config::{MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig},
 };
 use serde_json::{Value, json};
 use service_runtime::{
     http::HttpSettings,
     nats::{NatsSettings, Topic, stream::with_complete_from},
     progress::StallTimeout,
+    settings::{ListenSettings, ProcessSettings},
 };
 use shared_events::UserEvent;
 use testkit::{eventually, mongodb::Database, nats, unique};
@@ -80,7 +81,7 @@ impl World {
                 max_waiting_reads: 1024,
                 max_waiting_reads_per_client: 256,
             },
-            listen: ListenConfig {
+            listen: ListenSettings {
                 listen_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             },
             mongo: MongoConfig {
@@ -99,8 +100,10 @@ impl World {
                 ack_wait: Duration::from_secs(30),
             },
             max_lag: None,
-            drain_timeout: Duration::from_secs(10),
-            stall_timeout: StallTimeout::OFF,
+            process: ProcessSettings {
+                drain_timeout: Duration::from_secs(10),
+                stall_timeout: StallTimeout::OFF,
+            },
         }
     }
 

@@ -1,12 +1,13 @@
 //! How many connections a service holds, and for how long it waits for what is on them.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use anyhow::{Context, ensure};
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::client_limit::PerClientLimit;
+use crate::settings::duration;
 
 /// Connections at once, if the descriptors suffice and nothing is set.
 const MAX_CONNECTIONS: u64 = 4096;
@@ -15,6 +16,7 @@ pub(super) const HEALTH_CONNECTIONS: usize = 64;
 /// Descriptors kept for everything else: databases, NATS, files, and connections just accepted.
 const RESERVED_DESCRIPTORS: u64 = 192;
 const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 const MAX_UNREAD_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Limits of connections, whatever is asked on them.
@@ -30,11 +32,11 @@ pub struct ConnectionSettings {
     pub max_connections_per_peer: Option<u64>,
     /// How long a connection may take to send the whole head of its next request, whether it is
     /// idle or sends slowly; then it is closed. Proxies must close theirs sooner
-    #[arg(long, env = "HEADER_TIMEOUT", default_value = "30s", value_parser = timeout)]
+    #[arg(long, env = "HEADER_TIMEOUT", default_value = "30s", value_parser = duration(TIMEOUTS))]
     pub header_timeout: Duration,
     /// How long a client may go without reading enough of an answer to make room for more; then
     /// its connection is closed
-    #[arg(long, env = "WRITE_TIMEOUT", default_value = "30s", value_parser = timeout)]
+    #[arg(long, env = "WRITE_TIMEOUT", default_value = "30s", value_parser = duration(TIMEOUTS))]
     pub write_timeout: Duration,
     /// Bytes of answers larger than 16 KiB that clients have not read yet, of which one client may
     /// have a quarter; answers above it are replaced by 503 or 429
@@ -51,15 +53,6 @@ impl Default for ConnectionSettings {
             write_timeout: TIMEOUT,
             max_unread_bytes: MAX_UNREAD_BYTES,
         }
-    }
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    let bounds = Duration::from_millis(100)..=Duration::from_hours(1);
-    match humantime::parse_duration(text) {
-        Ok(timeout) if bounds.contains(&timeout) => Ok(timeout),
-        Ok(_) => Err("must be from 100ms to 1h".to_owned()),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Limits of imports.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::Args;
+use service_runtime::settings::duration;
 
-use super::duration_within;
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 
 /// How much imports may take, and how slow their clients may be.
 #[derive(Debug, Clone, Args)]
@@ -17,14 +18,14 @@ pub struct ImportSettings {
     pub max_imports_per_client: u32,
     /// Longest wait for the client until the next chunk of an import is complete: 1,000 lines, 1 MiB
     /// or the end
-    #[arg(long, env = "IMPORT_CHUNK_TIMEOUT", default_value = "1min", value_parser = timeout)]
+    #[arg(long, env = "IMPORT_CHUNK_TIMEOUT", default_value = "1min", value_parser = duration(TIMEOUTS))]
     pub import_chunk_timeout: Duration,
     /// Bytes a second that the client of an import must send on average over ten seconds; white space
     /// and blank lines do not count
     #[arg(long, env = "IMPORT_MIN_RATE", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub import_min_rate: u32,
     /// Longest time for an all-or-nothing import, from its first byte to its commit
-    #[arg(long, env = "ALL_OR_NOTHING_TIMEOUT", default_value = "5min", value_parser = timeout)]
+    #[arg(long, env = "ALL_OR_NOTHING_TIMEOUT", default_value = "5min", value_parser = duration(TIMEOUTS))]
     pub all_or_nothing_timeout: Duration,
     /// Largest body of an all-or-nothing import in bytes. At most eight such bodies are kept at once,
     /// in memory up to 1 MiB each, else in files
@@ -34,8 +35,4 @@ pub struct ImportSettings {
     /// the system for temporary files. The files have no name and are gone with the process
     #[arg(long, env = "SPOOL_DIRECTORY", value_name = "DIRECTORY")]
     pub spool_directory: Option<PathBuf>,
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    duration_within(text, Duration::from_millis(100)..=Duration::from_hours(1))
 }
