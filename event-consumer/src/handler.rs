@@ -60,10 +60,10 @@ impl Rejection {
     pub const UNREADABLE_HEADERS: &str = "unreadable_headers";
 
     #[must_use]
-    pub fn new(category: &'static str, reason: impl ToString) -> Self {
+    pub fn new(category: &'static str, reason: impl Into<String>) -> Self {
         Self {
             category: Cow::Borrowed(category),
-            reason: reason.to_string(),
+            reason: reason.into(),
         }
     }
 }

@@ -30,7 +30,7 @@
 //!                 println!("{text}");
 //!                 Verdict::Ack
 //!             }
-//!             Err(error) => Verdict::Reject(Rejection::new("not_utf_8", error)),
+//!             Err(error) => Verdict::Reject(Rejection::new("not_utf_8", error.to_string())),
 //!         };
 //!         Ok(batch.iter().map(print).collect())
 //!     }

@@ -52,7 +52,8 @@ impl Projector {
                 verdicts[place] = Verdict::Ack;
             }
             for (place, refusal) in decided.refused {
-                let rejection = Rejection::new(Category::RefusedByMongodb.as_str(), refusal);
+                let rejection =
+                    Rejection::new(Category::RefusedByMongodb.as_str(), refusal.to_string());
                 verdicts[place] = Verdict::Reject(rejection);
             }
         }
@@ -106,7 +107,7 @@ impl Handler for Projector {
 }
 
 fn reject(unreadable: &UnreadableEvent) -> Rejection {
-    Rejection::new(unreadable.category(), unreadable)
+    Rejection::new(unreadable.category(), unreadable.to_string())
 }
 
 fn waiting_for_mongodb(failure: Failure) -> anyhow::Error {

@@ -2,7 +2,10 @@
 
 use async_nats::Client;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 use crate::{Process, eventually, free_port, required};
 
@@ -10,6 +13,28 @@ use crate::{Process, eventually, free_port, required};
 #[must_use]
 pub fn shared_url() -> String {
     required("TEST_NATS_URL")
+}
+
+/// Publishes a message whose headers are any bytes, such as no client would send.
+///
+/// # Panics
+/// If the server does not take it.
+pub async fn publish_bytes(url: &str, subject: &str, headers: &[u8], payload: &[u8]) {
+    let (_, address) = url.split_once("//").expect("a URL");
+    let stream = TcpStream::connect(address).await.expect("NATS");
+    let mut connection = BufReader::new(stream);
+    let connect = "CONNECT {\"verbose\":false,\"headers\":true}";
+    let (header_bytes, bytes) = (headers.len(), headers.len() + payload.len());
+    let publish = format!("{connect}\r\nHPUB {subject} {header_bytes} {bytes}\r\n");
+    let message = [publish.as_bytes(), headers, payload, b"\r\nPING\r\n"].concat();
+    connection.write_all(&message).await.expect("sent");
+    let mut lines = connection.lines();
+    loop {
+        let line = lines.next_line().await.expect("an answer");
+        if line.expect("an answer") == "PONG" {
+            return;
+        }
+    }
 }
 
 /// Three servers that hold each stream together, to lose one of them.

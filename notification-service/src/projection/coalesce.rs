@@ -63,7 +63,7 @@ impl<M> Coalesced<M> {
             match outcome {
                 WriteOutcome::Applied => decided.applied.extend(events.map(|it| it.message)),
                 WriteOutcome::Deferred { .. } => {
-                    decided.deferred.extend(events.map(|it| it.message))
+                    decided.deferred.extend(events.map(|it| it.message));
                 }
                 WriteOutcome::Contended => self.open.extend(events),
                 WriteOutcome::Refused(refusal) => {

@@ -6,10 +6,6 @@ use async_nats::HeaderMap;
 use mongodb::bson::doc;
 use serde_json::Value;
 use testkit::{eventually, nats};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-};
 
 use crate::{
     events::{created, named},
@@ -386,27 +382,5 @@ async fn headers_that_the_client_cannot_read_are_set_aside_too() {
 }
 
 pub(crate) async fn publish_bytes(world: &World, headers: &[u8], payload: &[u8]) {
-    publish_bytes_on(world, &world.topic.subject, headers, payload).await;
-}
-
-/// No client would send such headers.
-pub(crate) async fn publish_bytes_on(world: &World, subject: &str, headers: &[u8], payload: &[u8]) {
-    let (_, address) = world.nats_url.split_once("//").expect("a URL");
-    let stream = TcpStream::connect(address).await.expect("NATS");
-    let mut connection = BufReader::new(stream);
-    let publish = format!(
-        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {subject} {} {}\r\n",
-        headers.len(),
-        headers.len() + payload.len(),
-    );
-    let message = [publish.as_bytes(), headers, payload, b"\r\nPING\r\n"].concat();
-    connection.write_all(&message).await.expect("sent");
-    let mut lines = connection.lines();
-    while lines
-        .next_line()
-        .await
-        .expect("an answer")
-        .expect("an answer")
-        != "PONG"
-    {}
+    nats::publish_bytes(&world.nats_url, &world.topic.subject, headers, payload).await;
 }

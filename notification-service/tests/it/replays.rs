@@ -10,10 +10,9 @@ use async_nats::{
 use futures::StreamExt;
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
-use testkit::eventually;
+use testkit::{eventually, nats};
 
 use crate::{
-    dead_letters::publish_bytes_on,
     events::{created, named, updated},
     holes::{holes, kept},
     support::{Service, World},
@@ -314,8 +313,8 @@ async fn replays_for_another_service_are_neither_missing_nor_behind_nor_unreadab
 
     // Unreadable headers end the connection, and the messages around are looked at.
     let unreadable = b"NATS/1.0\r\nX: \xff\r\n\r\n";
-    publish_bytes_on(&world, &world.topic.subject, unreadable, b"poison").await;
-    publish_bytes_on(&world, &other, unreadable, b"for another").await;
+    nats::publish_bytes(&world.nats_url, &world.topic.subject, unreadable, b"poison").await;
+    nats::publish_bytes(&world.nats_url, &other, unreadable, b"for another").await;
     world.publish(&updated(1, 2)).await;
     world.settled().await;
     assert_eq!(world.version(1).await, Some(2));

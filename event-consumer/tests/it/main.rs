@@ -1,0 +1,9 @@
+//! The library against a real NATS server, which `TEST_NATS_URL` names, with handlers in memory.
+
+mod back_pressure;
+mod draining;
+mod holes;
+mod quarantine;
+mod recovery;
+mod support;
+mod verdicts;
