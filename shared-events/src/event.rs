@@ -89,7 +89,8 @@ impl UserEvent {
         let mut event = parsed.map_err(|error| Self::explain(bytes, &error))?;
         // Read twice, but only while the user service is of a later release.
         if event.state().revision > UserState::REVISION {
-            let fields = later_fields::read(bytes).map_err(UnreadableEvent::WrongShape)?;
+            let fields =
+                later_fields::read(bytes, event.state()).map_err(UnreadableEvent::WrongShape)?;
             event.state_mut().later_fields = fields;
         }
         Ok(event)

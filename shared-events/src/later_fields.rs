@@ -1,6 +1,6 @@
 //! Fields that a later revision of the payload has added, kept for whoever knows them.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 const MAX_FIELDS: usize = 100;
@@ -9,21 +9,22 @@ const MAX_NAME_BYTES: usize = 64;
 const MAX_DEPTH: usize = 16;
 /// A copy uses these names for something else.
 const RESERVED: [&str; 2] = ["user_id", "deleted_at"];
-const KNOWN: [&str; 6] = ["id", "name", "email", "updated_at", "version", "revision"];
 
-/// The fields of the payload in `bytes` that this release does not know.
+/// The fields of the payload in `bytes` that are not in `known`, which is what this release has read
+/// of them.
 ///
 /// # Errors
 /// If one of them is not what every store can keep: a name of lower-case letters, digits and `_`
 /// that does not mean anything else, a value of moderate depth, numbers of 64 bits.
-pub(crate) fn read(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+pub(crate) fn read(bytes: &[u8], known: &impl Serialize) -> Result<Map<String, Value>, String> {
     #[derive(Deserialize)]
     struct Event {
         payload: Map<String, Value>,
     }
     let event: Event = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let mut fields = event.payload;
-    fields.retain(|name, _| !KNOWN.contains(&name.as_str()));
+    let known = serde_json::to_value(known).map_err(|error| error.to_string())?;
+    fields.retain(|name, _| known.get(name).is_none());
     if fields.len() > MAX_FIELDS {
         return Err(format!("more than {MAX_FIELDS} unknown fields"));
     }

@@ -15,5 +15,5 @@ with draft as (
     from created join draft using (normal_email)
 )
 select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",
-       version as "version!", normal_email as "normal_email!"
+       version as "version!"
 from created

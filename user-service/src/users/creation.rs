@@ -5,19 +5,20 @@
 //! flush to disk) is then shared by its requests.
 //!
 //! ```text
-//! requests ─► queue ─► creators ──a lock was not free──┐
-//!     └──address is suspected──► queue of suspects ◄───┘──► creators of suspects
+//! requests ─► main queue ─► creators ──a lock was not free──┐
+//!     └──contended address──► queue of contended addresses ◄┘──► creators of that lane
 //! ```
 //!
 //! A transaction that holds an e-mail address makes the statement wait that asks for the same one,
 //! with all who share it. So statements wait briefly, and the requests of one that waited in vain
 //! go to a lane of their own, as do later ones for their addresses. There the batch is halved until
-//! the culprit is alone.
+//! the address that is held is alone.
 
-mod suspects;
+mod contended;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use postgres_pool::{Pool, retry_conflicts};
 use service_runtime::progress::Progress;
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
@@ -25,9 +26,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::suspects::Suspects;
+use self::contended::ContendedAddresses;
 use super::store::{self, NewUser, StoreError, User};
-use postgres_pool::{Pool, retry_conflicts};
 
 /// Requests that wait for their statement in each lane, at most; more than these wait outside.
 const QUEUE: usize = 1024;
@@ -39,7 +39,7 @@ pub(crate) const CREATORS: u32 = 2;
 /// How long a request may wait in the queue. Together with its statement's deadline it is answered
 /// before the HTTP server gives it up, so that what is refused for the time it took is not carried
 /// out later.
-const PATIENCE: Duration = Duration::from_secs(4);
+const MAX_QUEUE_TIME: Duration = Duration::from_secs(4);
 
 type Answer = Result<User, StoreError>;
 
@@ -53,53 +53,53 @@ struct Request {
 #[derive(Debug, Clone)]
 pub(crate) struct Creation {
     requests: mpsc::Sender<Request>,
-    suspected: mpsc::Sender<Request>,
-    suspects: Suspects,
+    contended: mpsc::Sender<Request>,
+    contended_addresses: ContendedAddresses,
 }
 
 /// Carries out the requests of one lane.
 #[derive(Clone)]
 pub(crate) struct Creator {
     requests: Arc<Mutex<mpsc::Receiver<Request>>>,
-    suspects: Suspects,
-    /// Its statements wait but briefly for locks.
-    hasty: Pool,
+    contended_addresses: ContendedAddresses,
+    /// For statements that many requests share: they wait briefly for locks.
+    shared: Pool,
     lane: Lane,
 }
 
 #[derive(Clone)]
 enum Lane {
-    /// What can't be done briefly goes to the other lane; without a sender since that ends first.
+    /// What can't be done briefly goes to the other lane. Weak, since this lane ends later.
     Main {
-        suspected: mpsc::WeakSender<Request>,
+        contended: mpsc::WeakSender<Request>,
     },
     /// Its statements for a single request wait for locks a little longer.
-    Suspects { patient: Pool },
+    Contended { single: Pool },
 }
 
-/// The creators of both lanes, first the main one. `hasty` and `patient` differ in how long they
+/// The creators of both lanes, first the main one. `shared` and `single` differ in how long they
 /// wait for a lock.
-pub(crate) fn creation(hasty: &Pool, patient: Pool) -> (Creation, [Creator; 2]) {
-    let suspects = Suspects::default();
+pub(crate) fn creation(shared: &Pool, single: Pool) -> (Creation, [Creator; 2]) {
+    let contended_addresses = ContendedAddresses::default();
     let (requests, main) = mpsc::channel(QUEUE);
-    let (suspected, others) = mpsc::channel(QUEUE);
+    let (contended, others) = mpsc::channel(QUEUE);
     let creator = |requests, lane| Creator {
         requests: Arc::new(Mutex::new(requests)),
-        suspects: suspects.clone(),
-        hasty: hasty.clone(),
+        contended_addresses: contended_addresses.clone(),
+        shared: shared.clone(),
         lane,
     };
     let main = creator(
         main,
         Lane::Main {
-            suspected: suspected.downgrade(),
+            contended: contended.downgrade(),
         },
     );
-    let others = creator(others, Lane::Suspects { patient });
+    let others = creator(others, Lane::Contended { single });
     let creation = Creation {
         requests,
-        suspected,
-        suspects,
+        contended,
+        contended_addresses,
     };
     (creation, [main, others])
 }
@@ -107,14 +107,14 @@ pub(crate) fn creation(hasty: &Pool, patient: Pool) -> (Creation, [Creator; 2]) 
 impl Creation {
     pub(crate) async fn create(&self, user: NewUser) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let lane = if self.suspects.contains(user.draft.email.normal()) {
-            &self.suspected
+        let lane = if self.contended_addresses.contains(user.draft.email.normal()) {
+            &self.contended
         } else {
             &self.requests
         };
         let request = Request {
             user,
-            start_before: Instant::now() + PATIENCE,
+            start_before: Instant::now() + MAX_QUEUE_TIME,
             answer,
         };
         let sent = lane.send(request).await;
@@ -169,7 +169,7 @@ impl Creator {
     }
 
     /// One statement for all; should Postgres refuse it, one for each half, so that only the
-    /// culprit's request fails. The addresses that are locked.
+    /// request that is refused fails. The addresses that are locked.
     async fn create(&self, batch: Vec<Request>) -> Vec<String> {
         let mut locked = Vec::new();
         let mut parts = vec![batch];
@@ -179,8 +179,8 @@ impl Creator {
             match self.try_create(&part).await {
                 Ok(answers) => {
                     for (request, answer) in part.into_iter().zip(answers) {
-                        if matches!(self.lane, Lane::Suspects { .. }) {
-                            self.suspects.remove(request.email());
+                        if matches!(self.lane, Lane::Contended { .. }) {
+                            self.contended_addresses.remove(request.email());
                         }
                         reply(request, answer);
                     }
@@ -193,7 +193,7 @@ impl Creator {
                 Err(error) => {
                     for request in part {
                         if matches!(error, StoreError::Locked) {
-                            self.suspects.insert(request.email());
+                            self.contended_addresses.insert(request.email());
                             locked.push(request.email().to_owned());
                         }
                         reply(request, Err(error.clone()));
@@ -207,8 +207,8 @@ impl Creator {
     async fn try_create(&self, batch: &[Request]) -> Result<Vec<Answer>, StoreError> {
         let users: Vec<_> = batch.iter().map(|request| &request.user).collect();
         let pool = match &self.lane {
-            Lane::Suspects { patient } if users.len() == 1 => patient,
-            _ => &self.hasty,
+            Lane::Contended { single } if users.len() == 1 => single,
+            _ => &self.shared,
         };
         if users.is_empty() {
             return Ok(Vec::new());
@@ -219,17 +219,17 @@ impl Creator {
 
     /// Whether these requests are in the other lane now. What finds no room there stays.
     fn hands_over(&self, batch: &mut Vec<Request>) -> bool {
-        let Lane::Main { suspected } = &self.lane else {
+        let Lane::Main { contended } = &self.lane else {
             return false;
         };
-        let Some(room) = suspected.upgrade() else {
+        let Some(room) = contended.upgrade() else {
             return false;
         };
         let Ok(room) = room.try_reserve_many(batch.len()) else {
             return false;
         };
         for (place, request) in room.zip(batch.drain(..)) {
-            self.suspects.insert(request.email());
+            self.contended_addresses.insert(request.email());
             place.send(request);
         }
         true

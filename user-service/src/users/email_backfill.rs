@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use postgres_pool::Pool;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +11,6 @@ use super::{
     email::normal_form,
     store::normal_emails::{self, Normalized, Unnormalized},
 };
-use postgres_pool::Pool;
 
 /// Few enough to hold up nobody.
 const BATCH: u16 = 500;

@@ -9,6 +9,7 @@ pub(super) mod republish;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use postgres_pool::Failure;
 use serde::{Deserialize, Serialize};
 use sqlx::PgExecutor;
 use utoipa::ToSchema;
@@ -16,7 +17,6 @@ use uuid::Uuid;
 
 pub(super) use self::create::create;
 use super::{draft::Draft, email::Email, name::Name};
-use postgres_pool::Failure;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct User {

@@ -105,8 +105,8 @@ async fn of_many_creations_only_those_of_held_addresses_fail_and_later_ones_keep
     for refused in same {
         assert!(matches!(refused, Err(StoreError::Locked)), "{refused:?}");
     }
-    assert!(creation.suspects.contains("a@held.example"));
-    assert!(creation.suspects.contains("b@held.example"));
+    assert!(creation.contended_addresses.contains("a@held.example"));
+    assert!(creation.contended_addresses.contains("b@held.example"));
 
     held.rollback().await.expect("a rollback");
     eventually("the address to be free", async || {
@@ -114,5 +114,5 @@ async fn of_many_creations_only_those_of_held_addresses_fail_and_later_ones_keep
         created.is_ok().then_some(())
     })
     .await;
-    assert!(!creation.suspects.contains("a@held.example"));
+    assert!(!creation.contended_addresses.contains("a@held.example"));
 }

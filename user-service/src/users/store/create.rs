@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use postgres_pool::Connection;
 use uuid::Uuid;
 
 use super::{NewUser, StoreError, User};
-use postgres_pool::Connection;
 
 /// Creates those users whose address is free, all in one statement; the answers stand in the
 /// order of the requests. No two of them may have the same address.
@@ -23,29 +23,21 @@ pub(in crate::users) async fn create(
     let event_ids: Vec<_> = users.iter().map(|_| Uuid::now_v7()).collect();
     let traceparents: Vec<_> = users.iter().map(|it| it.traceparent.as_deref()).collect();
     // In a file of its own, because pgbench runs the same for comparison.
-    let created = sqlx::query_file!(
+    let created = sqlx::query_file_as!(
+        User,
         "src/users/create.sql",
         &event_ids,
         traceparents as _,
         names as _,
-        emails as _,
-        &normal_emails as _,
+        &emails as _,
+        normal_emails as _,
     )
     .fetch_all(&mut *db)
     .await?;
     let mut created: HashMap<_, _> = (created.into_iter())
-        .map(|row| {
-            let user = User {
-                id: row.id,
-                name: row.name,
-                email: row.email,
-                updated_at: row.updated_at,
-                version: row.version,
-            };
-            (row.normal_email, user)
-        })
+        .map(|user| (user.email.clone(), user))
         .collect();
-    let is_missing = |user: &&&NewUser| !created.contains_key(user.draft.email.normal());
+    let is_missing = |user: &&&NewUser| !created.contains_key(user.draft.email.as_str());
     let missing: Vec<_> = users.iter().filter(is_missing).copied().collect();
     let taken = taken(db, &missing).await?;
     let answer = |email: &&str| match created.remove(*email) {
@@ -54,7 +46,7 @@ pub(in crate::users) async fn create(
         // Its user has gone in the meantime.
         None => Err(StoreError::Locked),
     };
-    Ok(normal_emails.iter().map(answer).collect())
+    Ok(emails.iter().map(answer).collect())
 }
 
 /// Which of these addresses somebody has. The statement before tells only that there was a
@@ -68,7 +60,7 @@ async fn taken(db: &mut Connection, users: &[&NewUser]) -> Result<HashSet<String
     let normal_emails: Vec<&str> = column(|user| user.draft.email.normal());
     let found = sqlx::query!(
         r#"
-        select normal_email as "normal_email!",
+        select email as "email!",
                exists (select from users where users.normal_email = draft.normal_email)
                    or exists (select from users where lower(users.email) = lower(draft.email))
                    as "is_taken!",
@@ -88,5 +80,5 @@ async fn taken(db: &mut Connection, users: &[&NewUser]) -> Result<HashSet<String
         ))));
     }
     let taken = found.into_iter().filter(|it| it.is_taken);
-    Ok(taken.map(|it| it.normal_email).collect())
+    Ok(taken.map(|it| it.email).collect())
 }

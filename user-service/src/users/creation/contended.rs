@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an address is suspected after it was seen in a statement that waited too long.
+/// How long an address counts as contended after a statement with it has waited too long.
 const MEMORY: Duration = Duration::from_secs(10);
 /// Most addresses that are remembered; those above it are found again when they hold up a batch.
 const MOST: usize = 4096;
@@ -17,11 +17,11 @@ const MOST: usize = 4096;
 /// Requests for these go to a lane of their own, so that the open transaction that holds one of
 /// them costs the others one short wait and not one for each try.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Suspects(Arc<Shared>);
+pub(super) struct ContendedAddresses(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// So that requests need no lock while there are no suspects.
+    /// So that requests need no lock while there are none.
     any: AtomicBool,
     addresses: Mutex<Addresses>,
 }
@@ -33,7 +33,7 @@ struct Addresses {
     over: Option<Instant>,
 }
 
-impl Suspects {
+impl ContendedAddresses {
     pub(super) fn contains(&self, email: &str) -> bool {
         if !self.0.any.load(Ordering::Relaxed) {
             return false;
@@ -77,23 +77,23 @@ impl Suspects {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST, Suspects};
+    use super::{ContendedAddresses, MOST};
 
     #[test]
-    fn an_address_is_suspected_until_it_is_cleared() {
-        let suspects = Suspects::default();
-        assert!(!suspects.contains("ada@example.com"));
-        suspects.insert("ada@example.com");
-        assert!(suspects.contains("ada@example.com"));
-        assert!(!suspects.contains("eve@example.com"));
-        suspects.remove("ada@example.com");
-        assert!(!suspects.contains("ada@example.com"));
+    fn an_address_is_contended_until_it_was_free() {
+        let addresses = ContendedAddresses::default();
+        assert!(!addresses.contains("ada@example.com"));
+        addresses.insert("ada@example.com");
+        assert!(addresses.contains("ada@example.com"));
+        assert!(!addresses.contains("eve@example.com"));
+        addresses.remove("ada@example.com");
+        assert!(!addresses.contains("ada@example.com"));
     }
 
     #[test]
     fn no_more_are_remembered_than_the_bound() {
-        let suspects = Suspects::default();
-        (0..2 * MOST).for_each(|number| suspects.insert(&number.to_string()));
-        assert_eq!(suspects.addresses().until.len(), MOST);
+        let addresses = ContendedAddresses::default();
+        (0..2 * MOST).for_each(|number| addresses.insert(&number.to_string()));
+        assert_eq!(addresses.addresses().until.len(), MOST);
     }
 }
