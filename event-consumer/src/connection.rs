@@ -6,6 +6,7 @@ use async_nats::{
     Client,
     jetstream::{self, Context},
 };
+use service_runtime::progress::Progress;
 use tokio::{
     sync::watch,
     time::{self, MissedTickBehavior},
@@ -35,11 +36,12 @@ impl Connection {
         self.0.borrow().clone().map(jetstream::new)
     }
 
-    /// Asks once a second, while there is a connection, until `shutdown`. A failure is expected
+    /// Asks once a second, while there is a connection, until `shutdown`; each time is an attempt. A failure is expected
     /// while NATS is away, so it is only logged for debugging, as one of `subject`.
     pub(crate) async fn observe<F: Future<Output = anyhow::Result<()>>>(
         &self,
         subject: &'static str,
+        progress: &Progress,
         shutdown: &CancellationToken,
         ask: impl Fn(Context) -> F,
     ) {
@@ -48,6 +50,7 @@ impl Connection {
         let observing = async {
             loop {
                 ticks.tick().await;
+                progress.attempted();
                 let Some(jetstream) = self.jetstream() else {
                     continue;
                 };

@@ -9,7 +9,10 @@ mod position_store;
 
 use anyhow::ensure;
 use async_nats::jetstream::Context;
-use service_runtime::nats::{ConsumerName, Topic};
+use service_runtime::{
+    nats::{ConsumerName, Topic},
+    progress::Progress,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -56,11 +59,14 @@ impl<S: PositionStore> Holes<S> {
     pub async fn observe(
         self,
         connection: Connection,
+        progress: Progress,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let holes = &self;
         let look = |jetstream| async move { holes.look(&jetstream).await };
-        connection.observe("missing events", &shutdown, look).await;
+        connection
+            .observe("missing events", &progress, &shutdown, look)
+            .await;
         Ok(())
     }
 

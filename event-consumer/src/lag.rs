@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use async_nats::jetstream::Context;
-use service_runtime::nats::{ConsumerName, Topic};
+use service_runtime::{
+    nats::{ConsumerName, Topic},
+    progress::Progress,
+};
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +72,7 @@ impl Lag {
         connection: Connection,
         topic: Topic,
         consumer: ConsumerName,
+        progress: Progress,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let (lag, topic, consumer) = (&self, &topic, &consumer);
@@ -81,7 +85,9 @@ impl Lag {
             }));
             Ok(())
         };
-        connection.observe("lag", &shutdown, measure).await;
+        connection
+            .observe("lag", &progress, &shutdown, measure)
+            .await;
         Ok(())
     }
 }

@@ -83,8 +83,11 @@ impl App {
 
         let projection = Projection::new(database.clone(), collection.clone());
         let mut tasks = Tasks::new();
-        let indexing = projection.clone().keep_living_indexed(tasks.shutdown());
-        tasks.spawn("index", indexing);
+        let stall_timeout = config.process.stall_timeout;
+        let shutdown = tasks.shutdown();
+        tasks.spawn_watched("index", stall_timeout, |progress| {
+            projection.clone().keep_living_indexed(progress, shutdown)
+        });
         let topic = config.projector.nats.topic();
         let consumer = config.projector.nats.consumer.clone();
         let positions = MongoPositionStore::new(&database, &collection);
@@ -96,10 +99,11 @@ impl App {
             progress.clone(),
         )
         .with_holes(holes.clone());
-        let observing = holes.clone();
-        let observing = observing.observe(projector.connection(), tasks.shutdown());
-        tasks.spawn("holes", observing);
-        tasks.watch(&progress, config.process.stall_timeout);
+        let (connection, shutdown) = (projector.connection(), tasks.shutdown());
+        tasks.spawn_watched("holes", stall_timeout, |progress| {
+            holes.clone().observe(connection, progress, shutdown)
+        });
+        tasks.watch(&progress, stall_timeout);
         let mut checks = vec![
             Check::new("mongodb", {
                 let database = database.clone();
@@ -116,13 +120,11 @@ impl App {
             let lag = lag.clone();
             checks.push(Check::new("lag", move || ready(lag.check(limit))));
         }
-        let observe = lag.clone().observe(
-            projector.connection(),
-            topic.clone(),
-            consumer.clone(),
-            tasks.shutdown(),
-        );
-        tasks.spawn("lag", observe);
+        let (connection, shutdown) = (projector.connection(), tasks.shutdown());
+        tasks.spawn_watched("lag", stall_timeout, |progress| {
+            let (topic, consumer) = (topic.clone(), consumer.clone());
+            (lag.clone()).observe(connection, topic, consumer, progress, shutdown)
+        });
         let copy = database.collection(&collection);
         let client =
             mongo::change_stream_client(&config.mongo.mongodb_uri, live::MAX_STREAMS).await?;

@@ -77,6 +77,13 @@ impl Progress {
         self.0.is_idle.store(true, Ordering::Relaxed);
     }
 
+    /// Waits between two rounds of work; nothing is owed meanwhile.
+    pub async fn rest(&self, pause: Duration) {
+        self.idle();
+        time::sleep(pause).await;
+        self.attempted();
+    }
+
     /// Awaits what bounds and repeats its attempts by itself, such as waiting for a server.
     pub async fn while_retrying<T>(&self, retrying: impl Future<Output = T>) -> T {
         let attempting = async {

@@ -40,6 +40,20 @@ impl Tasks {
         self.running.spawn(async move { (name, task.await) });
     }
 
+    /// Spawns a task that reports its attempts to the progress that it is given, and watches it. One
+    /// that hangs from its beginning is found too.
+    pub fn spawn_watched<F: Future<Output = anyhow::Result<()>> + Send + 'static>(
+        &mut self,
+        name: &'static str,
+        timeout: StallTimeout,
+        task: impl FnOnce(Progress) -> F,
+    ) {
+        let progress = Progress::new(name);
+        progress.attempted();
+        self.watch(&progress, timeout);
+        self.spawn(name, task(progress));
+    }
+
     /// Ends the process with an error, so that a supervisor starts it again, if the task makes no
     /// attempt for `timeout`.
     pub fn watch(&mut self, progress: &Progress, timeout: StallTimeout) {
@@ -130,6 +144,8 @@ pub async fn unless_stopped<T>(
 mod tests {
     use std::time::Duration;
 
+    use tokio::time;
+
     use super::Tasks;
     use crate::progress::Progress;
 
@@ -192,6 +208,43 @@ mod tests {
         });
         let error = tasks.run(DRAIN).await.expect_err("it is stuck");
         assert!(error.to_string().starts_with("worker is stuck"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_rests_for_long_is_not_stuck_and_one_that_hangs_in_its_round_is() {
+        let mut tasks = Tasks::new();
+        let timeout = "2min".parse().expect("a timeout");
+        let shutdown = tasks.shutdown();
+        tasks.spawn_watched("sweeper", timeout, |progress| async move {
+            let sweeping = async {
+                for _round in 0..3 {
+                    progress.rest(Duration::from_hours(1)).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            shutdown.run_until_cancelled(sweeping).await;
+            Ok(())
+        });
+        let started = time::Instant::now();
+        let error = tasks.run(DRAIN).await.expect_err("it is stuck");
+        assert!(error.to_string().starts_with("sweeper is stuck"), "{error}");
+        assert!(started.elapsed() >= Duration::from_hours(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watched_task_that_hangs_from_its_beginning_is_stuck() {
+        let mut tasks = Tasks::new();
+        let timeout = "2min".parse().expect("a timeout");
+        let shutdown = tasks.shutdown();
+        tasks.spawn_watched("backfill", timeout, |_| async move {
+            shutdown.cancelled().await;
+            Ok(())
+        });
+        let error = tasks.run(DRAIN).await.expect_err("it is stuck");
+        assert!(
+            error.to_string().starts_with("backfill is stuck"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

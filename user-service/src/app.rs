@@ -172,14 +172,18 @@ impl App {
             let creating = creator.run(progress, shutdown.clone(), grace);
             self.tasks.spawn("creator", creating);
         }
-        let sweeping = idempotency::sweep(
+        let (pool, retention, stop) = (
             self.writes.clone(),
             self.idempotency_retention,
             shutdown.clone(),
         );
-        self.tasks.spawn("sweeper", sweeping);
-        let backfilling = users::backfill_normal_emails(self.writes.clone(), shutdown.clone());
-        self.tasks.spawn("e-mail backfill", backfilling);
+        (self.tasks).spawn_watched("sweeper", self.stall_timeout, |progress| {
+            idempotency::sweep(pool, retention, progress, stop)
+        });
+        let (pool, stop) = (self.writes.clone(), shutdown.clone());
+        (self.tasks).spawn_watched("e-mail backfill", self.stall_timeout, |progress| {
+            users::backfill_normal_emails(pool, progress, stop)
+        });
         let notifying =
             outbox::notify_relays(self.writes, self.written.elsewhere, shutdown.clone());
         self.tasks.spawn("notifier", notifying);

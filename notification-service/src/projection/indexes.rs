@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use tokio::time;
+use service_runtime::progress::Progress;
 use tokio_util::sync::CancellationToken;
 
 use super::{Projection, has_code};
@@ -67,18 +67,19 @@ impl Projection {
     /// so that a service with many users to index need not wait before it starts.
     pub(crate) async fn keep_living_indexed(
         self,
+        progress: Progress,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let keeping = async {
             loop {
-                let pause = match self.index_living().await {
+                let pause = match progress.while_retrying(self.index_living()).await {
                     Ok(()) => CHECK_INTERVAL,
                     Err(failure) => {
                         tracing::warn!(%failure, "the living users are not indexed yet");
                         RETRY_INTERVAL
                     }
                 };
-                time::sleep(pause).await;
+                progress.rest(pause).await;
             }
         };
         shutdown.run_until_cancelled(keeping).await;

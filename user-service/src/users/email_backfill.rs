@@ -4,6 +4,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use postgres_pool::Pool;
+use service_runtime::progress::Progress;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +25,15 @@ const PROGRESS_EVERY: u64 = 100_000;
 const MAX_REPORTED: usize = 1000;
 
 /// Runs until `shutdown`. What fails is tried again.
-pub(crate) async fn backfill(pool: Pool, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn backfill(
+    pool: Pool,
+    progress: Progress,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let mut reported = Reported::default();
     let passes = async {
         loop {
-            let pause = match pass(&pool, &mut reported).await {
+            let pause = match pass(&pool, &mut reported, &progress).await {
                 Ok(()) => PASS_PAUSE,
                 Err(error) => {
                     if !is_old_schema(&error) {
@@ -37,7 +42,7 @@ pub(crate) async fn backfill(pool: Pool, shutdown: CancellationToken) -> anyhow:
                     RETRY_PAUSE
                 }
             };
-            time::sleep(pause).await;
+            progress.rest(pause).await;
         }
     };
     shutdown.run_until_cancelled(passes).await;
@@ -45,9 +50,10 @@ pub(crate) async fn backfill(pool: Pool, shutdown: CancellationToken) -> anyhow:
 }
 
 /// Looks at each user without a normal form once.
-async fn pass(pool: &Pool, reported: &mut Reported) -> sqlx::Result<()> {
+async fn pass(pool: &Pool, reported: &mut Reported, progress: &Progress) -> sqlx::Result<()> {
     let (mut after, mut set) = (0, 0);
     loop {
+        progress.attempted();
         let batch = normal_emails::missing(pool, after, BATCH).await?;
         let Some(last) = batch.last() else { break };
         after = last.id;
