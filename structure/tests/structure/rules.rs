@@ -223,7 +223,6 @@ pub(crate) const MAX_LINES: usize = 400;
 
 /// Files that are longer, each with the reason.
 pub(crate) const LONGER_FILES: &[(&str, &str)] = &[
-    ("service-runtime/tests/http.rs", "to be split"),
     ("notification-service/tests/it/live.rs", "to be split"),
     ("notification-service/tests/it/rebuild.rs", "to be split"),
 ];

@@ -1,0 +1,143 @@
+//! What answers and their headers say.
+
+use axum::http::{Method, StatusCode, header};
+use service_runtime::http::HttpSettings;
+
+use crate::support::{Server, problem, send};
+
+#[tokio::test]
+async fn what_axum_answers_by_itself_is_a_problem_too() {
+    let server = Server::start(HttpSettings::default()).await;
+    insta::assert_json_snapshot!(problem(server.get("/nowhere").await).await, @r#"
+    {
+      "request_id": "the-request",
+      "status": 404,
+      "title": "Not found",
+      "type": "/problems/not-found"
+    }
+    "#);
+    insta::assert_json_snapshot!(problem(server.get("/panic").await).await, @r#"
+    {
+      "request_id": "the-request",
+      "status": 500,
+      "title": "Internal error",
+      "type": "/problems/internal"
+    }
+    "#);
+    let wrong_method = send(server.request(Method::DELETE, "/large")).await;
+    assert_eq!(wrong_method.headers()[header::ALLOW], "GET,HEAD");
+    insta::assert_json_snapshot!(problem(wrong_method).await, @r#"
+    {
+      "request_id": "the-request",
+      "status": 405,
+      "title": "Method not allowed",
+      "type": "/problems/method-not-allowed"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn what_a_client_prefers_to_read_makes_no_difference() {
+    let server = Server::start(HttpSettings::default()).await;
+    let prefers_html = (server.request(Method::GET, "/fine")).header(header::ACCEPT, "text/html");
+    assert_eq!(send(prefers_html).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_type_of_a_problem_leads_to_its_page() {
+    let server = Server::start(HttpSettings::default()).await;
+    let problem = problem(server.get("/nowhere").await).await;
+    let page = server.get(problem["type"].as_str().expect("a type")).await;
+    assert_eq!(page.status(), StatusCode::OK);
+    assert!(page.text().await.expect("text").contains("Not found"));
+    let all = server.get("/problems").await.text().await.expect("text");
+    assert!(all.contains("out-of-tea") && all.contains("<code>Retry-After</code>"));
+    assert_eq!(
+        server.get("/problems/none").await.status(),
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn answers_tell_browsers_and_caches_what_not_to_do() {
+    let server = Server::start(HttpSettings::default()).await;
+    let answer = server.get("/fine").await;
+    let headers = answer.headers();
+    assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    assert_eq!(headers[header::CACHE_CONTROL], "private, no-cache");
+    assert!(headers.contains_key(header::CONTENT_SECURITY_POLICY));
+    assert!(!headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+}
+
+#[tokio::test]
+async fn an_odd_request_id_is_replaced() {
+    let server = Server::start(HttpSettings::default()).await;
+    let long = "x".repeat(129);
+    for odd in ["a b", "é", "", &long] {
+        let request = server.client.get(format!("http://{}/fine", server.address));
+        let answer = send(request.header("x-request-id", odd.as_bytes())).await;
+        let id = &answer.headers()["x-request-id"];
+        assert_eq!(id.len(), 36, "{odd}: {id:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_named_origins_may_call() {
+    let settings = HttpSettings {
+        cors_origins: vec!["https://app.example".to_owned()],
+        ..HttpSettings::default()
+    };
+    let server = Server::start(settings).await;
+    let ask = |origin: &str| {
+        send(
+            server
+                .request(Method::GET, "/fine")
+                .header(header::ORIGIN, origin),
+        )
+    };
+    let named = ask("https://app.example").await;
+    assert_eq!(
+        named.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN],
+        "https://app.example"
+    );
+    let exposed = named.headers()[header::ACCESS_CONTROL_EXPOSE_HEADERS].to_str();
+    assert!(exposed.expect("text").contains("etag"));
+    let other = ask("https://evil.example").await;
+    assert!(
+        !other
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+    );
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed_on_request_and_streams_are_not() {
+    let server = Server::start(HttpSettings::default()).await;
+    let ask = |path| {
+        send(
+            server
+                .request(Method::GET, path)
+                .header(header::ACCEPT_ENCODING, "gzip"),
+        )
+    };
+    let large = ask("/large").await;
+    assert_eq!(large.headers()[header::CONTENT_ENCODING], "gzip");
+    assert_eq!(large.headers()[header::VARY], "accept-encoding");
+    assert!(large.bytes().await.expect("bytes").len() < 1_000);
+    for path in ["/fine", "/stream"] {
+        assert!(
+            !ask(path)
+                .await
+                .headers()
+                .contains_key(header::CONTENT_ENCODING),
+            "{path}"
+        );
+    }
+    assert!(
+        !server
+            .get("/large")
+            .await
+            .headers()
+            .contains_key(header::CONTENT_ENCODING)
+    );
+}
