@@ -49,7 +49,7 @@ pub(crate) fn router() -> OpenApiRouter<Source> {
 
 /// List the events that could not be applied, the oldest first, page by page
 ///
-/// A page of large ones may hold fewer than asked for; `Link` leads on.
+/// Only those that this service rejected. A page may hold fewer than asked for; `Link` leads on.
 #[utoipa::path(
     get, path = "/dead-letters", tag = "dead letters",
     params(PageParameters),
