@@ -85,7 +85,7 @@ async fn import(count: usize, key: Option<Uuid>) -> anyhow::Result<f64> {
     let last = send(address, &body, key).await?;
     let rate = count as f64 / started.elapsed().as_secs_f64();
     ensure!(last.contains(&format!(r#""created":{count}"#)), "{last}");
-    let written = "select (select count(*) from users), (select count(*) from outbox)";
+    let written = "select (select count(*) from users), (select count(*) from outbox.event)";
     let written = sqlx::query(written).fetch_one(stack.pool()).await?;
     let written: (i64, i64) = (written.try_get(0)?, written.try_get(1)?);
     let expected = i64::try_from(count)?;

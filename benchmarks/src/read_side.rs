@@ -87,9 +87,10 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
 
 /// The same documents by the same command in the same batches, without a guard.
 async fn write_alone(stack: &Stack) -> anyhow::Result<f64> {
-    let payloads: Vec<String> = sqlx::query_scalar("select payload::text from outbox order by id")
-        .fetch_all(stack.pool())
-        .await?;
+    let payloads: Vec<String> =
+        sqlx::query_scalar("select payload::text from outbox.event order by id")
+            .fetch_all(stack.pool())
+            .await?;
     let updates = payloads.iter().map(|payload| {
         let state: Value = serde_json::from_str(payload)?;
         let text = |name: &str| state[name].as_str().unwrap_or_default().to_owned();
@@ -176,7 +177,7 @@ async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow::Result<f64
         .collection(COPY)
         .estimated_document_count()
         .await?;
-    let users = "select count(distinct user_id) from outbox";
+    let users = "select count(distinct aggregate_id) from outbox.event";
     let users: i64 = sqlx::query_scalar(users).fetch_one(stack.pool()).await?;
     ensure!(
         copies == users.unsigned_abs(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::{
-    HeaderMap,
+    HeaderMap, Subscriber,
     jetstream::stream::{Config, StorageType},
 };
 use futures::{StreamExt, stream::FuturesOrdered};
@@ -28,8 +28,8 @@ const BATCH: i64 = 1000;
 struct Event {
     id: i64,
     event_id: Uuid,
-    r#type: String,
-    user_id: i64,
+    event_type: String,
+    aggregate_id: String,
     payload: String,
 }
 
@@ -83,7 +83,8 @@ fn median(rounds: &[f64]) -> f64 {
 async fn publish_alone(stack: &Stack, in_flight: usize) -> anyhow::Result<f64> {
     let name = testkit::unique("LIMIT");
     let messages: Vec<_> = (sqlx::query_as::<_, Event>(
-        "select id, event_id, type, user_id, payload::text as payload from outbox order by id",
+        "select id, event_id, event_type, aggregate_id, payload::text as payload
+         from outbox.event order by id",
     )
     .fetch_all(stack.pool())
     .await?)
@@ -127,12 +128,12 @@ fn message(event: &Event, stream: &str) -> (HeaderMap, Vec<u8>) {
     map.insert(headers::CE_SPEC_VERSION, headers::CE_SPEC_VERSION_1);
     map.insert(headers::CE_ID, id.as_str());
     map.insert(headers::CE_SOURCE, "/user-service");
-    map.insert(headers::CE_TYPE, event.r#type.as_str());
+    map.insert(headers::CE_TYPE, event.event_type.as_str());
     map.insert(headers::CE_TIME, "2026-01-02T03:04:05.678Z");
-    map.insert(headers::CE_SUBJECT, event.user_id.to_string());
+    map.insert(headers::CE_SUBJECT, event.aggregate_id.as_str());
     let body = format!(
         r#"{{"type":"{}","payload":{}}}"#,
-        event.r#type, event.payload
+        event.event_type, event.payload
     );
     (map, body.into_bytes())
 }
@@ -140,12 +141,16 @@ fn message(event: &Event, stream: &str) -> (HeaderMap, Vec<u8>) {
 /// Reads all events in batches and moves the cursor after each, as the relay would.
 async fn read_alone(stack: &Stack) -> anyhow::Result<f64> {
     let (mut last_id, mut count) = (0, 0);
+    sqlx::query("insert into outbox.cursor (stream) values ('read alone')")
+        .execute(stack.pool())
+        .await?;
     let started = Instant::now();
     loop {
         let batch: Vec<Event> = sqlx::query_as(
             r"
-            select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
-            from outbox where id > $1 order by id limit $2
+            select id, event_id, aggregate_type, aggregate_id, event_type, created_at,
+                   payload::text as payload, headers::text as headers
+            from outbox.event where id > $1 order by id limit $2
             ",
         )
         .bind(last_id)
@@ -157,13 +162,13 @@ async fn read_alone(stack: &Stack) -> anyhow::Result<f64> {
         };
         last_id = last.id;
         count += batch.len();
-        sqlx::query("update relay_cursor set last_id = $1 where epoch = 0")
+        sqlx::query("update outbox.cursor set last_id = $1 where stream = 'read alone'")
             .bind(last_id)
             .execute(stack.pool())
             .await?;
     }
     let rate = count as f64 / started.elapsed().as_secs_f64();
-    sqlx::query("update relay_cursor set last_id = 0")
+    sqlx::query("delete from outbox.cursor where stream = 'read alone'")
         .execute(stack.pool())
         .await?;
     Ok(rate)
@@ -209,7 +214,7 @@ async fn waiting(backlog: i64, rounds: usize, report: &mut Report) -> anyhow::Re
         let (bytes, dead): (i64, i64) = sqlx::query_as(
             r"
             select sum(pg_total_relation_size(relid))::bigint, sum(n_dead_tup)::bigint
-            from pg_stat_user_tables where relname like 'outbox%' or relname = 'relay_cursor'
+            from pg_stat_user_tables where schemaname = 'outbox'
             ",
         )
         .fetch_one(stack.pool())
@@ -269,6 +274,8 @@ async fn idle(report: &mut Report) -> anyhow::Result<()> {
         &[percentile(&mut latencies, 0.99)],
     );
 
+    appended(&stack, &mut events, report).await?;
+
     let transactions = async || -> sqlx::Result<i64> {
         sqlx::query_scalar(
             "select xact_commit from pg_stat_database where datname = current_database()",
@@ -285,5 +292,34 @@ async fn idle(report: &mut Report) -> anyhow::Result<()> {
         "/s",
         &[asked as f64 / WATCHED.as_secs_f64()],
     );
+    Ok(())
+}
+
+/// How long an event takes from its commit to a subscriber, if its producer knows nothing but SQL.
+async fn appended(
+    stack: &Stack,
+    events: &mut Subscriber,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    const EVENTS: usize = 200;
+    const PAUSE: Duration = Duration::from_millis(37);
+    let mut latencies = Vec::new();
+    for number in 0..EVENTS {
+        tokio::time::sleep(PAUSE).await;
+        sqlx::query("select outbox.append('user', $1, 'user_updated', '{}')")
+            .bind((1_000_000 + number).to_string())
+            .execute(stack.pool())
+            .await?;
+        let committed = Instant::now();
+        events.next().await.context("an event")?;
+        latencies.push(committed.elapsed().as_secs_f64() * 1000.0);
+    }
+    for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
+        report.add(
+            format!("plain SQL on an idle system, commit to subscriber, {name}"),
+            "ms",
+            &[percentile(&mut latencies, part)],
+        );
+    }
     Ok(())
 }

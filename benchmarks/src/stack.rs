@@ -56,7 +56,7 @@ impl Stack {
     /// Waits until nothing is left to publish.
     pub(crate) async fn drained(&self) {
         eventually("an outbox with nothing pending", async || {
-            let lag = "select s.last_value - c.last_id from outbox_id_seq s, relay_cursor c";
+            let lag = "select s.last_value - c.last_id from outbox.event_id_seq s, outbox.cursor c";
             let lag: i64 = sqlx::query_scalar(lag).fetch_one(self.pool()).await.ok()?;
             (lag == 0).then_some(())
         })
@@ -88,8 +88,8 @@ impl Stack {
     pub(crate) async fn fill_outbox(&self, users: i64, changes: i64) -> sqlx::Result<()> {
         sqlx::query(
             r"
-            insert into outbox (event_id, type, user_id, version, payload)
-            select gen_random_uuid(), 'user_created', id, version,
+            insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version, payload)
+            select gen_random_uuid(), 'user', id::text, 'user_created', version,
                    user_state(id, 'Ada Lovelace', 'user' || id || '@example.com',
                               clock_timestamp(), version)
             from generate_series(1, $1) as id, generate_series(1, $2) as version
@@ -100,7 +100,7 @@ impl Stack {
         .bind(changes)
         .execute(self.pool())
         .await?;
-        sqlx::raw_sql("vacuum analyze outbox")
+        sqlx::raw_sql("vacuum analyze outbox.event")
             .execute(self.pool())
             .await?;
         Ok(())

@@ -4,27 +4,33 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use clap::Args;
 use service_runtime::{
-    nats::{NatsSettings, Topic, stream::StreamSettings},
+    nats::{NatsSettings, stream::StreamSettings},
     progress::StallTimeout,
 };
 
-use crate::partitions::Retention;
+use crate::{partitions::Retention, route::Route};
 
 /// What a relay can be told, by flag or environment.
 #[derive(Debug, Clone, Args)]
 pub struct RelayConfig {
     #[command(flatten)]
     pub nats: NatsSettings,
-    /// Stream that keeps the events
-    #[arg(long, env = "NATS_STREAM", default_value = "USER_EVENTS", value_parser = Topic::parse_stream)]
-    pub stream: String,
-    /// Subject that the events are published on
-    #[arg(long, env = "NATS_SUBJECT", default_value = "user.events", value_parser = Topic::parse_subject)]
-    pub subject: String,
-    /// Copies of the stream in a NATS cluster
+    /// Where the events of an aggregate type go, as TYPE=STREAM:SUBJECT; may be given several times,
+    /// in the environment separated by commas. Events without a route are parked
+    #[arg(
+        long = "route",
+        env = "RELAY_ROUTES",
+        value_name = "ROUTE",
+        value_delimiter = ','
+    )]
+    pub routes: Vec<Route>,
+    /// `ce-source` of the events; by default a slash and the name of the program
+    #[arg(long, env = "EVENT_SOURCE", value_parser = source)]
+    pub event_source: Option<String>,
+    /// Copies of each stream in a NATS cluster
     #[arg(long, env = "STREAM_REPLICAS", default_value_t = 1, value_parser = replicas)]
     pub stream_replicas: usize,
-    /// How long an event stays in the stream; readers that were away for longer need a republish
+    /// How long an event stays in its stream; readers that were away for longer need a republish
     #[arg(long, env = "STREAM_MAX_AGE", default_value = "7days", value_parser = stream_max_age)]
     pub stream_max_age: Duration,
     /// Longest time between two looks into the outbox; wake-ups make it much shorter
@@ -49,14 +55,6 @@ pub struct RelayConfig {
 }
 
 impl RelayConfig {
-    #[must_use]
-    pub fn topic(&self) -> Topic {
-        Topic {
-            stream: self.stream.clone(),
-            subject: self.subject.clone(),
-        }
-    }
-
     pub(crate) fn retention(&self) -> Retention {
         Retention {
             keep: self.outbox_retention,
@@ -64,14 +62,22 @@ impl RelayConfig {
         }
     }
 
-    #[must_use]
-    pub fn stream_settings(&self) -> StreamSettings {
+    pub(crate) fn stream_settings(&self) -> StreamSettings {
         StreamSettings {
             replicas: self.stream_replicas,
             max_age: self.stream_max_age,
             ..StreamSettings::default()
         }
     }
+}
+
+/// A header can carry it.
+fn source(text: &str) -> Result<String, &'static str> {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic();
+    if !(1..=200).contains(&text.len()) || !text.bytes().all(is_allowed) {
+        return Err("must be a URI reference of 1 to 200 visible ASCII characters");
+    }
+    Ok(text.to_owned())
 }
 
 fn replicas(text: &str) -> Result<usize, String> {

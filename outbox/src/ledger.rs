@@ -1,161 +1,158 @@
-//! The outbox: an insert-only ledger of events, in the order of their ids.
+//! The ledger: insert-only events in the order of their ids. What the relay reads of it.
 
 use std::ops::Range;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgExecutor, Row, postgres::types::PgRange};
+use sqlx::{PgExecutor, postgres::types::PgRange};
 use uuid::Uuid;
 
-/// One entry of the ledger.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct OutboxEvent {
-    pub id: i64,
-    pub event_id: Uuid,
-    pub r#type: String,
-    pub user_id: i64,
-    /// The user's state as JSON, passed on as it is.
-    pub payload: String,
-    pub traceparent: Option<String>,
-    pub created_at: DateTime<Utc>,
+/// Whose events a reader wants. Of all others it learns no more than their ids: they are no gaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Selection {
+    /// Those of these aggregate types.
+    Only(Vec<String>),
+    /// Those of all aggregate types but these.
+    AllBut(Vec<String>),
 }
 
-/// The events above `last_id` that are committed, in order, at most `limit` of them. Ids that are
+impl Selection {
+    fn types(&self) -> &[String] {
+        match self {
+            Self::Only(types) | Self::AllBut(types) => types,
+        }
+    }
+
+    fn is_inverted(&self) -> bool {
+        matches!(self, Self::AllBut(_))
+    }
+}
+
+/// One entry of the ledger, as the relay reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) id: i64,
+    pub(crate) event_id: Uuid,
+    pub(crate) aggregate_type: String,
+    pub(crate) created_at: DateTime<Utc>,
+    /// Whether the reader wants it. If not, the fields that follow are empty.
+    pub(crate) is_wanted: bool,
+    pub(crate) aggregate_id: String,
+    pub(crate) event_type: String,
+    /// JSON, passed on as it is.
+    pub(crate) payload: String,
+    /// A JSON object of strings.
+    pub(crate) headers: Option<String>,
+}
+
+/// The entries above `last_id` that are committed, in order, at most `limit` of them. Ids that are
 /// missing between them belong to transactions that are still open or were rolled back.
 pub(crate) async fn read_after(
     db: impl PgExecutor<'_>,
     last_id: i64,
     limit: u16,
-) -> sqlx::Result<Vec<OutboxEvent>> {
-    sqlx::query_as(
-        r"
-        select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
-        from outbox where id > $1 order by id limit $2
-        ",
-    )
-    .bind(last_id)
-    .bind(i64::from(limit))
-    .fetch_all(db)
-    .await
-}
-
-/// The first events that wait to be published, in order, at most `limit`.
-pub async fn pending(db: impl PgExecutor<'_>, limit: u16) -> sqlx::Result<Vec<OutboxEvent>> {
-    sqlx::query_as(
-        r"
-        select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
+    selection: &Selection,
+) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as!(
+        Entry,
+        r#"
+        select id, event_id, aggregate_type, created_at, is_wanted as "is_wanted!",
+               case when is_wanted then aggregate_id else '' end as "aggregate_id!",
+               case when is_wanted then event_type else '' end as "event_type!",
+               case when is_wanted then payload::text else '' end as "payload!",
+               case when is_wanted then headers::text end as headers
         from (
-            select late.* from relay_cursor
-            cross join unnest(gaps) as gap
-            cross join lateral (
-                select * from outbox where id >= lower(gap) and id < upper(gap)
-                order by id limit $1
-            ) as late
-            union all
-            select new.* from relay_cursor
-            cross join lateral (
-                select * from outbox where id > last_id order by id limit $1
-            ) as new
-        ) as pending
-        order by id limit $1
-        ",
+            select *, (aggregate_type = any ($3::text[])) <> $4::boolean as is_wanted
+            from outbox.event where id > $1 order by id limit $2
+        ) as event
+        order by id
+        "#,
+        last_id,
+        i64::from(limit),
+        selection.types(),
+        selection.is_inverted(),
     )
-    .bind(i64::from(limit))
     .fetch_all(db)
     .await
 }
-
-/// What the relay has before it.
-#[derive(Debug, Clone, Copy, sqlx::FromRow)]
-pub struct Backlog {
-    /// Events that wait to be published; counting ends at the limit.
-    pub events: i64,
-    /// Whether a relay holds the lease.
-    pub has_relay: bool,
-}
-
-/// Counts up to `limit` events: to count all of a large backlog takes too long.
-pub async fn backlog(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Backlog> {
-    sqlx::query_as(
-        r"
-        select expires_at > clock_timestamp() as has_relay,
-               (select count(*) from (select from outbox_pending limit $1) as pending) as events
-        from relay_cursor
-        ",
-    )
-    .bind(limit)
-    .fetch_one(db)
-    .await
-}
-
-/// One event of the ledger, published or not.
-pub async fn find(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Option<OutboxEvent>> {
-    sqlx::query_as(
-        r"
-        select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
-        from outbox where id = $1
-        ",
-    )
-    .bind(id)
-    .fetch_optional(db)
-    .await
-}
-
-const READ_GAPS: &str = r"
-    select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon, filled.*
-    from (select) as always
-    left join (
-        select found.*
-        from unnest($1::int8range[]) with ordinality as gap (ids, number)
-        cross join lateral (
-            select id, event_id, type, user_id, payload::text as payload, traceparent, created_at
-            from outbox where id >= lower(ids) and id < upper(ids)
-            order by id limit $2
-        ) as found
-        order by number, id limit $2
-    ) as filled on true
-";
 
 /// What one snapshot shows of ids that were missing before.
 #[derive(Debug)]
 pub(crate) struct Filled {
     /// Every transaction with an xid below this one had ended when the snapshot was taken.
-    pub horizon: i64,
-    /// The events found, in order.
-    pub events: Vec<OutboxEvent>,
+    pub(crate) horizon: i64,
+    /// The entries found, in order.
+    pub(crate) entries: Vec<Entry>,
 }
 
-/// The events within `gaps` that are committed by now, in order, at most `limit` of them. Horizon
-/// and events come from one statement, hence from one snapshot.
+/// The columns of an entry are null in the only row of a snapshot that shows none.
+struct FilledRow {
+    horizon: i64,
+    id: Option<i64>,
+    event_id: Option<Uuid>,
+    aggregate_type: Option<String>,
+    created_at: Option<DateTime<Utc>>,
+    is_wanted: Option<bool>,
+    aggregate_id: Option<String>,
+    event_type: Option<String>,
+    payload: Option<String>,
+    headers: Option<String>,
+}
+
+/// The entries within `gaps` that are committed by now, in order, at most `limit` of them. Horizon
+/// and entries come from one statement, hence from one snapshot.
 ///
 /// Each gap is looked up by itself: a join with a limit would merge all partitions in the order of
 /// their ids and read the whole ledger for an id that is missing. `gaps` are in order and do not
-/// overlap, so their numbers order the events, and reading ends at the limit.
+/// overlap, so their numbers order the entries, and reading ends at the limit.
 pub(crate) async fn read_gaps(
     db: impl PgExecutor<'_>,
     gaps: &[Range<i64>],
     limit: u16,
+    selection: &Selection,
 ) -> sqlx::Result<Filled> {
-    let rows = sqlx::query(READ_GAPS)
-        .bind(gaps.iter().cloned().map(PgRange::from).collect::<Vec<_>>())
-        .bind(i64::from(limit))
-        .fetch_all(db)
-        .await?;
+    let gaps: Vec<_> = gaps.iter().cloned().map(PgRange::from).collect();
+    let rows = sqlx::query_file_as!(
+        FilledRow,
+        "src/ledger/read_gaps.sql",
+        &gaps,
+        i64::from(limit),
+        selection.types(),
+        selection.is_inverted(),
+    )
+    .fetch_all(db)
+    .await?;
+    let horizon = rows.first().ok_or(sqlx::Error::RowNotFound)?.horizon;
+    let entries = rows.into_iter().filter_map(FilledRow::entry).collect();
+    Ok(Filled { horizon, entries })
+}
 
-    let horizon = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let horizon = horizon.try_get("horizon")?;
-    let mut events = Vec::with_capacity(rows.len());
-    for row in &rows {
-        if row.try_get::<Option<i64>, _>("id")?.is_some() {
-            events.push(sqlx::FromRow::from_row(row)?);
-        }
+impl FilledRow {
+    fn entry(self) -> Option<Entry> {
+        Some(Entry {
+            id: self.id?,
+            event_id: self.event_id?,
+            aggregate_type: self.aggregate_type?,
+            created_at: self.created_at?,
+            is_wanted: self.is_wanted?,
+            aggregate_id: self.aggregate_id?,
+            event_type: self.event_type?,
+            payload: self.payload?,
+            headers: self.headers,
+        })
     }
-    Ok(Filled { horizon, events })
 }
 
 /// An xid above that of every transaction that has drawn an event's id so far.
 pub(crate) async fn bound(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select pg_current_xact_id()::text::bigint")
+    sqlx::query_scalar!(r#"select pg_current_xact_id()::text::bigint as "xid!""#)
         .fetch_one(db)
+        .await
+}
+
+/// The message id of this event, published or not.
+pub(crate) async fn event_id(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!("select event_id from outbox.event where id = $1", id)
+        .fetch_optional(db)
         .await
 }
 

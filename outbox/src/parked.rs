@@ -1,4 +1,4 @@
-//! Events that `JetStream` refuses for what they are: set aside until an operator decides.
+//! Events that can't be published for what they are: set aside until an operator decides.
 
 use chrono::{DateTime, Utc};
 use postgres_pool::{Connection, Pool};
@@ -6,16 +6,21 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 /// A parked event and why it is.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
+    /// Its place in the ledger.
     pub id: i64,
     pub event_id: Uuid,
-    pub r#type: String,
-    pub user_id: i64,
-    pub version: i64,
+    pub aggregate_type: String,
+    pub aggregate_id: String,
+    pub event_type: String,
+    /// The aggregate's own version, if it has one.
+    pub version: Option<i64>,
+    /// JSON, as the producer wrote it.
     pub payload: String,
     pub created_at: DateTime<Utc>,
     pub reason: String,
+    /// How often it was tried; 0 if it has no route.
     pub attempts: i32,
     pub parked_at: DateTime<Utc>,
 }
@@ -31,59 +36,96 @@ pub enum Retried {
     NotParked,
 }
 
-/// Sets an event of the ledger aside.
+/// Sets an event of the ledger aside that was refused.
 pub(crate) async fn park(
     db: impl PgExecutor<'_>,
     id: i64,
     reason: &str,
     attempts: i32,
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    sqlx::query!(
         r"
-        insert into outbox_parked (id, event_id, type, user_id, version, payload, traceparent,
-                                   created_at, reason, attempts)
-        select id, event_id, type, user_id, version, payload, traceparent, created_at, $2, $3
-        from outbox where id = $1
+        insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type, version,
+                                   payload, headers, created_at, reason, attempts)
+        select id, event_id, aggregate_type, aggregate_id, event_type, version,
+               payload, headers, created_at, $2, $3
+        from outbox.event where id = $1
         on conflict (id) do update
         set reason = excluded.reason, attempts = excluded.attempts, parked_at = clock_timestamp()
         ",
+        id,
+        reason,
+        attempts,
     )
-    .bind(id)
-    .bind(reason)
-    .bind(attempts)
     .execute(db)
-    .await?;
-    Ok(())
+    .await
+    .map(drop)
+}
+
+/// Sets events aside whose aggregate types have no route; false if the epoch is over.
+pub(crate) async fn park_unrouted(
+    db: impl PgExecutor<'_>,
+    ids: &[i64],
+    stream: &str,
+    epoch: i64,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        with parked as (
+            insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type,
+                                       version, payload, headers, created_at, reason, attempts)
+            select event.id, event_id, aggregate_type, aggregate_id, event_type, version,
+                   payload, headers, created_at, 'no route for the aggregate type', 0
+            from unnest($1::bigint[]) as wanted (id)
+            cross join lateral (select * from outbox.event where id = wanted.id offset 0) as event
+            where exists (select from outbox.cursor where stream = $2 and epoch = $3)
+            on conflict (id) do nothing
+        )
+        select exists (select from outbox.cursor where stream = $2 and epoch = $3) as "is_held!"
+        "#,
+        ids,
+        stream,
+        epoch,
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// The oldest first, at most `limit`.
+///
+/// # Errors
+/// If Postgres can't be reached.
 pub async fn list(db: impl PgExecutor<'_>, limit: u16) -> sqlx::Result<Vec<Parked>> {
-    sqlx::query_as(
-        r"
-        select id, event_id, type, user_id, version, payload::text as payload, created_at,
-               reason, attempts, parked_at
-        from outbox_parked order by id limit $1
-        ",
+    sqlx::query_as!(
+        Parked,
+        r#"
+        select id, event_id, aggregate_type, aggregate_id, event_type, version,
+               payload::text as "payload!", created_at, reason, attempts, parked_at
+        from outbox.parked order by id limit $1
+        "#,
+        i64::from(limit),
     )
-    .bind(i64::from(limit))
     .fetch_all(db)
     .await
 }
 
+/// # Errors
+/// If Postgres can't be reached.
 pub async fn find(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Option<Parked>> {
-    sqlx::query_as(
-        r"
-        select id, event_id, type, user_id, version, payload::text as payload, created_at,
-               reason, attempts, parked_at
-        from outbox_parked where id = $1
-        ",
+    sqlx::query_as!(
+        Parked,
+        r#"
+        select id, event_id, aggregate_type, aggregate_id, event_type, version,
+               payload::text as "payload!", created_at, reason, attempts, parked_at
+        from outbox.parked where id = $1
+        "#,
+        id,
     )
-    .bind(id)
     .fetch_optional(db)
     .await
 }
 
-/// Puts a parked event back into the outbox, unless a later event of its aggregate has made it
+/// Appends a parked event to the outbox once more, unless a later event of its aggregate has made it
 /// pointless: that is what `is_latest` tells, in the same transaction. It is to hold whatever gives
 /// the aggregate's events their order (a row lock, say), so that the new entry keeps its place
 /// between them.
@@ -96,14 +138,15 @@ pub async fn retry(
     is_latest: impl AsyncFnOnce(&mut Connection, &Parked) -> sqlx::Result<bool>,
 ) -> sqlx::Result<Retried> {
     let mut transaction = pool.begin().await?;
-    let parked: Option<Parked> = sqlx::query_as(
-        r"
-        select id, event_id, type, user_id, version, payload::text as payload, created_at,
-               reason, attempts, parked_at
-        from outbox_parked where id = $1 for update
-        ",
+    let parked = sqlx::query_as!(
+        Parked,
+        r#"
+        select id, event_id, aggregate_type, aggregate_id, event_type, version,
+               payload::text as "payload!", created_at, reason, attempts, parked_at
+        from outbox.parked where id = $1 for update
+        "#,
+        id,
     )
-    .bind(id)
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(parked) = parked else {
@@ -111,15 +154,14 @@ pub async fn retry(
     };
     let is_latest = is_latest(&mut transaction, &parked).await?;
     if is_latest {
-        sqlx::query(
+        sqlx::query!(
             r"
-            insert into outbox (event_id, type, user_id, version, payload, traceparent)
-            select $2, type, user_id, version, payload, traceparent
-            from outbox_parked where id = $1
+            insert into outbox.event (aggregate_type, aggregate_id, event_type, version, payload, headers)
+            select aggregate_type, aggregate_id, event_type, version, payload, headers
+            from outbox.parked where id = $1
             ",
+            id,
         )
-        .bind(id)
-        .bind(Uuid::now_v7())
         .execute(&mut *transaction)
         .await?;
     }
@@ -133,9 +175,11 @@ pub async fn retry(
 }
 
 /// Forgets a parked event; whether there was one.
+///
+/// # Errors
+/// If Postgres can't be reached.
 pub async fn discard(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<bool> {
-    let discarded = sqlx::query("delete from outbox_parked where id = $1")
-        .bind(id)
+    let discarded = sqlx::query!("delete from outbox.parked where id = $1", id)
         .execute(db)
         .await?;
     Ok(discarded.rows_affected() > 0)

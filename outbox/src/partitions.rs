@@ -31,11 +31,11 @@ struct Partition {
 
 impl Partition {
     fn name(self) -> String {
-        format!("outbox_{}_{}", self.from, self.to)
+        format!("event_{}_{}", self.from, self.to)
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        let (from, to) = name.strip_prefix("outbox_")?.split_once('_')?;
+        let (from, to) = name.strip_prefix("event_")?.split_once('_')?;
         Some(Self {
             from: from.parse().ok()?,
             to: to.parse().ok()?,
@@ -49,10 +49,13 @@ pub(crate) async fn maintain(pool: &Pool, retention: Retention) -> sqlx::Result<
     let partitions = existing(pool).await?;
     ahead::make_next(pool, &partitions, retention.partition_events).await?;
     drop_done(pool, &partitions, retention.keep).await?;
-    sqlx::query(
-        "delete from relay_checkpoint where saved_at < clock_timestamp() - $1 * interval '1 second'",
+    sqlx::query!(
+        r"
+        delete from outbox.checkpoint
+        where saved_at < clock_timestamp() - $1::float8 * interval '1 second'
+        ",
+        retention.keep.as_secs_f64(),
     )
-    .bind(retention.keep.as_secs_f64())
     .execute(pool)
     .await?;
     Ok(())
@@ -60,12 +63,12 @@ pub(crate) async fn maintain(pool: &Pool, retention: Retention) -> sqlx::Result<
 
 /// In the order of their ids.
 async fn existing(pool: &Pool) -> sqlx::Result<Vec<Partition>> {
-    let names: Vec<String> = sqlx::query_scalar(
-        r"
-        select relname::text from pg_inherits
+    let names = sqlx::query_scalar!(
+        r#"
+        select relname::text as "name!" from pg_inherits
         join pg_class on pg_class.oid = inhrelid
-        where inhparent = 'outbox'::regclass
-        ",
+        where inhparent = 'outbox.event'::regclass
+        "#,
     )
     .fetch_all(pool)
     .await?;
@@ -78,13 +81,15 @@ async fn existing(pool: &Pool) -> sqlx::Result<Vec<Partition>> {
 
 async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx::Result<()> {
     let keep = keep.as_secs_f64();
-    // Whatever is below this id is on the stream or parked. The last event stays: by it the relay
+    // Whatever is below this id is on its stream or parked. The last event stays: by it the relay
     // knows the ledger.
-    let done_below: i64 = sqlx::query_scalar(
-        r"
-        select least((select min(lower(gap)) from unnest(gaps) as gap), last_id)
-        from relay_cursor
-        ",
+    let done_below = sqlx::query_scalar!(
+        r#"
+        select coalesce(
+            min(least((select min(lower(gap)) from unnest(gaps) as gap), last_id)), 0
+        ) as "id!"
+        from outbox.cursor
+        "#,
     )
     .fetch_one(pool)
     .await?;
@@ -92,34 +97,34 @@ async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx:
         if !is_old(pool, *partition, keep).await? {
             break;
         }
-        if locks::is_held_for_long(pool, "outbox").await? {
+        if locks::is_held_for_long(pool, "outbox.event").await? {
             tracing::debug!("a long transaction that has read the outbox keeps old events");
             break;
         }
         note_ledger_from(pool, partition.to).await?;
-        change_schema(pool, &[format!("drop table {}", partition.name())]).await?;
+        change_schema(pool, &[format!("drop table outbox.{}", partition.name())]).await?;
         tracing::info!(
             partition = partition.name(),
             "dropped old events of the outbox"
         );
     }
-    sqlx::query(
+    sqlx::query!(
         r"
         with done as (
-            select id from outbox_overflow
-            where id < $1 and created_at < clock_timestamp() - $2 * interval '1 second'
+            select id from outbox.event_overflow
+            where id < $1 and created_at < clock_timestamp() - $2::float8 * interval '1 second'
             order by id limit $3
         ), noted as (
-            update relay_cursor
+            update outbox.ledger
             set ledger_from = greatest(ledger_from, (select max(id) + 1 from done))
             where exists (select from done)
         )
-        delete from outbox_overflow where id in (select id from done)
+        delete from outbox.event_overflow where id in (select id from done)
         ",
+        done_below,
+        keep,
+        OVERFLOW_BATCH,
     )
-    .bind(done_below)
-    .bind(keep)
-    .bind(OVERFLOW_BATCH)
     .execute(pool)
     .await?;
     Ok(())
@@ -127,18 +132,21 @@ async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx:
 
 /// Events below this id are about to be dropped. First, so that nobody counts on them.
 async fn note_ledger_from(pool: &Pool, id: i64) -> sqlx::Result<()> {
-    sqlx::query("update relay_cursor set ledger_from = $1 where ledger_from < $1")
-        .bind(id)
-        .execute(pool)
-        .await
-        .map(drop)
+    sqlx::query!(
+        "update outbox.ledger set ledger_from = $1 where ledger_from < $1",
+        id,
+    )
+    .execute(pool)
+    .await
+    .map(drop)
 }
 
-/// Whether even the last event is older than `keep` seconds.
+/// Whether even the last event is older than `keep` seconds. Dynamic SQL: the table's name is
+/// computed.
 async fn is_old(pool: &Pool, partition: Partition, keep: f64) -> sqlx::Result<bool> {
     let last = format!(
         "select created_at < clock_timestamp() - $1 * interval '1 second'
-         from {} order by id desc limit 1",
+         from outbox.{} order by id desc limit 1",
         partition.name()
     );
     let is_old: Option<bool> = sqlx::query_scalar(AssertSqlSafe(last))
@@ -148,7 +156,8 @@ async fn is_old(pool: &Pool, partition: Partition, keep: f64) -> sqlx::Result<bo
     Ok(is_old.unwrap_or(true))
 }
 
-/// All of it or nothing. The statements hold nothing but names and numbers of ours.
+/// All of it or nothing. Dynamic SQL, because names and bounds of tables are no parameters; the
+/// statements hold nothing but names and numbers of ours.
 async fn change_schema(pool: &Pool, statements: &[String]) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
     sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
@@ -170,9 +179,9 @@ mod tests {
             from: 1,
             to: 1_000_001,
         };
-        assert_eq!(partition.name(), "outbox_1_1000001");
+        assert_eq!(partition.name(), "event_1_1000001");
         assert_eq!(Partition::from_name(&partition.name()), Some(partition));
-        for other in ["outbox_overflow", "outbox_parked", "outbox_1_", "users"] {
+        for other in ["event_overflow", "parked", "event_1_", "users"] {
             assert_eq!(Partition::from_name(other), None, "{other}");
         }
     }

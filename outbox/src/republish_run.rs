@@ -1,94 +1,130 @@
-//! Runs of `republish --all`: once all events of one are on the stream, the stream holds every
-//! user again, and the relay says so.
+//! Runs that publish the present state of all aggregates again. Once all events of one are on the
+//! stream, the messages from its beginning on are enough to build a whole copy, and the relay says so
+//! in the stream's metadata.
 
 use postgres_pool::Pool;
 
 /// A run that has begun.
-#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy)]
 pub struct Run {
     id: i64,
     stream_sequence: i64,
 }
 
-/// What has become of a run whose users are all written.
+/// What has become of a run whose events are all written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Events of it wait for the relay.
     Pending,
-    /// The stream holds every user.
+    /// The stream is complete from where the run began.
     Published,
     /// The stream has lost events meanwhile.
     Lost,
 }
 
-pub async fn begin(pool: &Pool) -> sqlx::Result<Run> {
-    sqlx::query_as(
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn begin(pool: &Pool, stream: &str) -> sqlx::Result<Run> {
+    // No relay may have run yet.
+    sqlx::query!(
+        r"
+        insert into outbox.cursor (stream, complete_from)
+        select $1, case when ledger_from = 1 then 1 end from outbox.ledger
+        on conflict (stream) do nothing
+        ",
+        stream,
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query_as!(
+        Run,
         r"
         with forgotten as (
-            delete from republish_run where started_at < clock_timestamp() - interval '30 days'
+            delete from outbox.republish_run
+            where started_at < clock_timestamp() - interval '30 days'
         )
-        insert into republish_run (stream_sequence) select stream_sequence from relay_cursor
+        insert into outbox.republish_run (stream, stream_sequence)
+        select stream, stream_sequence from outbox.cursor where stream = $1
         returning id, stream_sequence
         ",
+        stream,
     )
     .fetch_one(pool)
     .await
 }
 
-/// The latest run that was broken off and came as far as the user `since`; `None` if there is
-/// none: users between would be missing.
-pub async fn resume(pool: &Pool, since: i64) -> sqlx::Result<Option<Run>> {
-    sqlx::query_as(
+/// The latest run that was broken off and came as far as `key`, in the service's own numbers; `None`
+/// if there is none: aggregates between would be missing.
+///
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn resume(pool: &Pool, stream: &str, key: i64) -> sqlx::Result<Option<Run>> {
+    sqlx::query_as!(
+        Run,
         r"
-        select id, stream_sequence from republish_run
-        where last_user_id >= $1 and last_outbox_id is null order by id desc limit 1
+        select id, stream_sequence from outbox.republish_run
+        where stream = $1 and last_key >= $2 and last_id is null order by id desc limit 1
         ",
+        stream,
+        key,
     )
-    .bind(since)
     .fetch_optional(pool)
     .await
 }
 
-/// The run has written all users up to this one.
-pub async fn advance(pool: &Pool, run: Run, last_user_id: i64) -> sqlx::Result<()> {
-    sqlx::query("update republish_run set last_user_id = greatest(last_user_id, $2) where id = $1")
-        .bind(run.id)
-        .bind(last_user_id)
-        .execute(pool)
-        .await
-        .map(drop)
+/// The run has written everything up to this key.
+///
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn advance(pool: &Pool, run: Run, last_key: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update outbox.republish_run set last_key = greatest(last_key, $2) where id = $1",
+        run.id,
+        last_key,
+    )
+    .execute(pool)
+    .await
+    .map(drop)
 }
 
-/// The run has written all users that there are.
+/// The run has written everything that there is.
+///
+/// # Errors
+/// If Postgres can't be reached.
 pub async fn finish(pool: &Pool, run: Run) -> sqlx::Result<()> {
-    sqlx::query(
+    sqlx::query!(
         r"
-        update republish_run set last_outbox_id = (select last_value from outbox_id_seq)
+        update outbox.republish_run set last_id = (select last_value from outbox.event_id_seq)
         where id = $1
         ",
+        run.id,
     )
-    .bind(run.id)
     .execute(pool)
     .await
     .map(drop)
 }
 
 /// The relay removes a run once its events are on the stream, or if the stream loses events.
-pub async fn progress(pool: &Pool, run: Run) -> sqlx::Result<Progress> {
-    let (is_open, is_complete): (bool, bool) = sqlx::query_as(
-        r"
-        select exists (select from republish_run where id = $1),
-               coalesce(complete_from > $2, false)
-        from relay_cursor
-        ",
+///
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn progress(pool: &Pool, stream: &str, run: Run) -> sqlx::Result<Progress> {
+    let seen = sqlx::query!(
+        r#"
+        select exists (select from outbox.republish_run where id = $2) as "is_open!",
+               coalesce(complete_from > $3, false) as "is_complete!"
+        from outbox.cursor where stream = $1
+        "#,
+        stream,
+        run.id,
+        run.stream_sequence,
     )
-    .bind(run.id)
-    .bind(run.stream_sequence)
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await?;
-    Ok(match (is_open, is_complete) {
-        (true, _) => Progress::Pending,
-        (false, true) => Progress::Published,
-        (false, false) => Progress::Lost,
+    Ok(match seen {
+        Some(seen) if seen.is_open => Progress::Pending,
+        Some(seen) if seen.is_complete => Progress::Published,
+        // The cursor may be gone as well, by an operator's hand.
+        _ => Progress::Lost,
     })
 }

@@ -21,7 +21,6 @@
 
 mod connection;
 mod failure;
-mod listener;
 pub mod locks;
 mod migrations;
 mod pool;
@@ -41,7 +40,6 @@ use tokio::time::timeout;
 pub use self::{
     connection::Connection,
     failure::{Failure, retry_conflicts},
-    listener::Listener,
     migrations::migrate,
     pool::Pool,
     transaction::Transaction,

@@ -4,7 +4,7 @@ use sqlx::{Executor, postgres::PgConnectOptions};
 use testkit::{Proxy, eventually, postgres::Database};
 use tokio::time::timeout;
 
-use super::{Listener, Pool, lazy_pool};
+use super::{Pool, lazy_pool};
 
 /// Far shorter than in the service, so that many rounds take little time.
 const DEADLINE: Duration = Duration::from_millis(300);
@@ -103,22 +103,4 @@ async fn a_transaction_that_is_dropped_is_rolled_back_and_its_connection_used_ag
         .expect("a count");
     assert_eq!(rows, 0);
     assert_eq!(pool.connections.size(), 2);
-}
-
-#[tokio::test]
-async fn a_listener_notices_that_its_connection_is_silent_and_leaves_its_place_in_the_pool() {
-    let (pool, proxy) = pool().await;
-    for _ in 0..ROUNDS {
-        let mut listener = Listener::listen(&pool, "channel")
-            .await
-            .expect("it listens");
-        pool.execute("notify channel")
-            .await
-            .expect("a notification");
-        listener.notified().await.expect("it is heard");
-        proxy.black_hole();
-        listener.notified().await.expect_err("it is silent");
-        drop(listener);
-        filled(&pool).await;
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use outbox::{
-    Backlog,
+    inspect::{self, Backlog},
     parked::{self, Retried},
     republish_run::{self, Progress, Run},
 };
@@ -44,7 +44,7 @@ pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
 }
 
 async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
-    let backlog = outbox::backlog(pool, MAX_COUNT + 1).await?;
+    let backlog = inspect::backlog(pool, MAX_COUNT + 1).await?;
     match backlog.events {
         events @ ..=MAX_COUNT => println!("{events} pending"),
         _ => println!("more than {MAX_COUNT} pending"),
@@ -52,18 +52,24 @@ async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
     if !backlog.has_relay {
         println!("no relay is active");
     }
-    for event in outbox::pending(pool, limit).await? {
+    for event in inspect::pending(pool, limit).await? {
         println!(
-            "  {}  {}  user {}  written {}",
-            event.id, event.r#type, event.user_id, event.created_at
+            "  {}  {}  {} {}  written {}",
+            event.id, event.event_type, event.aggregate_type, event.aggregate_id, event.created_at
         );
     }
     let parked = parked::list(pool, limit).await?;
     println!("{} parked", parked.len());
     for event in parked {
         println!(
-            "  {}  {}  user {}  version {}  {} tries: {}",
-            event.id, event.r#type, event.user_id, event.version, event.attempts, event.reason
+            "  {}  {}  {} {}  {}{} tries: {}",
+            event.id,
+            event.event_type,
+            event.aggregate_type,
+            event.aggregate_id,
+            version(event.version),
+            event.attempts,
+            event.reason
         );
     }
     Ok(())
@@ -73,8 +79,11 @@ async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
 async fn show(pool: &Pool, id: i64) -> anyhow::Result<()> {
     if let Some(event) = parked::find(pool, id).await? {
         println!("id       {id} ({})", event.event_id);
-        println!("type     {}", event.r#type);
-        println!("user     {}, version {}", event.user_id, event.version);
+        println!("type     {}", event.event_type);
+        println!("of       {} {}", event.aggregate_type, event.aggregate_id);
+        if let Some(version) = event.version {
+            println!("version  {version}");
+        }
         println!("written  {}", event.created_at);
         println!(
             "parked   {} after {} tries",
@@ -84,14 +93,18 @@ async fn show(pool: &Pool, id: i64) -> anyhow::Result<()> {
         println!("payload  {}", event.payload);
         return Ok(());
     }
-    let event = outbox::find(pool, id).await?;
+    let event = inspect::find(pool, id).await?;
     let event = event.with_context(|| format!("there is no event {id} in the outbox"))?;
     println!("id       {id} ({})", event.event_id);
-    println!("type     {}", event.r#type);
-    println!("user     {}", event.user_id);
+    println!("type     {}", event.event_type);
+    println!("of       {} {}", event.aggregate_type, event.aggregate_id);
     println!("written  {}", event.created_at);
     println!("payload  {}", event.payload);
     Ok(())
+}
+
+fn version(version: Option<i64>) -> String {
+    version.map_or_else(String::new, |version| format!("version {version}  "))
 }
 
 async fn retry(pool: &Pool, id: i64) -> anyhow::Result<()> {
@@ -124,10 +137,11 @@ async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
 /// If Postgres can't be reached; the error says from where to go on.
 pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
     let pool = postgres_pool::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
+    let stream = &config.topic.stream;
     let mut after = config.from.since.unwrap_or(0);
     let run = match config.from.since {
-        None => Some(republish_run::begin(&pool).await?),
-        Some(since) => republish_run::resume(&pool, since).await?,
+        None => Some(republish_run::begin(&pool, stream).await?),
+        Some(since) => republish_run::resume(&pool, stream, since).await?,
     };
     let progress = progress_bar(users::last_user_id(&pool).await?.unsigned_abs());
     let mut done = 0;
@@ -152,24 +166,24 @@ pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
     progress.finish();
     println!("{done} users are in the outbox again");
     match run {
-        Some(run) => wait_until_published(&pool, run).await,
+        Some(run) => wait_until_published(&pool, stream, run).await,
         None => Ok(()),
     }
 }
 
 /// Waits for the relay, since the stream holds every user only then.
-async fn wait_until_published(pool: &Pool, run: Run) -> anyhow::Result<()> {
+async fn wait_until_published(pool: &Pool, stream: &str, run: Run) -> anyhow::Result<()> {
     republish_run::finish(pool, run).await?;
     let mut said_at: Option<Instant> = None;
     loop {
-        match republish_run::progress(pool, run).await? {
+        match republish_run::progress(pool, stream, run).await? {
             Progress::Published => {
                 println!("they are on the stream, from which a copy can be rebuilt");
                 return Ok(());
             }
             Progress::Lost => bail!("the stream has lost events meanwhile: run this again"),
             Progress::Pending if said_at.is_none_or(|it| it.elapsed() > SAY_AGAIN) => {
-                let backlog = outbox::backlog(pool, MAX_COUNT).await?;
+                let backlog = inspect::backlog(pool, MAX_COUNT).await?;
                 let reason = no_relay(backlog);
                 let events = backlog.events;
                 println!("waiting for the relay: {events} events are left to publish{reason}");
@@ -188,7 +202,7 @@ async fn next_batch(
 ) -> sqlx::Result<Option<users::Republished>> {
     let mut reported = None;
     loop {
-        let backlog = outbox::backlog(pool, MAX_BACKLOG + 1).await?;
+        let backlog = inspect::backlog(pool, MAX_BACKLOG + 1).await?;
         if backlog.events <= MAX_BACKLOG {
             return users::republish(pool, after, REPUBLISH_BATCH).await;
         }

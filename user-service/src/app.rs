@@ -77,7 +77,6 @@ struct App {
     http_settings: HttpSettings,
     creators: Vec<(Creator, Progress)>,
     writes: Pool,
-    written: Written,
     idempotency_retention: Duration,
     database: DatabaseConfig,
     /// `None` if it runs in another process.
@@ -110,11 +109,17 @@ impl App {
         let written = Written::default();
         let (stall_timeout, drain_timeout) =
             (config.relay.stall_timeout, config.relay.drain_timeout);
-        let topic = config.relay.topic();
+        let topic = config.topic.topic();
         let relay = if config.no_relay {
             None
         } else {
-            Some(Relay::new(&database, config.relay, written.clone())?)
+            let routes = config.topic.routes(&config.relay.routes)?;
+            Some(Relay::new(
+                &database,
+                routes,
+                config.relay,
+                written.clone(),
+            )?)
         };
         let imports = Imports::new(
             config.imports,
@@ -143,7 +148,6 @@ impl App {
             http_settings: config.http,
             creators,
             writes,
-            written,
             idempotency_retention: config.idempotency_retention,
             database,
             relay,
@@ -180,13 +184,10 @@ impl App {
         (self.tasks).spawn_watched("sweeper", self.stall_timeout, |progress| {
             idempotency::sweep(pool, retention, progress, stop)
         });
-        let (pool, stop) = (self.writes.clone(), shutdown.clone());
+        let (pool, stop) = (self.writes, shutdown.clone());
         (self.tasks).spawn_watched("e-mail backfill", self.stall_timeout, |progress| {
             users::backfill_normal_emails(pool, progress, stop)
         });
-        let notifying =
-            outbox::notify_relays(self.writes, self.written.elsewhere, shutdown.clone());
-        self.tasks.spawn("notifier", notifying);
         match self.relay {
             Some(relay) => relay.spawn(&mut self.tasks),
             None => self.tasks.spawn("migration", async move {

@@ -5,10 +5,11 @@ mod imports;
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use outbox::RelayConfig;
+use outbox::{RelayConfig, Route, Routes};
 use service_runtime::{
     connection_url::ConnectionUrl,
     http::HttpSettings,
+    nats::Topic,
     settings::{ListenSettings, duration},
 };
 
@@ -47,6 +48,8 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub database: DatabaseConfig,
     #[command(flatten)]
+    pub topic: TopicConfig,
+    #[command(flatten)]
     pub relay: RelayConfig,
     /// Leave the outbox to a relay in another process
     #[arg(long, env = "NO_RELAY")]
@@ -73,6 +76,8 @@ pub struct RelayRoleConfig {
     #[command(flatten)]
     pub database: DatabaseConfig,
     #[command(flatten)]
+    pub topic: TopicConfig,
+    #[command(flatten)]
     pub relay: RelayConfig,
 }
 
@@ -87,6 +92,39 @@ pub struct DatabaseConfig {
         default_value = "postgres://postgres@localhost:5432/users_db"
     )]
     pub database_url: ConnectionUrl,
+}
+
+/// Where the events of users go.
+#[derive(Debug, Clone, Args)]
+pub struct TopicConfig {
+    /// Stream that keeps the events of users
+    #[arg(long, env = "NATS_STREAM", default_value = shared_events::DEFAULT_STREAM, value_parser = Topic::parse_stream)]
+    pub stream: String,
+    /// Subject that the events of users are published on
+    #[arg(long, env = "NATS_SUBJECT", default_value = shared_events::DEFAULT_SUBJECT, value_parser = Topic::parse_subject)]
+    pub subject: String,
+}
+
+impl TopicConfig {
+    #[must_use]
+    pub fn topic(&self) -> Topic {
+        Topic {
+            stream: self.stream.clone(),
+            subject: self.subject.clone(),
+        }
+    }
+
+    /// Users first, then what else is to be routed.
+    ///
+    /// # Errors
+    /// If a route contradicts another, or that of users.
+    pub fn routes(&self, others: &[Route]) -> anyhow::Result<Routes> {
+        let users = Route {
+            aggregate_type: "user".to_owned(),
+            topic: self.topic(),
+        };
+        Routes::new([&[users], others].concat())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +160,8 @@ pub enum OutboxCommand {
 pub struct RepublishConfig {
     #[command(flatten)]
     pub database: DatabaseConfig,
+    #[command(flatten)]
+    pub topic: TopicConfig,
     #[command(flatten)]
     pub from: RepublishFrom,
     /// Most users a second

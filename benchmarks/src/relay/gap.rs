@@ -17,7 +17,8 @@ pub(super) async fn run(
     let stack = Stack::new().await?;
     make_partitions(&stack, retained + 2 * events * rounds as i64).await?;
     stack.fill_outbox(retained, 1).await?;
-    sqlx::query("update relay_cursor set last_id = (select max(id) from outbox)")
+    sqlx::query("insert into outbox.cursor (stream, last_id) select $1, max(id) from outbox.event")
+        .bind(&stack.stream)
         .execute(stack.pool())
         .await?;
     let (mut without, mut with) = (vec![], vec![]);
@@ -25,8 +26,8 @@ pub(super) async fn run(
         without.push(microseconds(&stack, events).await?);
         // Draws an id and neither commits nor rolls back while the others are published.
         let mut open = stack.pool().begin().await?;
-        let draw = "insert into outbox (event_id, type, user_id, version, payload)
-                    values (gen_random_uuid(), 'user_created', 0, 1, '{}')";
+        let draw = "insert into outbox.event (aggregate_type, aggregate_id, event_type, payload)
+                    values ('user', '0', 'user_created', '{}')";
         sqlx::query(draw).execute(&mut *open).await?;
         with.push(microseconds(&stack, events).await?);
         open.rollback().await?;
@@ -48,7 +49,8 @@ async fn make_partitions(stack: &Stack, events: i64) -> sqlx::Result<()> {
         do $$ begin
             for n in 1..{} loop
                 execute format(
-                    'create table outbox_%1$s_%2$s partition of outbox for values from (%1$s) to (%2$s)',
+                    'create table outbox.event_%1$s_%2$s partition of outbox.event
+                     for values from (%1$s) to (%2$s)',
                     n * {PARTITION_EVENTS} + 1, (n + 1) * {PARTITION_EVENTS} + 1
                 );
             end loop;

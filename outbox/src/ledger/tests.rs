@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use testkit::postgres::Database;
 
-use super::READ_GAPS;
-use crate::test_schema;
+use crate::tests;
 
-const PENDING: &str = "select * from outbox_pending";
+const READ_GAPS: &str = include_str!("read_gaps.sql");
+
+const PENDING: &str = "select * from outbox.pending";
 
 #[tokio::test]
 async fn a_gap_is_looked_up_in_its_own_partition_only() {
@@ -18,7 +18,7 @@ async fn a_gap_is_looked_up_in_its_own_partition_only() {
     for mode in ["force_custom_plan", "force_generic_plan"] {
         let plan = explain_read_gaps(&mut db, mode, gaps, 1000).await;
         let read = Scans::of(&plan);
-        let expected = ["outbox_101_201", "outbox_1201_1301"];
+        let expected = ["event_101_201", "event_1201_1301"];
         assert_eq!(
             read.partitions,
             BTreeSet::from(expected.map(str::to_owned)),
@@ -44,13 +44,13 @@ async fn of_many_gaps_that_are_filled_no_more_are_read_than_the_limit_needs() {
 #[tokio::test]
 async fn what_is_pending_is_seen_without_reading_what_is_published() {
     let mut db = ledger_of_many_partitions().await;
-    let published =
-        "update relay_cursor set last_id = 1850, gaps = array['[150,151)']::int8range[]";
+    let published = "insert into outbox.cursor (stream, last_id, gaps)
+                     values ('USERS', 1850, array['[150,151)']::int8range[])";
     run(&mut db, published).await;
     let plan = explain(&mut db, PENDING).await;
     let read = Scans::of(&plan);
-    assert!(read.partitions.contains("outbox_101_201"), "{plan:#}");
-    let published = ["outbox_1_101", "outbox_1001_1101", "outbox_1601_1701"];
+    assert!(read.partitions.contains("event_101_201"), "{plan:#}");
+    let published = ["event_1_101", "event_1001_1101", "event_1601_1701"];
     assert!(
         published.iter().all(|it| !read.partitions.contains(*it)),
         "{plan:#}"
@@ -59,24 +59,23 @@ async fn what_is_pending_is_seen_without_reading_what_is_published() {
 
 /// 2,000 events in 20 partitions, without number 150 and 1250.
 async fn ledger_of_many_partitions() -> PgConnection {
-    let database = Database::create().await;
-    test_schema::create(&database.url).await;
+    let database = tests::create_database().await;
     let mut db = PgConnection::connect(&database.url)
         .await
         .expect("Postgres");
-    run(&mut db, "drop table outbox_1_1000001").await;
+    run(&mut db, "drop table outbox.event_1_1000001").await;
     for at in 0..20 {
         let (from, to) = (at * 100 + 1, at * 100 + 101);
         let create = format!(
-            "create table outbox_{from}_{to} partition of outbox for values from ({from}) to ({to})"
+            "create table outbox.event_{from}_{to} partition of outbox.event for values from ({from}) to ({to})"
         );
         run(&mut db, &create).await;
     }
-    let fill = "insert into outbox (event_id, type, user_id, version, payload)
-                select gen_random_uuid(), 'user_created', id, 1, '{}' from generate_series(1, 2000) id";
+    let fill = "insert into outbox.event (aggregate_type, aggregate_id, event_type, payload)
+                select 'user', id::text, 'user_created', '{}' from generate_series(1, 2000) as id";
     run(&mut db, fill).await;
-    run(&mut db, "delete from outbox where id in (150, 1250)").await;
-    run(&mut db, "analyze outbox").await;
+    run(&mut db, "delete from outbox.event where id in (150, 1250)").await;
+    run(&mut db, "analyze outbox.event").await;
     db
 }
 
@@ -85,10 +84,14 @@ async fn explain_read_gaps(db: &mut PgConnection, mode: &str, gaps: &str, limit:
     run(db, &format!("set plan_cache_mode = {mode}")).await;
     run(
         db,
-        &format!("prepare read_gaps (int8range[], bigint) as {READ_GAPS}"),
+        &format!("prepare read_gaps (int8range[], bigint, text[], boolean) as {READ_GAPS}"),
     )
     .await;
-    explain(db, &format!("execute read_gaps ({gaps}, {limit})")).await
+    explain(
+        db,
+        &format!("execute read_gaps ({gaps}, {limit}, '{{}}', true)"),
+    )
+    .await
 }
 
 async fn explain(db: &mut PgConnection, statement: &str) -> Value {
@@ -119,7 +122,7 @@ impl Scans {
     fn add(&mut self, node: &Value) {
         let loops = node["Actual Loops"].as_f64().unwrap_or_default();
         let relation = node["Relation Name"].as_str().unwrap_or_default();
-        if relation.starts_with("outbox") && loops > 0.0 {
+        if relation.starts_with("event_") && loops > 0.0 {
             self.partitions.insert(relation.to_owned());
             let rows = node["Actual Rows"].as_f64().unwrap_or_default();
             #[expect(

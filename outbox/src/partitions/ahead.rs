@@ -14,8 +14,9 @@ const MAX_AHEAD: i64 = 64;
 /// While partitions are attached beside an overflow that is in use, it must not get events with their
 /// ids. This many partitions' worth of ids lie between, for the time that attaching may take.
 const ROOM: i64 = 8;
-const OVERFLOW: &str = "outbox_overflow";
-const ADMIT: &str = "alter table outbox_overflow drop constraint if exists outbox_overflow_ids";
+const OVERFLOW: &str = "outbox.event_overflow";
+const ADMIT: &str =
+    "alter table outbox.event_overflow drop constraint if exists event_overflow_ids";
 
 /// Keeps partitions ready ahead of the events.
 pub(super) async fn make_next(
@@ -23,7 +24,7 @@ pub(super) async fn make_next(
     existing: &[Partition],
     events: i64,
 ) -> sqlx::Result<()> {
-    let drawn: i64 = sqlx::query_scalar("select last_value from outbox_id_seq")
+    let drawn = sqlx::query_scalar!("select last_value from outbox.event_id_seq")
         .fetch_one(pool)
         .await?;
     let ahead = partitions_ahead(rate(pool, drawn, events).await?, events);
@@ -62,14 +63,15 @@ pub(super) async fn make_next(
 
 /// Events in a second, over the last partition's worth of them.
 async fn rate(pool: &Pool, drawn: i64, events: i64) -> sqlx::Result<f64> {
-    let rate: Option<f64> = sqlx::query_scalar(
-        r"
-        select ($1 - id)::float8 / greatest(extract(epoch from clock_timestamp() - created_at), 1)::float8
-        from outbox where id > $1 - $2 order by id limit 1
-        ",
+    let rate = sqlx::query_scalar!(
+        r#"
+        select ($1::bigint - id)::float8
+            / greatest(extract(epoch from clock_timestamp() - created_at), 1)::float8 as "rate!"
+        from outbox.event where id > $1::bigint - $2::bigint order by id limit 1
+        "#,
+        drawn,
+        events,
     )
-    .bind(drawn)
-    .bind(events)
     .fetch_optional(pool)
     .await?;
     Ok(rate.unwrap_or(0.0))
@@ -89,7 +91,8 @@ async fn attach(pool: &Pool, partitions: &[Partition]) -> sqlx::Result<()> {
     let create = |partition: &Partition| {
         let name = partition.name();
         format!(
-            "create table if not exists {name} (like outbox including defaults including indexes)"
+            "create table if not exists outbox.{name}
+             (like outbox.event including defaults including indexes including constraints)"
         )
     };
     let creates: Vec<_> = partitions.iter().map(create).collect();
@@ -97,12 +100,16 @@ async fn attach(pool: &Pool, partitions: &[Partition]) -> sqlx::Result<()> {
     let attach = |partition: &Partition| {
         let Partition { from, to } = partition;
         let name = partition.name();
-        format!("alter table outbox attach partition {name} for values from ({from}) to ({to})")
+        format!(
+            "alter table outbox.event attach partition outbox.{name}
+             for values from ({from}) to ({to})"
+        )
     };
     let mut changes: Vec<_> = partitions.iter().map(attach).collect();
-    let is_overflow_used: bool = sqlx::query_scalar("select exists (select from outbox_overflow)")
-        .fetch_one(pool)
-        .await?;
+    let is_overflow_used =
+        sqlx::query_scalar!(r#"select exists (select from outbox.event_overflow) as "is_used!""#)
+            .fetch_one(pool)
+            .await?;
     if !is_overflow_used {
         return change_schema(pool, &changes).await;
     }
@@ -124,11 +131,12 @@ async fn exclude_from_overflow(pool: &Pool, partitions: &[Partition]) -> sqlx::R
     let from = partitions.iter().map(|it| it.from).min().unwrap_or(0);
     let to = partitions.iter().map(|it| it.to).max().unwrap_or(0);
     let exclude = format!(
-        "alter table {OVERFLOW} drop constraint if exists outbox_overflow_ids,
-         add constraint outbox_overflow_ids check (id < {from} or id >= {to}) not valid"
+        "alter table {OVERFLOW} drop constraint if exists event_overflow_ids,
+         add constraint event_overflow_ids check (id < {from} or id >= {to}) not valid"
     );
     change_schema(pool, &[exclude]).await?;
-    sqlx::query("alter table outbox_overflow validate constraint outbox_overflow_ids")
+    // Dynamic SQL: the constraint is not there when the macros look.
+    sqlx::query("alter table outbox.event_overflow validate constraint event_overflow_ids")
         .execute(pool)
         .await?;
     Ok(())

@@ -1,9 +1,9 @@
-//! From where on the stream is enough to build a whole copy: known in the database, and told to
+//! From where on a stream is enough to build a whole copy: known in the database, and told to
 //! readers in the stream's metadata.
 //!
 //! What the database says changes in three ways only: it begins as 1 with the first event; a cursor
 //! that moves back takes it back unless the outbox still has what the stream has lost; and a
-//! finished `republish --all` sets it to where that began.
+//! finished republish run sets it to where that began.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -13,9 +13,9 @@ use postgres_pool::{Connection, Pool};
 use service_runtime::nats::{Topic, stream::with_complete_from};
 
 use super::{
-    STREAM_TIMEOUT, cursor,
+    STREAM_TIMEOUT,
+    cursor::Owned,
     failure::{Failure, within},
-    lease::Lease,
     stream_check,
 };
 
@@ -26,19 +26,23 @@ pub(super) async fn keep_told(
     pool: &Pool,
     jetstream: &Context,
     topic: &Topic,
-    lease: &Lease,
+    owned: &Owned,
 ) -> Infallible {
     let mut told = None;
     let mut has_failed = false;
     loop {
-        match tell(pool, jetstream, topic, lease, told).await {
+        match tell(pool, jetstream, topic, owned, told).await {
             Ok(complete_from) => {
                 told = Some(complete_from);
                 has_failed = false;
             }
             Err(failure) => {
                 if !has_failed {
-                    tracing::warn!(%failure, "readers are not told from where the stream is complete");
+                    tracing::warn!(
+                        %failure,
+                        stream = topic.stream,
+                        "readers are not told from where the stream is complete"
+                    );
                 }
                 has_failed = true;
             }
@@ -52,13 +56,10 @@ async fn tell(
     pool: &Pool,
     jetstream: &Context,
     topic: &Topic,
-    lease: &Lease,
+    owned: &Owned,
     told: Option<Option<u64>>,
 ) -> Result<Option<u64>, Failure> {
-    note_published_runs(pool, lease).await?;
-    let complete_from: Option<i64> = sqlx::query_scalar("select complete_from from relay_cursor")
-        .fetch_one(pool)
-        .await?;
+    let complete_from = note_published_runs(pool, owned).await?;
     let complete_from = complete_from.and_then(|sequence| u64::try_from(sequence).ok());
     if told == Some(complete_from) {
         return Ok(complete_from);
@@ -69,7 +70,7 @@ async fn tell(
     if let Some(config) = with_complete_from(stream.cached_info(), complete_from) {
         // Asked now: a stream that was created again before fails this, and one that is created
         // again after it has another time of creation than the metadata name.
-        if !stream_check::has(jetstream, topic, cursor::load(pool).await?.tail).await? {
+        if !stream_check::is_whole(pool, jetstream, topic).await? {
             return Err(Failure::StreamChanged);
         }
         let updating = jetstream.update_stream(config);
@@ -83,48 +84,58 @@ async fn tell(
     Ok(complete_from)
 }
 
-/// A run is published when no event up to its last id is pending.
-async fn note_published_runs(pool: &Pool, lease: &Lease) -> sqlx::Result<()> {
-    sqlx::query(
-        r"
+/// A run is published when no event up to its last id is pending. What the stream is complete from
+/// by then.
+async fn note_published_runs(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<i64>> {
+    let complete_from = sqlx::query_scalar!(
+        r#"
         with published as (
-            select run.id, run.stream_sequence from republish_run as run
-            where run.last_outbox_id is not null
-                and not exists (select from outbox_pending where id <= run.last_outbox_id)
-                and exists (select from relay_cursor where epoch = $1)
+            select run.id, run.stream_sequence from outbox.republish_run as run
+            where run.stream = $1 and run.last_id is not null
+                and not exists (
+                    select from outbox.pending where stream = $1 and id <= run.last_id
+                )
+                and exists (select from outbox.cursor where stream = $1 and epoch = $2)
         ), done as (
-            delete from republish_run using published where republish_run.id = published.id
+            delete from outbox.republish_run as run using published where run.id = published.id
+        ), raised as (
+            update outbox.cursor
+            set complete_from = greatest(
+                complete_from, (select max(stream_sequence) + 1 from published)
+            )
+            where stream = $1 and epoch = $2 and exists (select from published)
+            returning complete_from
         )
-        update relay_cursor
-        set complete_from = greatest(
-            complete_from, (select max(stream_sequence) + 1 from published)
-        )
-        where epoch = $1 and exists (select from published)
-        ",
+        select coalesce((select complete_from from raised), complete_from)
+        from outbox.cursor where stream = $1
+        "#,
+        owned.stream,
+        owned.epoch,
     )
-    .bind(lease.epoch)
-    .execute(pool)
-    .await
-    .map(drop)
+    .fetch_optional(pool)
+    .await?;
+    Ok(complete_from.flatten())
 }
 
 /// The cursor was moved back, in this transaction: what was published behind it is published again
 /// as far as the outbox still has it. At the beginning of the whole ledger that is everything.
-pub(super) async fn move_back(transaction: &mut Connection) -> sqlx::Result<()> {
-    sqlx::query(
+pub(super) async fn move_back(transaction: &mut Connection, stream: &str) -> sqlx::Result<()> {
+    sqlx::query!(
         r"
-        update relay_cursor set complete_from = case
+        update outbox.cursor set complete_from = case
             when least((select min(lower(gap)) from unnest(gaps) as gap), last_id + 1) < ledger_from
                 then null
             when last_id = 0 then 1
             when complete_from <= stream_sequence + 1 then complete_from
         end
+        from outbox.ledger where stream = $1
         ",
+        stream,
     )
     .execute(&mut *transaction)
     .await?;
     // Their events may come to stand below the sequence that they began at.
-    sqlx::query("delete from republish_run")
+    sqlx::query!("delete from outbox.republish_run where stream = $1", stream)
         .execute(transaction)
         .await
         .map(drop)

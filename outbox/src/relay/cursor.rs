@@ -1,16 +1,23 @@
-//! The cursor row: how far the ledger is on the stream, written only by the owner of the lease.
+//! The cursor of a stream: how far the ledger is on it, written only by the owner of the lease.
 
 use std::ops::{Bound, Range};
 
 use postgres_pool::Pool;
-use sqlx::{FromRow, PgExecutor, postgres::types::PgRange};
+use sqlx::{PgExecutor, postgres::types::PgRange};
 use uuid::Uuid;
 
-use super::{completeness, lease::Lease, position::Position};
+use super::{failure::Failure, position::Position};
 
 /// Gaps in the saved cursor. Of more than these some are joined, and what lies between them is
 /// published a second time after a crash.
 const SAVED_GAPS: usize = 1000;
+
+/// Whose cursor it is, and the right to move it: until another relay has the lease.
+#[derive(Debug, Clone)]
+pub(super) struct Owned {
+    pub(super) stream: String,
+    pub(super) epoch: i64,
+}
 
 /// How far the ledger is on the stream, and how to tell that both still have it.
 #[derive(Debug, Clone, Default)]
@@ -23,18 +30,18 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// This event is done.
-    pub(super) fn pass(&mut self, id: i64, event_id: Uuid) {
-        if id > self.position.last_id() {
-            self.last_event_id = Some(event_id);
+    /// The events with these ids are done. The last of them has this event id.
+    pub(super) fn pass(&mut self, ids: Range<i64>, last_event_id: Uuid) {
+        if ids.end > self.position.last_id() + 1 {
+            self.last_event_id = Some(last_event_id);
         }
-        self.position.pass(id);
+        self.position.pass_all(ids);
     }
 }
 
 /// The acknowledged event with the greatest sequence. Every event that the cursor has passed is on
-/// the stream at this sequence or a lower one (or parked), so a stream that still has this event
-/// has them all.
+/// the stream at this sequence or a lower one (or parked, or of another stream), so a stream that
+/// still has this event has them all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tail {
     /// 0 before the first.
@@ -42,7 +49,6 @@ pub(super) struct Tail {
     pub(super) event_id: Option<Uuid>,
 }
 
-#[derive(FromRow)]
 struct CursorRow {
     last_id: i64,
     gaps: Vec<PgRange<i64>>,
@@ -51,24 +57,35 @@ struct CursorRow {
     stream_event_id: Option<Uuid>,
 }
 
-/// The lease has passed to another owner: what this one knows no longer counts.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CursorError {
+    /// What this owner knows no longer counts.
     #[error("the lease has passed to another relay")]
     LeaseLost,
     #[error("the sequence of the outbox is behind the cursor")]
-    LedgerBehind,
+    SequenceBehind,
     #[error("Postgres did not keep the cursor")]
     Database(#[from] sqlx::Error),
 }
 
-pub(super) async fn load(db: impl PgExecutor<'_>) -> sqlx::Result<Cursor> {
-    let row: CursorRow = sqlx::query_as(
+impl From<CursorError> for Failure {
+    fn from(error: CursorError) -> Self {
+        match error {
+            CursorError::LeaseLost => Self::LeaseLost,
+            CursorError::SequenceBehind => Self::SequenceBehind,
+            CursorError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+pub(super) async fn load(db: impl PgExecutor<'_>, stream: &str) -> sqlx::Result<Cursor> {
+    let row = sqlx::query_as!(
+        CursorRow,
         r"
-        select last_id, gaps, stream_sequence, stream_event_id,
-               case when anchor_id = last_id then anchor_event_id end as last_event_id
-        from relay_cursor
+        select last_id, gaps, stream_sequence, stream_event_id, last_event_id
+        from outbox.cursor where stream = $1
         ",
+        stream,
     )
     .fetch_one(db)
     .await?;
@@ -79,84 +96,95 @@ pub(super) async fn load(db: impl PgExecutor<'_>) -> sqlx::Result<Cursor> {
 /// behind the cursor, events get ids that the reader has passed already.
 pub(super) async fn save(
     db: impl PgExecutor<'_>,
-    lease: &Lease,
+    owned: &Owned,
     cursor: &Cursor,
 ) -> Result<(), CursorError> {
-    let drawn: Option<i64> = sqlx::query_scalar(
-        r"
-        update relay_cursor
-        set last_id = $2, gaps = $3, stream_sequence = $4, stream_event_id = $5,
-            anchor_id = $2, anchor_event_id = $6
-        where epoch = $1
-        returning (select last_value from outbox_id_seq)
-        ",
+    let drawn = sqlx::query_scalar!(
+        r#"
+        update outbox.cursor
+        set last_id = $3, gaps = $4, stream_sequence = $5, stream_event_id = $6, last_event_id = $7
+        where stream = $1 and epoch = $2
+        returning (select last_value from outbox.event_id_seq) as "drawn!"
+        "#,
+        owned.stream,
+        owned.epoch,
+        cursor.position.last_id(),
+        &ranges(&cursor.position),
+        cursor.tail.sequence,
+        cursor.tail.event_id,
+        cursor.last_event_id,
     )
-    .bind(lease.epoch)
-    .bind(cursor.position.last_id())
-    .bind(ranges(&cursor.position))
-    .bind(cursor.tail.sequence)
-    .bind(cursor.tail.event_id)
-    .bind(cursor.last_event_id)
     .fetch_optional(db)
     .await?;
     match drawn {
         None => Err(CursorError::LeaseLost),
-        Some(drawn) if drawn < cursor.position.last_id() => Err(CursorError::LedgerBehind),
+        Some(drawn) if drawn < cursor.position.last_id() => Err(CursorError::SequenceBehind),
         Some(_) => Ok(()),
     }
 }
 
-/// Moves the cursor back to a checkpoint and forgets those behind it.
-pub(super) async fn move_back(
-    pool: &Pool,
-    lease: &Lease,
-    checkpoint: &Cursor,
-) -> Result<(), CursorError> {
-    let mut transaction = pool.begin().await?;
-    save(&mut *transaction, lease, checkpoint).await?;
-    sqlx::query("delete from relay_checkpoint where stream_sequence > $1")
-        .bind(checkpoint.tail.sequence)
-        .execute(&mut *transaction)
-        .await?;
-    completeness::move_back(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(())
+/// Forgets the places to come back to that are behind this one.
+pub(super) async fn forget_checkpoints_above(
+    db: impl PgExecutor<'_>,
+    stream: &str,
+    sequence: i64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from outbox.checkpoint where stream = $1 and stream_sequence > $2",
+        stream,
+        sequence,
+    )
+    .execute(db)
+    .await
+    .map(drop)
 }
 
 /// Remembers the cursor as a place to come back to.
-pub(super) async fn save_checkpoint(pool: &Pool, cursor: &Cursor) -> sqlx::Result<()> {
-    sqlx::query(
+pub(super) async fn save_checkpoint(
+    pool: &Pool,
+    owned: &Owned,
+    cursor: &Cursor,
+) -> sqlx::Result<()> {
+    sqlx::query!(
         r"
-        insert into relay_checkpoint (stream_sequence, stream_event_id, last_id, gaps,
-                                      anchor_id, anchor_event_id)
-        values ($1, $2, $3, $4, $3, $5)
-        on conflict (stream_sequence) do update
+        insert into outbox.checkpoint (stream, stream_sequence, stream_event_id, last_id, gaps,
+                                       last_event_id)
+        select $1::text, $2::bigint, $3::uuid, $4::bigint, $5::int8range[], $6::uuid
+        where exists (select from outbox.cursor where stream = $1 and epoch = $7)
+        on conflict (stream, stream_sequence) do update
         set stream_event_id = excluded.stream_event_id, last_id = excluded.last_id,
-            gaps = excluded.gaps, anchor_id = excluded.anchor_id,
-            anchor_event_id = excluded.anchor_event_id, saved_at = clock_timestamp()
+            gaps = excluded.gaps, last_event_id = excluded.last_event_id,
+            saved_at = clock_timestamp()
         ",
+        owned.stream,
+        cursor.tail.sequence,
+        cursor.tail.event_id,
+        cursor.position.last_id(),
+        &ranges(&cursor.position),
+        cursor.last_event_id,
+        owned.epoch,
     )
-    .bind(cursor.tail.sequence)
-    .bind(cursor.tail.event_id)
-    .bind(cursor.position.last_id())
-    .bind(ranges(&cursor.position))
-    .bind(cursor.last_event_id)
     .execute(pool)
     .await?;
     Ok(())
 }
 
 /// The newest checkpoint below a sequence of the stream.
-pub(super) async fn checkpoint_below(pool: &Pool, sequence: i64) -> sqlx::Result<Option<Cursor>> {
-    let row: Option<CursorRow> = sqlx::query_as(
-        r"
-        select last_id, gaps, stream_sequence, stream_event_id,
-               case when anchor_id = last_id then anchor_event_id end as last_event_id
-        from relay_checkpoint
-        where stream_sequence < $1 order by stream_sequence desc limit 1
-        ",
+pub(super) async fn checkpoint_below(
+    pool: &Pool,
+    stream: &str,
+    sequence: i64,
+) -> sqlx::Result<Option<Cursor>> {
+    let row = sqlx::query_as!(
+        CursorRow,
+        r#"
+        select last_id, gaps, stream_sequence, stream_event_id as "stream_event_id?", last_event_id
+        from outbox.checkpoint
+        where stream = $1 and stream_sequence < $2 order by stream_sequence desc limit 1
+        "#,
+        stream,
+        sequence,
     )
-    .bind(sequence)
     .fetch_optional(pool)
     .await?;
     Ok(row.map(Cursor::from))

@@ -7,8 +7,6 @@ use async_nats::jetstream::{
     context::{PublishError, PublishErrorKind},
 };
 
-use super::cursor::CursorError;
-
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Another relay is active: stand by.
@@ -23,6 +21,9 @@ pub(super) enum Failure {
     /// The ledger is not the one that was read before: find the part of it that is.
     #[error("the outbox was restored to an earlier state")]
     LedgerChanged,
+    /// Events get ids that have been passed, by which streams ever: all sessions have to end first.
+    #[error("the sequence of the outbox is behind the cursor")]
+    SequenceBehind,
     /// Unknown whether it was stored: publish it again, under the same id.
     #[error("no acknowledgement: {0}")]
     Unacknowledged(#[source] PublishError),
@@ -68,14 +69,4 @@ fn is_refusal(error: &PublishError) -> bool {
         .map(jetstream::Error::error_code);
     error.kind() == PublishErrorKind::MaxPayloadExceeded
         || code.is_some_and(|code| FOR_WHAT_IT_IS.contains(&code))
-}
-
-impl From<CursorError> for Failure {
-    fn from(error: CursorError) -> Self {
-        match error {
-            CursorError::LeaseLost => Self::LeaseLost,
-            CursorError::LedgerBehind => Self::LedgerChanged,
-            CursorError::Database(error) => Self::Database(error),
-        }
-    }
 }

@@ -1,10 +1,12 @@
-//! Who is the active relay: a lease in the cursor row, with an epoch that grows with every new
+//! Who is the active relay: a lease in a row of its own, with an epoch that grows with every new
 //! owner. (A session's advisory lock would be lost silently behind a connection pooler.)
 
 use std::time::{Duration, Instant};
 
-use postgres_pool::Pool;
+use postgres_pool::{Connection, Pool};
 use service_runtime::progress::Progress;
+
+use crate::route::Routes;
 
 /// How long a silent owner keeps the lease. Take-over happens within this and a retry's delay.
 const TTL: Duration = Duration::from_millis(1200);
@@ -12,7 +14,7 @@ const RENEW_INTERVAL: Duration = Duration::from_millis(400);
 /// A standby looks again when the lease ends, but not more often than this.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The right to move the cursor, until another owner has it. Whoever believes to have it after
+/// The right to move the cursors, until another owner has it. Whoever believes to have it after
 /// that does no harm: its writes name an epoch that is over.
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
@@ -20,13 +22,19 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Waits until the lease is free and takes it. `owner` is for people to read.
-    pub(super) async fn acquire(pool: &Pool, owner: &str, progress: &Progress) -> Self {
+    /// Waits until the lease is free and takes it, with the cursors of all streams. `owner` is for
+    /// people to read.
+    pub(super) async fn acquire(
+        pool: &Pool,
+        owner: &str,
+        routes: &Routes,
+        progress: &Progress,
+    ) -> Self {
         let mut seen: Option<Seen> = None;
         loop {
             let stale = seen.as_ref().filter(|it| it.at.elapsed() >= TTL);
             let stale = stale.map(|it| it.expires_at.as_str());
-            let wait = match try_acquire(pool, owner, stale).await {
+            let wait = match try_acquire(pool, owner, routes, stale).await {
                 Ok(Attempt {
                     epoch: Some(epoch), ..
                 }) => return Self { epoch },
@@ -68,15 +76,15 @@ impl Lease {
     }
 
     async fn renew(&self, pool: &Pool) -> sqlx::Result<bool> {
-        let renewed = sqlx::query(
+        let renewed = sqlx::query!(
             r"
-            update relay_cursor
-            set expires_at = clock_timestamp() + $2 * interval '1 millisecond'
+            update outbox.lease
+            set expires_at = clock_timestamp() + $2::float8 * interval '1 millisecond'
             where epoch = $1
             ",
+            self.epoch,
+            millis(TTL),
         )
-        .bind(self.epoch)
-        .bind(millis(TTL))
         .execute(pool)
         .await?;
         Ok(renewed.rows_affected() > 0)
@@ -84,11 +92,13 @@ impl Lease {
 
     /// Lets a standby take over at once.
     pub(super) async fn release(&self, pool: &Pool) -> sqlx::Result<()> {
-        sqlx::query("update relay_cursor set expires_at = '-infinity' where epoch = $1")
-            .bind(self.epoch)
-            .execute(pool)
-            .await?;
-        Ok(())
+        sqlx::query!(
+            "update outbox.lease set expires_at = '-infinity' where epoch = $1",
+            self.epoch,
+        )
+        .execute(pool)
+        .await
+        .map(drop)
     }
 }
 
@@ -108,7 +118,7 @@ impl Seen {
     }
 }
 
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 struct Attempt {
     /// The new epoch, if the lease was free.
     epoch: Option<i64>,
@@ -118,28 +128,100 @@ struct Attempt {
 }
 
 /// Takes the lease if it has expired, or if it is still the `stale` one. Time is Postgres' own.
-async fn try_acquire(pool: &Pool, owner: &str, stale: Option<&str>) -> sqlx::Result<Attempt> {
-    sqlx::query_as(
-        r"
+async fn try_acquire(
+    pool: &Pool,
+    owner: &str,
+    routes: &Routes,
+    stale: Option<&str>,
+) -> sqlx::Result<Attempt> {
+    let mut transaction = pool.begin().await?;
+    let attempt = sqlx::query_as!(
+        Attempt,
+        r#"
         with taken as (
-            update relay_cursor
+            update outbox.lease
             set owner = $1, epoch = epoch + 1,
-                expires_at = clock_timestamp() + $2 * interval '1 millisecond'
+                expires_at = clock_timestamp() + $2::float8 * interval '1 millisecond'
             where expires_at <= clock_timestamp() or expires_at::text = $3
             returning epoch
         )
-        select (select epoch from taken) as epoch, expires_at::text as expires_at,
+        select (select epoch from taken) as epoch, expires_at::text as "expires_at!",
                case when expires_at = '-infinity' then 0
                     else ceil(extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint
-               end as held_for_ms
-        from relay_cursor
-        ",
+               end as "held_for_ms!"
+        from outbox.lease
+        "#,
+        owner,
+        millis(TTL),
+        stale,
     )
-    .bind(owner)
-    .bind(millis(TTL))
-    .bind(stale)
-    .fetch_one(pool)
-    .await
+    .fetch_one(&mut *transaction)
+    .await?;
+    if let Some(epoch) = attempt.epoch {
+        take_cursors(&mut transaction, routes, epoch).await?;
+    }
+    transaction.commit().await?;
+    Ok(attempt)
+}
+
+/// From here on earlier owners move no cursor. A stream that is new begins with the beginning of the
+/// ledger, so what was parked for want of a route to it comes by itself.
+async fn take_cursors(db: &mut Connection, routes: &Routes, epoch: i64) -> sqlx::Result<()> {
+    // 0 stays for streams that have no route any more.
+    sqlx::query!("update outbox.cursor set epoch = 0")
+        .execute(&mut *db)
+        .await?;
+    for (number, stream) in routes.streams().iter().enumerate() {
+        // The first stream has the events that have no route as well.
+        let types = (number > 0).then_some(&stream.aggregate_types[..]);
+        let is_new = sqlx::query_scalar!(
+            r#"
+            insert into outbox.cursor as cursor (stream, aggregate_types, epoch, complete_from)
+            select $1::text, $2::text[], $3::bigint, case when ledger_from = 1 then 1 end
+            from outbox.ledger
+            on conflict (stream) do update
+            set aggregate_types = excluded.aggregate_types, epoch = excluded.epoch
+            returning xmax = 0 as "is_new!"
+            "#,
+            stream.topic.stream,
+            types,
+            epoch,
+        )
+        .fetch_one(&mut *db)
+        .await?;
+        if is_new {
+            sqlx::query!(
+                r"
+                delete from outbox.parked
+                where attempts = 0 and aggregate_type = any ($1)
+                    and exists (select from outbox.event where event.id = parked.id)
+                ",
+                &stream.aggregate_types,
+            )
+            .execute(&mut *db)
+            .await?;
+        }
+    }
+    warn_of_unrouted_cursors(db, routes).await
+}
+
+async fn warn_of_unrouted_cursors(db: &mut Connection, routes: &Routes) -> sqlx::Result<()> {
+    let streams = routes.streams().iter();
+    let streams: Vec<_> = streams.map(|it| it.topic.stream.clone()).collect();
+    let others = sqlx::query_scalar!(
+        "select stream from outbox.cursor where stream <> all ($1) order by stream",
+        &streams,
+    )
+    .fetch_all(db)
+    .await?;
+    for stream in others {
+        tracing::warn!(
+            stream,
+            "no route leads to this stream any more; its cursor keeps old events from being dropped \
+             until it is forgotten"
+        );
+    }
+    Ok(())
 }
 
 fn millis(duration: Duration) -> f64 {

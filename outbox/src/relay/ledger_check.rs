@@ -1,10 +1,10 @@
-//! Noticing a ledger that is behind the cursor: restored to an earlier state, or with a sequence that
+//! Noticing a ledger that is behind a cursor: restored to an earlier state, or with a sequence that
 //! gives out again ids that the relay has passed. Events written there must not be skipped.
 
 use postgres_pool::Pool;
-use uuid::Uuid;
 
-use super::cursor::Cursor;
+use super::{cursor::Cursor, lease::Lease};
+use crate::ledger;
 
 /// Ids that are left out when the sequence is moved on, for those drawn at the same moment.
 const ROOM: i64 = 1000;
@@ -12,48 +12,95 @@ const ROOM: i64 = 1000;
 /// Whether the ledger still has the event that the cursor passed last. All that came before is then
 /// as it was, since a ledger loses its end first.
 pub(super) async fn has(pool: &Pool, cursor: &Cursor) -> sqlx::Result<bool> {
-    let (found, has_older): (Option<Uuid>, bool) = sqlx::query_as(
-        r"
-        select (select event_id from outbox where id = $1),
-               exists (select from outbox where id < $1)
-        ",
-    )
-    .bind(cursor.position.last_id())
-    .fetch_one(pool)
-    .await?;
+    let last_id = cursor.position.last_id();
+    let found = ledger::event_id(pool, last_id).await?;
     Ok(match (found, cursor.last_event_id) {
         (Some(found), Some(known)) => found == known,
         (Some(_), None) => true,
         // Dropped after the retention, with everything before it.
-        (None, _) => !has_older,
+        (None, _) => !has_older(pool, last_id).await?,
     })
 }
 
-/// Whether events get ids that the cursor has passed.
-pub(super) async fn is_behind(pool: &Pool) -> sqlx::Result<bool> {
-    sqlx::query_scalar(
-        r"
-        select last_value - (not is_called)::int < last_id
-        from outbox_id_seq, relay_cursor
-        ",
+async fn has_older(pool: &Pool, id: i64) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from outbox.event where id < $1) as "has_older!""#,
+        id,
     )
     .fetch_one(pool)
     .await
 }
 
-/// Moves the sequence beyond all ids that the ledger or the cursor knows: from there on no id is
-/// given out twice.
-pub(super) async fn advance_sequence(pool: &Pool) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
-        r"
-        select setval('outbox_id_seq', $1 + greatest(
-            (select last_value from outbox_id_seq),
-            (select last_id from relay_cursor),
-            (select max(id) from outbox)
-        ))
-        ",
+/// Whether events get ids that a cursor has passed.
+pub(super) async fn is_sequence_behind(pool: &Pool) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from outbox.cursor, outbox.event_id_seq
+            where last_value - (not is_called)::int < last_id
+        ) as "is_behind!"
+        "#,
     )
-    .bind(ROOM)
     .fetch_one(pool)
+    .await
+}
+
+/// If it is: moves the cursors that have passed such ids back to the beginning of the ledger, since
+/// nothing tells which ids were given out a second time, and then the sequence beyond all ids that
+/// are known, so that none is given out twice from there on. No session may run meanwhile. Should
+/// this end half-way, what it has not done is found again.
+pub(super) async fn repair_sequence(pool: &Pool, lease: &Lease) -> sqlx::Result<()> {
+    if !is_sequence_behind(pool).await? {
+        return Ok(());
+    }
+    let greatest = sqlx::query_scalar!(
+        r#"
+        select greatest(
+            (select last_value from outbox.event_id_seq),
+            (select max(last_id) from outbox.cursor),
+            (select max(id) from outbox.event)
+        ) as "id!"
+        "#,
+    )
+    .fetch_one(pool)
+    .await?;
+    let streams = move_cursors_back(pool, lease).await?;
+    let next_id = sqlx::query_scalar!(
+        r#"select setval('outbox.event_id_seq', $1) as "id!""#,
+        greatest + ROOM,
+    )
+    .fetch_one(pool)
+    .await?;
+    tracing::error!(
+        ?streams,
+        cursor_outbox_id = greatest,
+        next_outbox_id = next_id,
+        "the sequence of the outbox was behind the relay's cursor; moved it on, and publishing the \
+         ledger again"
+    );
+    Ok(())
+}
+
+/// The streams of those that have passed ids that are given out again.
+async fn move_cursors_back(pool: &Pool, lease: &Lease) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"
+        with behind as (
+            select stream from outbox.cursor, outbox.event_id_seq
+            where epoch = $1 and last_value - (not is_called)::int < last_id
+        ), forgotten_checkpoints as (
+            delete from outbox.checkpoint where stream in (select stream from behind)
+        ), forgotten_runs as (
+            delete from outbox.republish_run where stream in (select stream from behind)
+        )
+        update outbox.cursor
+        set last_id = 0, last_event_id = null, gaps = '{}', stream_sequence = 0,
+            stream_event_id = null, complete_from = case when ledger_from = 1 then 1 end
+        from outbox.ledger where stream in (select stream from behind)
+        returning stream
+        "#,
+        lease.epoch,
+    )
+    .fetch_all(pool)
     .await
 }

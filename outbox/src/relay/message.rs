@@ -1,28 +1,29 @@
 //! An event as it goes over the wire.
 
-use async_nats::{HeaderMap, HeaderName};
+use std::collections::BTreeMap;
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use chrono::SecondsFormat;
 use service_runtime::nats::{Topic, headers};
 
-use crate::ledger::OutboxEvent;
+use crate::ledger::Entry;
 
-/// `ce-source` of every event.
-const SOURCE: &str = "/user-service";
-
-/// `{"type": …, "payload": …}`, with the payload's bytes as the writer left them.
-pub(super) fn body(event: &OutboxEvent) -> Vec<u8> {
-    let mut body = Vec::with_capacity(event.payload.len() + 64);
+/// `{"type": …, "payload": …}`, with the payload's bytes as the producer left them. The schema allows
+/// nothing in a type that JSON would have to escape.
+pub(super) fn body(entry: &Entry) -> Vec<u8> {
+    let mut body = Vec::with_capacity(entry.payload.len() + entry.event_type.len() + 32);
     body.extend_from_slice(b"{\"type\":\"");
-    body.extend_from_slice(event.r#type.as_bytes());
+    body.extend_from_slice(entry.event_type.as_bytes());
     body.extend_from_slice(b"\",\"payload\":");
-    body.extend_from_slice(event.payload.as_bytes());
+    body.extend_from_slice(entry.payload.as_bytes());
     body.push(b'}');
     body
 }
 
-pub(super) fn headers(event: &OutboxEvent, topic: &Topic) -> HeaderMap {
-    let id = event.event_id.to_string();
-    let time = event
+/// `Err` says why the event can't have such headers.
+pub(super) fn headers(entry: &Entry, topic: &Topic, source: &str) -> Result<HeaderMap, String> {
+    let id = entry.event_id.to_string();
+    let time = entry
         .created_at
         .to_rfc3339_opts(SecondsFormat::Millis, true);
     let mut map = HeaderMap::new();
@@ -31,14 +32,29 @@ pub(super) fn headers(event: &OutboxEvent, topic: &Topic) -> HeaderMap {
     insert(headers::EXPECTED_STREAM, &topic.stream);
     insert(headers::CE_SPEC_VERSION, headers::CE_SPEC_VERSION_1);
     insert(headers::CE_ID, &id);
-    insert(headers::CE_SOURCE, SOURCE);
-    insert(headers::CE_TYPE, &event.r#type);
+    insert(headers::CE_SOURCE, source);
+    insert(headers::CE_TYPE, &entry.event_type);
     insert(headers::CE_TIME, &time);
-    insert(headers::CE_SUBJECT, &event.user_id.to_string());
-    if let Some(traceparent) = &event.traceparent {
-        insert(headers::TRACEPARENT, traceparent);
+    insert(headers::CE_SUBJECT, &entry.aggregate_id);
+    if let Some(more) = &entry.headers {
+        add(&mut map, more)?;
     }
-    map
+    Ok(map)
+}
+
+/// The schema lets only such headers pass that can be sent; it may have been changed since.
+fn add(map: &mut HeaderMap, more: &str) -> Result<(), String> {
+    let more: BTreeMap<String, String> = serde_json::from_str(more)
+        .map_err(|error| format!("the headers are not an object of strings: {error}"))?;
+    for (name, value) in more {
+        let parsed = name
+            .parse::<HeaderName>()
+            .ok()
+            .zip(value.parse::<HeaderValue>().ok());
+        let (name, value) = parsed.ok_or_else(|| format!("the header {name} can't be sent"))?;
+        map.insert(name, value);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -48,41 +64,62 @@ mod tests {
     use uuid::Uuid;
 
     use super::{body, headers};
-    use crate::ledger::OutboxEvent;
+    use crate::ledger::Entry;
 
-    fn event() -> OutboxEvent {
-        OutboxEvent {
+    fn entry(more: Option<&str>) -> Entry {
+        Entry {
             id: 7,
             event_id: Uuid::from_u128(7),
-            r#type: "user_updated".to_owned(),
-            user_id: 3,
-            payload: r#"{"id":3,"name":"Ada","email":"a@b.c","updated_at":"2026-01-02T03:04:05.678Z","version":2}"#.to_owned(),
-            traceparent: None,
+            aggregate_type: "user".to_owned(),
             created_at: DateTime::UNIX_EPOCH,
+            is_wanted: true,
+            aggregate_id: "3".to_owned(),
+            event_type: "user_updated".to_owned(),
+            payload: r#"{"id":3, "name":"Ada"}"#.to_owned(),
+            headers: more.map(str::to_owned),
+        }
+    }
+
+    fn topic() -> Topic {
+        Topic {
+            stream: "USERS".to_owned(),
+            subject: "users".to_owned(),
         }
     }
 
     #[test]
-    fn the_body_reads_as_the_contract_says() {
-        let expected = r#"{"type":"user_updated","payload":{"id":3,"name":"Ada","email":"a@b.c","updated_at":"2026-01-02T03:04:05.678Z","version":2}}"#;
-        assert_eq!(String::from_utf8(body(&event())).as_deref(), Ok(expected));
+    fn the_body_has_the_bytes_of_the_payload() {
+        let expected = r#"{"type":"user_updated","payload":{"id":3, "name":"Ada"}}"#;
+        assert_eq!(body(&entry(None)), expected.as_bytes());
     }
 
     #[test]
-    fn the_headers_are_those_of_a_cloud_event() {
-        let topic = Topic {
-            stream: "USER_EVENTS".to_owned(),
-            subject: "user.events".to_owned(),
-        };
-        let map = headers(&event(), &topic);
+    fn the_headers_are_those_of_a_cloud_event_and_the_producers_own() {
+        let more = r#"{"traceparent":"00-1-2-01","tenant":"a"}"#;
+        let map = headers(&entry(Some(more)), &topic(), "/user-service").expect("headers");
         let get = |name: &str| map.get(name).map(ToString::to_string);
         let id = "00000000-0000-0000-0000-000000000007";
         assert_eq!(get("Nats-Msg-Id").as_deref(), Some(id));
+        assert_eq!(get("Nats-Expected-Stream").as_deref(), Some("USERS"));
         assert_eq!(get("ce-id").as_deref(), Some(id));
         assert_eq!(get("ce-specversion").as_deref(), Some("1.0"));
+        assert_eq!(get("ce-source").as_deref(), Some("/user-service"));
         assert_eq!(get("ce-type").as_deref(), Some("user_updated"));
         assert_eq!(get("ce-subject").as_deref(), Some("3"));
         assert_eq!(get("ce-time").as_deref(), Some("1970-01-01T00:00:00.000Z"));
-        assert_eq!(get("traceparent"), None);
+        assert_eq!(get("traceparent").as_deref(), Some("00-1-2-01"));
+        assert_eq!(get("tenant").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn headers_that_can_not_be_sent_are_refused_with_the_reason() {
+        for (more, fault) in [
+            ("[1]", "not an object of strings"),
+            (r#"{"a b":"c"}"#, "a b"),
+            (r#"{"a":"b\r\nc"}"#, "the header a"),
+        ] {
+            let error = headers(&entry(Some(more)), &topic(), "/x").expect_err("a fault");
+            assert!(error.contains(fault), "{error}");
+        }
     }
 }

@@ -47,18 +47,22 @@ impl Position {
 
     /// The event with this id is done. Ids that it leaps over become a gap.
     pub(super) fn pass(&mut self, id: i64) {
-        if id <= self.last_id {
-            self.close(id..id + 1);
-            return;
+        self.pass_all(id..id + 1);
+    }
+
+    /// The events with these ids are done.
+    pub(super) fn pass_all(&mut self, ids: Range<i64>) {
+        if ids.start <= self.last_id {
+            self.abandon(ids.clone());
         }
-        if id > self.last_id + 1 {
-            self.gaps.insert(self.last_id + 1, id);
+        if ids.start > self.last_id + 1 {
+            self.gaps.insert(self.last_id + 1, ids.start);
         }
-        self.last_id = id;
+        self.last_id = self.last_id.max(ids.end - 1);
     }
 
     /// No event with these ids is to be waited for any more.
-    pub(super) fn close(&mut self, ids: Range<i64>) {
+    pub(super) fn abandon(&mut self, ids: Range<i64>) {
         let touched: Vec<_> = self
             .gaps
             .range(..ids.end)
@@ -95,7 +99,7 @@ mod tests {
         assert_eq!(position.last_id(), 6);
         assert_eq!(position.gaps().collect::<Vec<_>>(), [3..4, 5..6]);
         position.pass(3);
-        position.close(5..6);
+        position.abandon(5..6);
         assert_eq!(position, Position::new(6, []));
     }
 
@@ -116,12 +120,13 @@ mod tests {
             let (mut last_id, mut open) = (0, BTreeSet::new());
             for (id, length, pass) in steps {
                 if pass {
-                    position.pass(id);
-                    open.extend(last_id + 1..id);
-                    open.remove(&id);
-                    last_id = last_id.max(id);
+                    let ids = id..id + length;
+                    position.pass_all(ids.clone());
+                    open.extend(last_id + 1..ids.start);
+                    open.retain(|it| !ids.contains(it));
+                    last_id = last_id.max(ids.end - 1);
                 } else {
-                    position.close(id..id + length);
+                    position.abandon(id..id + length);
                     open.retain(|it| !(id..id + length).contains(it));
                 }
                 prop_assert_eq!(position.last_id(), last_id);

@@ -10,118 +10,125 @@ use async_nats::jetstream::{
 use futures::{StreamExt, TryFutureExt, future::BoxFuture, stream::FuturesOrdered};
 use postgres_pool::Pool;
 use service_runtime::nats::Topic;
-use service_runtime::progress::Progress;
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use super::{
     ACK_TIMEOUT,
-    backlog::Backlog,
-    cursor::{self, Cursor, Tail},
+    cursor::{self, Cursor, Owned, Tail},
     failure::{Failure, within},
-    lease::Lease,
     message,
-    reader::Step,
+    per_key_queue::PerKeyQueue,
+    stream_progress::StreamProgress,
+    task::{Key, Publication, Task},
 };
-use crate::ledger::OutboxEvent;
+use crate::parked;
 
 /// The cursor is saved when so many events were acknowledged since, or after this time. Either
 /// bounds what is published a second time after a crash.
 const SAVE_EVENTS: usize = 1000;
 const SAVE_INTERVAL: Duration = Duration::from_millis(20);
-/// Events held for users who have one in flight. With this many, reading pauses.
+/// Events held for aggregates that have one in flight. With this many, reading pauses.
 const MOST_HELD: usize = 4000;
 /// How far apart the places are to come back to, if the stream loses its end.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Where a publisher publishes, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) jetstream: &'a Context,
+    pub(super) topic: &'a Topic,
+    /// `ce-source`
+    pub(super) source: &'a str,
+    pub(super) max_in_flight: usize,
+}
+
 pub(super) struct Publisher<'a> {
     pool: &'a Pool,
-    jetstream: &'a Context,
-    topic: &'a Topic,
-    lease: &'a Lease,
-    max_in_flight: usize,
-    /// What is acknowledged.
+    to: Destination<'a>,
+    owned: &'a Owned,
+    /// What is done.
     cursor: Cursor,
-    /// Events acknowledged, or ids closed, since the cursor was last saved.
+    /// Events done, or ids abandoned, since the cursor was last saved.
     unsaved: usize,
     saved_at: Instant,
     checkpoint_at: Instant,
-    backlog: Backlog,
-    progress: &'a Progress,
+    queue: PerKeyQueue,
+    progress: &'a StreamProgress,
 }
 
-/// A step that was begun, and how to learn its end.
-enum Begun {
+/// A task that was begun, and how to learn its end.
+enum Begun<'a> {
     Published(Published, PublishAckFuture),
-    Closed(Range<i64>),
+    Parking(Vec<(i64, Uuid)>, BoxFuture<'a, sqlx::Result<bool>>),
+    Skipped(Range<i64>, Uuid),
+    Abandoned(Range<i64>),
 }
 
-enum Ended {
+enum Finished {
     Published(Published, Result<PublishAck, PublishError>),
-    Closed(Range<i64>),
+    Parked(Vec<(i64, Uuid)>, sqlx::Result<bool>),
+    Skipped(Range<i64>, Uuid),
+    Abandoned(Range<i64>),
 }
 
 struct Published {
     id: i64,
     event_id: Uuid,
-    user_id: i64,
+    key: Key,
 }
 
 impl<'a> Publisher<'a> {
     pub(super) fn new(
         pool: &'a Pool,
-        jetstream: &'a Context,
-        topic: &'a Topic,
-        lease: &'a Lease,
-        max_in_flight: usize,
+        to: Destination<'a>,
+        owned: &'a Owned,
         cursor: Cursor,
-        progress: &'a Progress,
+        progress: &'a StreamProgress,
     ) -> Self {
         let now = Instant::now();
         Self {
             pool,
-            jetstream,
-            topic,
-            lease,
-            max_in_flight,
+            to,
+            owned,
             cursor,
             unsaved: 0,
             saved_at: now,
             checkpoint_at: now,
-            backlog: Backlog::default(),
+            queue: PerKeyQueue::default(),
             progress,
         }
     }
 
-    /// Does the steps in their order until there are no more or one fails; then waits for the
+    /// Does the tasks in their order until there are no more or one fails; then waits for the
     /// acknowledgements that are due and saves the cursor.
-    pub(super) async fn run(mut self, mut steps: mpsc::Receiver<Vec<Step>>) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, mut tasks: mpsc::Receiver<Vec<Task>>) -> Result<(), Failure> {
         let mut in_flight = FuturesOrdered::new();
         let mut saving: Option<BoxFuture<'_, Result<(), Failure>>> = None;
-        let mut outcome = Ok(());
+        let mut result = Ok(());
         let mut reading = true;
         loop {
-            while outcome.is_ok()
-                && in_flight.len() < self.max_in_flight
-                && let Some(step) = self.backlog.take_ready()
+            while result.is_ok()
+                && in_flight.len() < self.to.max_in_flight
+                && let Some(task) = self.queue.take_ready()
             {
-                match self.begin(step).await {
-                    Ok(begun) => in_flight.push_back(end(begun)),
-                    Err(failure) => outcome = Err(failure),
+                match self.begin(task).await {
+                    Ok(begun) => in_flight.push_back(finish(begun)),
+                    Err(failure) => result = Err(failure),
                 }
             }
             if saving.is_none() && self.is_save_due() {
                 saving = Some(self.begin_save());
             }
-            let done = outcome.is_err() || (self.backlog.is_empty() && !reading);
+            let done = result.is_err() || (self.queue.is_empty() && !reading);
             if done && in_flight.is_empty() && saving.is_none() {
                 break;
             }
             tokio::select! {
                 biased;
-                Some(ended) = in_flight.next() => {
-                    if let Err(failure) = self.settle(ended) {
-                        outcome = outcome.and(Err(failure));
+                Some(finished) = in_flight.next() => {
+                    if let Err(failure) = self.conclude(finished) {
+                        result = result.and(Err(failure));
                     }
                 }
                 Some(saved) = async { Some(saving.as_mut()?.await) } => {
@@ -129,11 +136,11 @@ impl<'a> Publisher<'a> {
                     saved?;
                     self.progress.succeeded();
                 }
-                received = steps.recv(), if reading && self.backlog.has_room(MOST_HELD) && outcome.is_ok() => {
+                received = tasks.recv(), if reading && self.queue.has_room(MOST_HELD) && result.is_ok() => {
                     match received {
-                        Some(steps) => {
-                            self.backlog.extend(steps);
-                            if self.backlog.is_empty() && in_flight.is_empty() {
+                        Some(tasks) => {
+                            self.queue.extend(tasks);
+                            if self.queue.is_empty() && in_flight.is_empty() {
                                 // There was nothing to read, and all is published.
                                 self.progress.succeeded();
                             }
@@ -146,44 +153,67 @@ impl<'a> Publisher<'a> {
             }
         }
         if self.unsaved > 0 {
-            cursor::save(self.pool, self.lease, &self.cursor).await?;
+            cursor::save(self.pool, self.owned, &self.cursor).await?;
         }
-        outcome
+        result
     }
 
-    async fn begin(&mut self, step: Step) -> Result<Begun, Failure> {
-        match step {
-            Step::Publish(event) => self.publish(&event).await,
-            Step::Close(ids) => Ok(Begun::Closed(ids)),
-        }
+    async fn begin(&mut self, task: Task) -> Result<Begun<'a>, Failure> {
+        Ok(match task {
+            Task::Publish(event) => self.publish(&event).await?,
+            Task::Park(events) => {
+                let ids: Vec<_> = events.iter().map(|(id, _)| *id).collect();
+                let (pool, owned) = (self.pool, self.owned);
+                let parking = Box::pin(async move {
+                    parked::park_unrouted(pool, &ids, &owned.stream, owned.epoch).await
+                });
+                Begun::Parking(events, parking)
+            }
+            Task::Skip(ids, last_event_id) => Begun::Skipped(ids, last_event_id),
+            Task::AbandonGap(ids) => Begun::Abandoned(ids),
+        })
     }
 
-    async fn publish(&mut self, event: &OutboxEvent) -> Result<Begun, Failure> {
-        let headers = message::headers(event, self.topic);
-        let body = message::body(event).into();
-        let subject = self.topic.subject.clone();
-        let sending = self.jetstream.publish_with_headers(subject, headers, body);
-        let sending = sending.map_err(|error| Failure::of_publish(event.id, error));
+    async fn publish(&mut self, event: &Publication) -> Result<Begun<'a>, Failure> {
+        let Publication { entry, key } = event;
+        let headers = message::headers(entry, self.to.topic, self.to.source);
+        let headers = headers.map_err(|reason| Failure::Refused {
+            id: entry.id,
+            reason,
+        })?;
+        let body = message::body(entry).into();
+        let subject = self.to.topic.subject.clone();
+        let sending = (self.to.jetstream).publish_with_headers(subject, headers, body);
+        let sending = sending.map_err(|error| Failure::of_publish(entry.id, error));
         let ack = within(ACK_TIMEOUT, sending).await?;
         let published = Published {
-            id: event.id,
-            event_id: event.event_id,
-            user_id: event.user_id,
+            id: entry.id,
+            event_id: entry.event_id,
+            key: *key,
         };
         Ok(Begun::Published(published, ack))
     }
 
-    /// An event that failed stays in flight as far as its user goes: nothing may overtake it.
-    fn settle(&mut self, ended: Ended) -> Result<(), Failure> {
-        match ended {
-            Ended::Closed(ids) => self.cursor.position.close(ids),
-            Ended::Published(event, Err(error)) => {
+    /// An event that failed stays in flight as far as its aggregate goes: nothing may overtake it.
+    fn conclude(&mut self, finished: Finished) -> Result<(), Failure> {
+        match finished {
+            Finished::Abandoned(ids) => self.cursor.position.abandon(ids),
+            Finished::Skipped(ids, last_event_id) => self.cursor.pass(ids, last_event_id),
+            Finished::Parked(events, is_held) => {
+                if !is_held? {
+                    return Err(Failure::LeaseLost);
+                }
+                for (id, event_id) in events {
+                    self.cursor.pass(id..id + 1, event_id);
+                }
+            }
+            Finished::Published(event, Err(error)) => {
                 return Err(Failure::of_publish(event.id, error));
             }
-            Ended::Published(event, Ok(ack)) => {
+            Finished::Published(event, Ok(ack)) => {
                 self.extend_tail(&event, &ack)?;
-                self.cursor.pass(event.id, event.event_id);
-                self.backlog.done(event.user_id);
+                self.cursor.pass(event.id..event.id + 1, event.event_id);
+                self.queue.done(event.key);
             }
         }
         self.unsaved += 1;
@@ -223,20 +253,22 @@ impl<'a> Publisher<'a> {
         }
         self.saved_at = now;
         self.unsaved = 0;
-        let (pool, lease, cursor) = (self.pool, self.lease, self.cursor.clone());
+        let (pool, owned, cursor) = (self.pool, self.owned, self.cursor.clone());
         Box::pin(async move {
-            cursor::save(pool, lease, &cursor).await?;
+            cursor::save(pool, owned, &cursor).await?;
             if is_checkpoint {
-                cursor::save_checkpoint(pool, &cursor).await?;
+                cursor::save_checkpoint(pool, owned, &cursor).await?;
             }
             Ok(())
         })
     }
 }
 
-async fn end(begun: Begun) -> Ended {
+async fn finish(begun: Begun<'_>) -> Finished {
     match begun {
-        Begun::Published(published, ack) => Ended::Published(published, ack.await),
-        Begun::Closed(ids) => Ended::Closed(ids),
+        Begun::Published(published, ack) => Finished::Published(published, ack.await),
+        Begun::Parking(events, parking) => Finished::Parked(events, parking.await),
+        Begun::Skipped(ids, last_event_id) => Finished::Skipped(ids, last_event_id),
+        Begun::Abandoned(ids) => Finished::Abandoned(ids),
     }
 }

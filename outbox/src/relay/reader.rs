@@ -5,41 +5,64 @@
 //! are filled or provably dead: a gap is dead once every transaction has ended that could have
 //! drawn it, and the very snapshot that shows this does not show the event.
 
+mod batch;
+
 use std::ops::Range;
 
 use postgres_pool::Pool;
 use uuid::Uuid;
 
-use super::{cursor::Cursor, failure::Failure, position::Position};
-use crate::ledger::{self, OutboxEvent};
+use self::batch::Batch;
+use super::{cursor::Cursor, failure::Failure, position::Position, task::Task};
+use crate::{
+    ledger::{self, Entry, Selection},
+    route::{RoutedStream, Routes},
+};
 
 /// Gaps that one statement looks at: some 10 ms of work.
 const GAPS_AT_ONCE: usize = 2000;
 
-/// What is to be done next for the stream to follow the ledger.
-#[derive(Debug)]
-pub(super) enum Step {
-    Publish(OutboxEvent),
-    /// No event will come with these ids.
-    Close(Range<i64>),
-}
-
 /// What one read found, in the order in which it is to be done.
 #[derive(Debug)]
-pub(super) struct Steps {
-    pub(super) steps: Vec<Step>,
+pub(super) struct Found {
+    pub(super) tasks: Vec<Task>,
     /// Whether there may be more at once.
     pub(super) more: bool,
+}
+
+/// Whose events a reader looks for.
+#[derive(Debug, Clone)]
+pub(super) struct Interest {
+    pub(super) selection: Selection,
+    /// Of those that are selected: others are parked.
+    pub(super) routed_types: Vec<String>,
+}
+
+impl Interest {
+    /// The first stream's reader sees to events that have no route as well.
+    pub(super) fn of(stream: &RoutedStream, routes: &Routes) -> Self {
+        let is_first = routes.streams().first() == Some(stream);
+        Self {
+            selection: if is_first {
+                Selection::AllBut(routes.types_of_others(stream))
+            } else {
+                Selection::Only(stream.aggregate_types.clone())
+            },
+            routed_types: stream.aggregate_types.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Reader {
     pool: Pool,
     batch: u16,
+    interest: Interest,
     position: Position,
     /// The event with the position's `last_id`.
     last_event_id: Option<Uuid>,
     watch: Option<Watch>,
+    found: Batch,
 }
 
 /// Every gap up to `up_to` was seen before `bound` was handed out as an xid, and its drawer has a
@@ -51,88 +74,108 @@ struct Watch {
 }
 
 impl Reader {
-    pub(super) fn new(pool: Pool, batch: u16, cursor: &Cursor) -> Self {
+    pub(super) fn new(pool: Pool, batch: u16, interest: Interest, cursor: &Cursor) -> Self {
         Self {
             pool,
             batch,
+            found: Batch::new(interest.routed_types.clone()),
+            interest,
             position: cursor.position.clone(),
             last_event_id: cursor.last_event_id,
             watch: None,
         }
     }
 
+    /// What was read so far.
+    pub(super) fn position(&self) -> &Position {
+        &self.position
+    }
+
     /// The next events, at most a batch of new ones and a batch of late ones.
     ///
-    /// New ones are read first and come last: whatever preceded one of them for the same user was
-    /// committed before it, so the later look into the gaps shows it, and its id is lower.
+    /// New ones are read first and come last: whatever preceded one of them for the same aggregate
+    /// was committed before it, so the later look into the gaps shows it, and its id is lower.
     ///
     /// # Errors
     /// If Postgres can't be reached, or the ledger has not the event that was read last.
-    pub(super) async fn next(&mut self) -> Result<Steps, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Found, Failure> {
         let new = self.read_new().await?;
-        let mut steps = Vec::with_capacity(new.len());
-        if self.position.has_gaps() && !self.read_gaps(&mut steps).await? {
+        if self.position.has_gaps() && !self.read_gaps().await? {
             // Some of the late ones were cut off: the new ones have to wait for them.
-            return Ok(Steps { steps, more: true });
+            let tasks = self.found.take();
+            return Ok(Found { tasks, more: true });
         }
         let more = new.len() == usize::from(self.batch);
-        for event in new {
-            self.position.pass(event.id);
-            self.last_event_id = Some(event.event_id);
-            steps.push(Step::Publish(event));
+        for entry in new {
+            self.last_event_id = Some(entry.event_id);
+            self.pass(entry);
         }
         self.watch_gaps().await?;
-        Ok(Steps { steps, more })
+        let tasks = self.found.take();
+        Ok(Found { tasks, more })
+    }
+
+    fn pass(&mut self, entry: Entry) {
+        self.position.pass(entry.id);
+        self.found.push(entry);
     }
 
     /// The events above the last one, read together with that one. If it is not there, the ledger
     /// was restored to an earlier state, and ids that were read before are given out again. One
     /// statement reads both, so no event can hide behind an id that was read before.
-    async fn read_new(&mut self) -> Result<Vec<OutboxEvent>, Failure> {
+    async fn read_new(&mut self) -> Result<Vec<Entry>, Failure> {
         let last_id = self.position.last_id();
-        let mut events = ledger::read_after(&self.pool, last_id - 1, self.batch + 1).await?;
-        let last = events.first().filter(|event| event.id == last_id);
-        let last_event_id = last.map(|event| event.event_id);
+        let selection = &self.interest.selection;
+        let mut entries =
+            ledger::read_after(&self.pool, last_id - 1, self.batch + 1, selection).await?;
+        let last = entries.first().filter(|entry| entry.id == last_id);
+        let last_event_id = last.map(|entry| entry.event_id);
         if self.last_event_id.is_some() && self.last_event_id != last_event_id {
             return Err(Failure::LedgerChanged);
         }
         if last_event_id.is_some() {
             self.last_event_id = last_event_id;
-            events.remove(0);
+            entries.remove(0);
         }
-        events.truncate(self.batch.into());
-        Ok(events)
+        entries.truncate(self.batch.into());
+        Ok(entries)
     }
 
     /// Whether every gap was looked at. They are looked at in slices, lowest ids first, so that no
     /// statement takes long however many there are. The order holds across slices: whatever is found
-    /// in a gap drew its id before the first slice was read, so what precedes it for the same user
-    /// had been committed by then.
-    async fn read_gaps(&mut self, steps: &mut Vec<Step>) -> sqlx::Result<bool> {
+    /// in a gap drew its id before the first slice was read, so what precedes it for the same
+    /// aggregate had been committed by then.
+    async fn read_gaps(&mut self) -> sqlx::Result<bool> {
         let gaps: Vec<_> = self.position.gaps().collect();
         let mut horizon = i64::MAX;
+        let mut found = 0;
         for slice in gaps.chunks(GAPS_AT_ONCE) {
-            let filled = ledger::read_gaps(&self.pool, slice, self.batch).await?;
-            for event in filled.events {
-                self.position.pass(event.id);
-                steps.push(Step::Publish(event));
+            let selection = &self.interest.selection;
+            let filled = ledger::read_gaps(&self.pool, slice, self.batch, selection).await?;
+            found += filled.entries.len();
+            for entry in filled.entries {
+                self.pass(entry);
             }
-            if steps.len() >= usize::from(self.batch) {
+            if found >= usize::from(self.batch) {
                 return Ok(false);
             }
             // Each gap was absent from a snapshot with this horizon or a later one.
             horizon = horizon.min(filled.horizon);
         }
         if let Some(watch) = self.watch.take_if(|it| it.bound <= horizon) {
-            let dead: Vec<_> = (self.position.gaps())
-                .take_while(|gap| gap.end <= watch.up_to)
-                .collect();
-            for gap in dead {
-                self.position.close(gap.clone());
-                steps.push(Step::Close(gap));
-            }
+            self.abandon_gaps(watch.up_to);
         }
         Ok(true)
+    }
+
+    fn abandon_gaps(&mut self, up_to: i64) {
+        let dead: Vec<Range<i64>> = (self.position.gaps())
+            .take_while(|gap| gap.end <= up_to)
+            .collect();
+        for gap in dead {
+            self.position.abandon(gap.clone());
+            self.found.abandon(gap);
+        }
     }
 
     /// One watch at a time: those gaps that come while it stands wait for the next one.

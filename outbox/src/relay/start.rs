@@ -7,9 +7,9 @@ use postgres_pool::Pool;
 use service_runtime::nats::Topic;
 
 use super::{
-    cursor::{self, Cursor},
+    completeness,
+    cursor::{self, Cursor, CursorError, Owned},
     failure::Failure,
-    lease::Lease,
     ledger_check, stream_check,
 };
 
@@ -18,7 +18,7 @@ use super::{
 struct Lost {
     /// The stream has lost events that it had acknowledged.
     on_stream: bool,
-    /// The ledger was restored to an earlier state, or its sequence was.
+    /// The ledger was restored to an earlier state.
     in_ledger: bool,
 }
 
@@ -26,22 +26,11 @@ pub(super) async fn find(
     pool: &Pool,
     jetstream: &Context,
     topic: &Topic,
-    lease: &Lease,
+    owned: &Owned,
 ) -> Result<Cursor, Failure> {
     let mut lost = Lost::default();
-    let saved = cursor::load(pool).await?;
+    let saved = cursor::load(pool, &topic.stream).await?;
     let mut found = saved.clone();
-    if ledger_check::is_behind(pool).await? {
-        // No checkpoint says which ids were given out a second time: any below the sequence.
-        lost.in_ledger = true;
-        found = Cursor::default();
-        let next_id = ledger_check::advance_sequence(pool).await?;
-        tracing::error!(
-            cursor_outbox_id = saved.position.last_id(),
-            next_outbox_id = next_id,
-            "the sequence of the outbox was behind the relay's cursor; moved it on"
-        );
-    }
     loop {
         let in_ledger = ledger_check::has(pool, &found).await?;
         let on_stream = stream_check::has(jetstream, topic, found.tail).await?;
@@ -50,7 +39,7 @@ pub(super) async fn find(
         }
         lost.in_ledger |= !in_ledger;
         lost.on_stream |= !on_stream;
-        let earlier = cursor::checkpoint_below(pool, found.tail.sequence).await?;
+        let earlier = cursor::checkpoint_below(pool, &topic.stream, found.tail.sequence).await?;
         found = earlier.unwrap_or_default();
     }
     if lost.on_stream {
@@ -64,13 +53,25 @@ pub(super) async fn find(
     }
     if lost.in_ledger {
         tracing::error!(
+            stream = topic.stream,
             cursor_outbox_id = saved.position.last_id(),
             from_outbox_id = found.position.last_id(),
             "the outbox is behind the relay's cursor, as after a restore; publishing the ledger again"
         );
     }
     if lost != Lost::default() {
-        cursor::move_back(pool, lease, &found).await?;
+        move_back(pool, owned, &found).await?;
     }
     Ok(found)
+}
+
+/// Moves the cursor back to a checkpoint and forgets those behind it.
+async fn move_back(pool: &Pool, owned: &Owned, checkpoint: &Cursor) -> Result<(), CursorError> {
+    let mut transaction = pool.begin().await?;
+    cursor::save(&mut *transaction, owned, checkpoint).await?;
+    let sequence = checkpoint.tail.sequence;
+    cursor::forget_checkpoints_above(&mut *transaction, &owned.stream, sequence).await?;
+    completeness::move_back(&mut transaction, &owned.stream).await?;
+    transaction.commit().await?;
+    Ok(())
 }

@@ -21,7 +21,7 @@ pub(super) async fn is_whole(
     jetstream: &Context,
     topic: &Topic,
 ) -> Result<bool, Failure> {
-    let saved = cursor::load(pool).await?;
+    let saved = cursor::load(pool, &topic.stream).await?;
     has(jetstream, topic, saved.tail).await
 }
 

@@ -7,7 +7,7 @@
 do $$
 declare
     part regclass;
-    legacy relay_cursor_legacy;
+    legacy record;
 begin
     -- The old table goes in the last transaction; only a migration that was not recorded repeats it.
     if to_regclass('outbox_legacy') is null then

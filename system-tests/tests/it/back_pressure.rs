@@ -21,8 +21,8 @@ async fn without_nats_memory_stays_flat_and_the_backlog_drains_afterwards() {
     let before = resident_kb(&users.service.process);
     sqlx::query(
         r"
-        insert into outbox (event_id, type, user_id, version, payload)
-        select gen_random_uuid(), 'user_created', 1000000 + id, 1,
+        insert into outbox.event (aggregate_type, aggregate_id, event_type, version, payload)
+        select 'user', (1000000 + id)::text, 'user_created', 1,
                user_state(1000000 + id, repeat('x', 1000), 'a@example.com', now(), 1)
         from generate_series(1, $1) as id
         ",

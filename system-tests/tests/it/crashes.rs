@@ -158,7 +158,7 @@ impl HeldCursor {
             r"
             create function wait_for_the_test() returns trigger language plpgsql as
             'begin perform pg_advisory_lock_shared(1); return null; end';
-            create trigger held before update of last_id on relay_cursor
+            create trigger held before update of last_id on outbox.cursor
             for each statement execute function wait_for_the_test();
             ",
         )
@@ -180,7 +180,7 @@ impl HeldCursor {
                 r"
                 select pg_terminate_backend(pid) from pg_stat_activity
                 where datname = current_database() and application_name = 'user-service'
-                  and query ilike '%relay_cursor%'
+                  and query ilike '%outbox.cursor%'
                 ",
             );
             let ended = ended.execute(&stack.postgres.pool).await.ok()?;

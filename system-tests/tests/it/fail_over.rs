@@ -114,7 +114,7 @@ async fn a_relay_that_stops_in_good_order_hands_over() {
     let mut active = stack.relay().await;
     let standby = stack.start("user-service", &["relay"]);
     users.create("Ada").await;
-    let ended = sqlx::query_scalar("select expires_at <= clock_timestamp() from relay_cursor");
+    let ended = sqlx::query_scalar("select expires_at <= clock_timestamp() from outbox.lease");
     assert!(active.process.stop().await.success());
     let ended: bool = ended
         .fetch_one(&stack.postgres.pool)

@@ -76,8 +76,9 @@ async fn write(transaction: &mut sqlx::Transaction<'_, sqlx::Postgres>, email: &
             insert into users (name, email) values ('Late', $1)
             returning id, name, email, updated_at, version
         )
-        insert into outbox (event_id, type, user_id, version, payload)
-        select $2, 'user_created', id, version, user_state(id, name, email, updated_at, version)
+        insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version, payload)
+        select $2, 'user', id::text, 'user_created', version,
+               user_state(id, name, email, updated_at, version)
         from created
         ",
     )

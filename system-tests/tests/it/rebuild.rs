@@ -36,7 +36,8 @@ async fn a_rebuild_from_a_stream_that_was_lost_takes_no_user_away() {
         created.push(users.create(&format!("Ada {number}")).await);
     }
     stack.converged().await;
-    let dropped = "delete from outbox where id <= 3; update relay_cursor set ledger_from = 4;";
+    let dropped =
+        "delete from outbox.event where id <= 3; update outbox.ledger set ledger_from = 4;";
     let dropped = sqlx::raw_sql(dropped).execute(&stack.postgres.pool).await;
     dropped.expect("as after the retention");
     let jetstream = stack.jetstream().await;

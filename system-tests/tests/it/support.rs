@@ -171,7 +171,7 @@ impl Stack {
 
     /// Events that the cursor has not passed.
     pub(crate) async fn pending(&self) -> i64 {
-        sqlx::query_scalar("select count(*) from outbox_pending")
+        sqlx::query_scalar("select count(*) from outbox.pending")
             .fetch_one(&self.postgres.pool)
             .await
             .expect("a count")
@@ -179,10 +179,10 @@ impl Stack {
 
     /// Changes of the relay's lease so far.
     pub(crate) async fn epoch(&self) -> i64 {
-        sqlx::query_scalar("select epoch from relay_cursor")
+        sqlx::query_scalar("select epoch from outbox.lease")
             .fetch_one(&self.postgres.pool)
             .await
-            .expect("the cursor")
+            .expect("the lease")
     }
 
     /// Waits until the consumer has acknowledged everything up to this sequence of the stream.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use outbox::{RelayConfig, Written};
-use postgres_pool::Pool;
+use outbox::{RelayConfig, Routes, Written, relay_pool};
 use service_runtime::{
     health::Check,
     http,
@@ -18,51 +17,48 @@ use crate::{
     migrations::migrate,
 };
 
-/// What the relay needs at once: reading, moving the cursor, keeping the lease, listening, and
-/// looking after the stream.
-const CONNECTIONS: u32 = 5;
 /// A relay that reached its servers so long ago, beside its poll interval, is not ready.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// A relay that waits to be spawned.
 pub(super) struct Relay {
-    config: RelayConfig,
+    relay: outbox::Relay,
     database: DatabaseConfig,
-    pool: Pool,
-    written: Written,
-    progress: Progress,
 }
 
 impl Relay {
     pub(super) fn new(
         database: &DatabaseConfig,
+        routes: Routes,
         config: RelayConfig,
         written: Written,
     ) -> anyhow::Result<Self> {
-        Ok(Self {
-            pool: postgres_pool::pool(&database.database_url, CONNECTIONS, LOCK_TIMEOUT)?,
+        let relay = outbox::Relay {
+            pool: relay_pool(&database.database_url, &routes)?,
+            routes,
             config,
-            database: database.clone(),
             written,
             progress: Progress::new("relay"),
+        };
+        Ok(Self {
+            relay,
+            database: database.clone(),
         })
     }
 
     /// Ready means that it publishes, has found nothing to publish, or stands by for another.
     pub(super) fn check(&self) -> Check {
-        (self.progress).check(MAX_SILENCE + 2 * self.config.poll_interval)
+        let outbox::Relay {
+            progress, config, ..
+        } = &self.relay;
+        progress.check(MAX_SILENCE + 2 * config.poll_interval)
     }
 
     /// Brings the schema up to date first.
     pub(super) fn spawn(self, tasks: &mut Tasks) {
-        let Self {
-            config,
-            database,
-            pool,
-            written,
-            progress,
-        } = self;
-        tasks.watch(&progress, config.stall_timeout);
+        let Self { relay, database } = self;
+        let progress = relay.progress.clone();
+        tasks.watch(&progress, relay.config.stall_timeout);
         let shutdown = tasks.shutdown();
         tasks.spawn("relay", async move {
             let migrating = progress.while_retrying(migrate(&database.database_url));
@@ -70,7 +66,7 @@ impl Relay {
                 Ok(migrated) => migrated?,
                 Err(_) => return Ok(()),
             }
-            outbox::relay::run(config, pool, written, progress, shutdown).await
+            relay.run(shutdown).await
         });
     }
 }
@@ -88,7 +84,9 @@ impl RelayApp {
         let listener = http::bind(config.listen_addr).await?;
         let drain_timeout = config.relay.drain_timeout;
         let pool = postgres_pool::pool(&config.database.database_url, 1, LOCK_TIMEOUT)?;
-        let relay = Relay::new(&config.database, config.relay, Written::default())?;
+        let routes = config.topic.routes(&config.relay.routes)?;
+        let written = Written::default();
+        let relay = Relay::new(&config.database, routes, config.relay, written)?;
         Ok(Self {
             listener,
             checks: vec![postgres_check(pool), relay.check()],

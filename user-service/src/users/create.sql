@@ -9,9 +9,11 @@ with draft as (
     on conflict do nothing
     returning id, name, email, updated_at, version, normal_email
 ), event as (
-    insert into outbox (event_id, type, user_id, version, payload, traceparent)
-    select event_id, 'user_created', id, version,
-           user_state(id, created.name, created.email, updated_at, version), traceparent
+    insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
+                              payload, headers)
+    select event_id, 'user', id::text, 'user_created', version,
+           user_state(id, created.name, created.email, updated_at, version),
+           event_headers(traceparent)
     from created join draft using (normal_email)
 )
 select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",

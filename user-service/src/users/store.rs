@@ -106,9 +106,10 @@ pub(crate) async fn change(
                     is distinct from (current.name, current.email)
             returning users.id, users.name, users.email, users.updated_at, users.version
         ), event as (
-            insert into outbox (event_id, type, user_id, version, payload, traceparent)
-            select $1, 'user_updated', id, version,
-                   user_state(id, name, email, updated_at, version), $2
+            insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
+                                      payload, headers)
+            select $1::uuid, 'user', id::text, 'user_updated', version,
+                   user_state(id, name, email, updated_at, version), event_headers($2)
             from changed
         )
         select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",
@@ -163,9 +164,10 @@ pub(crate) async fn delete(
             returning users.id, name, email, clock_timestamp() as deleted_at,
                       users.version + 1 as version
         ), event as (
-            insert into outbox (event_id, type, user_id, version, payload, traceparent)
-            select $1, 'user_deleted', id, version,
-                   user_state(id, name, email, deleted_at, version), $2
+            insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
+                                      payload, headers)
+            select $1::uuid, 'user', id::text, 'user_deleted', version,
+                   user_state(id, name, email, deleted_at, version), event_headers($2)
             from deleted
         )
         select version as "version!", is_expected as "is_expected!" from current

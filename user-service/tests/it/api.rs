@@ -258,7 +258,7 @@ pub(crate) async fn assert_problem(response: reqwest::Response, status: StatusCo
 }
 
 pub(crate) async fn events(world: &World) -> i64 {
-    sqlx::query_scalar("select count(*) from outbox")
+    sqlx::query_scalar("select count(*) from outbox.event")
         .fetch_one(&world.database.pool)
         .await
         .expect("a count")

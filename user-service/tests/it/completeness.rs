@@ -56,7 +56,8 @@ async fn a_stream_that_the_outbox_can_not_fill_again_is_complete_only_after_a_re
     world.is_complete_from(Some(1)).await;
 
     // As after the retention of the outbox.
-    let dropped = "delete from outbox where id <= 3; update relay_cursor set ledger_from = 4;";
+    let dropped =
+        "delete from outbox.event where id <= 3; update outbox.ledger set ledger_from = 4;";
     world.execute(dropped).await;
     world.lose_stream().await;
     world.published(2).await;
@@ -82,7 +83,7 @@ async fn a_republish_whose_events_the_stream_loses_does_not_count() {
     world.drained().await;
     drop(api);
     world
-        .execute("update relay_cursor set ledger_from = 2")
+        .execute("update outbox.ledger set ledger_from = 2")
         .await;
 
     let mut republish = Service::start(
@@ -113,8 +114,9 @@ async fn a_republish_that_was_broken_off_counts_from_its_beginning_once_it_is_re
     world.published(5).await;
     world.drained().await;
     // It had written the users 1 and 2 when it was broken off.
-    let broken_off = "update relay_cursor set complete_from = null;
-        insert into republish_run (stream_sequence, last_user_id) values (4, 2);";
+    let broken_off = "update outbox.cursor set complete_from = null;
+        insert into outbox.republish_run (stream, stream_sequence, last_key)
+        select stream, 4, 2 from outbox.cursor;";
     world.execute(broken_off).await;
     world.is_complete_from(None).await;
 

@@ -14,8 +14,10 @@ async fn events_that_are_written_below_the_cursor_are_published() {
     write(&api, 20).await;
     world.published(20).await;
     world.drained().await;
-    world.execute("delete from outbox where id > 5").await;
-    world.execute("select setval('outbox_id_seq', 5)").await;
+    world.execute("delete from outbox.event where id > 5").await;
+    world
+        .execute("select setval('outbox.event_id_seq', 5)")
+        .await;
     write(&api, 3).await;
     assert_in_order(&world.published(23).await);
     assert_loud(&api.service).await;
@@ -34,8 +36,10 @@ async fn events_that_took_ids_again_while_no_relay_was_there_are_published() {
     world.published(20).await;
     world.drained().await;
     relay.process.stop().await;
-    world.execute("delete from outbox where id > 5").await;
-    world.execute("select setval('outbox_id_seq', 5)").await;
+    world.execute("delete from outbox.event where id > 5").await;
+    world
+        .execute("select setval('outbox.event_id_seq', 5)")
+        .await;
     // Past the cursor: the sequence alone shows nothing any more.
     write(&api, 30).await;
     let relay = Service::start("user-service", &["relay"], &world.environment());
@@ -51,9 +55,11 @@ async fn events_are_published_although_the_sequence_begins_anew() {
     write(&api, 20).await;
     world.published(20).await;
     world.drained().await;
-    world.execute("delete from outbox where id < 15").await;
     world
-        .execute("select setval('outbox_id_seq', 1, false)")
+        .execute("delete from outbox.event where id < 15")
+        .await;
+    world
+        .execute("select setval('outbox.event_id_seq', 1, false)")
         .await;
     write(&api, 3).await;
     world.published(23).await;

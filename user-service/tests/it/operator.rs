@@ -77,7 +77,7 @@ async fn republish_does_not_wait_for_ids_that_no_event_has() {
     world.published(1).await;
     // As after an import that was rolled back.
     world
-        .execute("select setval('outbox_id_seq', 100000)")
+        .execute("select setval('outbox.event_id_seq', 100000)")
         .await;
     let (republished, output) = world.run(&["republish", "--all"]).await;
     assert!(republished && output.contains("1 users"), "{output}");
@@ -93,8 +93,8 @@ async fn republish_says_that_it_waits_for_a_relay() {
     world
         .execute(
             r"
-            insert into outbox (event_id, type, user_id, version, payload)
-            select gen_random_uuid(), 'user_updated', 1, n + 1,
+            insert into outbox.event (aggregate_type, aggregate_id, event_type, version, payload)
+            select 'user', '1', 'user_updated', n + 1,
                    user_state(1, 'Ada', 'ada@example.com', clock_timestamp(), n + 1)
             from generate_series(1, 10000) as n
             ",
@@ -118,10 +118,11 @@ async fn republish_says_that_it_waits_for_a_relay() {
 async fn park_all(world: &World) {
     sqlx::query(
         r"
-        insert into outbox_parked (id, event_id, type, user_id, version, payload, created_at,
-                                   reason, attempts)
-        select id, event_id, type, user_id, version, payload, created_at, 'too large', 3
-        from outbox
+        insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type, version,
+                                   payload, created_at, reason, attempts)
+        select id, event_id, aggregate_type, aggregate_id, event_type, version,
+               payload, created_at, 'too large', 3
+        from outbox.event
         ",
     )
     .execute(&world.database.pool)

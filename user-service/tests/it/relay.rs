@@ -60,7 +60,7 @@ async fn the_trace_of_the_request_travels_with_its_event() {
     );
 }
 
-/// The relay polls once a minute at most here: only the notification can be in time.
+/// The relay polls once a minute at most here: only waiting within Postgres can be in time.
 #[tokio::test]
 async fn a_write_in_another_process_wakes_the_relay() {
     let world = World::new().await;
@@ -108,7 +108,7 @@ async fn a_lease_that_would_last_an_hour_is_taken_from_an_owner_that_is_gone() {
     let world = World::new().await;
     let api = world.serve(&["--no-relay"]).await;
     world
-        .execute("update relay_cursor set epoch = 1, expires_at = now() + interval '1 hour'")
+        .execute("update outbox.lease set epoch = 1, expires_at = now() + interval '1 hour'")
         .await;
     let _relay = Service::start("user-service", &["relay"], &world.environment());
     api.create().await;

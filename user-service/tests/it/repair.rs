@@ -90,10 +90,11 @@ async fn a_user_who_is_being_created_is_not_taken_for_deleted() {
     };
     let (answer, ()) = tokio::join!(republish(&api, &wanted), commit_once_waited_for);
     assert_eq!(answer, json!({"republished": 1}));
-    let (r#type, version): (String, i64) = sqlx::query_as("select type, version from outbox")
-        .fetch_one(pool)
-        .await
-        .expect("one event");
+    let (r#type, version): (String, i64) =
+        sqlx::query_as("select event_type, version from outbox.event")
+            .fetch_one(pool)
+            .await
+            .expect("one event");
     assert_eq!((r#type.as_str(), version), ("user_updated", 4));
 }
 
@@ -124,10 +125,11 @@ async fn a_user_whose_creation_waits_for_its_address_is_not_taken_for_deleted() 
     let (id, answer, ()) = tokio::join!(creating, republishing, giving_way);
     assert_eq!(id.expect("a user"), 2);
     assert_eq!(answer, json!({"republished": 1}));
-    let (r#type, version): (String, i64) = sqlx::query_as("select type, version from outbox")
-        .fetch_one(pool)
-        .await
-        .expect("one event");
+    let (r#type, version): (String, i64) =
+        sqlx::query_as("select event_type, version from outbox.event")
+            .fetch_one(pool)
+            .await
+            .expect("one event");
     assert_eq!((r#type.as_str(), version), ("user_updated", 4));
 }
 

@@ -27,7 +27,7 @@ async fn old_events_go_by_the_partition_once_they_are_published() {
         0,
         "partitions are made ahead of need"
     );
-    let left: i64 = sqlx::query_scalar("select count(*) from outbox")
+    let left: i64 = sqlx::query_scalar("select count(*) from outbox.event")
         .fetch_one(&world.database.pool)
         .await
         .expect("a count");
@@ -44,7 +44,7 @@ async fn events_that_are_not_published_stay_however_old_they_are() {
     for round in 0..250 {
         api.rename(id, &format!("Ada {round}")).await;
     }
-    let old = "update outbox set created_at = now() - interval '1 year'";
+    let old = "update outbox.event set created_at = now() - interval '1 year'";
     sqlx::query(old)
         .execute(&world.database.pool)
         .await
@@ -70,7 +70,7 @@ async fn a_transaction_that_has_read_the_outbox_for_long_stops_neither_writes_no
         .execute(&mut *dump)
         .await
         .expect("a snapshot");
-    sqlx::query("select from outbox")
+    sqlx::query("select from outbox.event")
         .execute(&mut *dump)
         .await
         .expect("the outbox");
@@ -98,7 +98,9 @@ async fn an_overflow_that_was_used_is_left_behind() {
     let _relay = Service::start("user-service", &["relay"], &relay);
     partition_for(&world, 1200).await;
     // It takes what comes before the first of them, and nothing after that.
-    world.execute("select setval('outbox_id_seq', 1150)").await;
+    world
+        .execute("select setval('outbox.event_id_seq', 1150)")
+        .await;
     for round in 0..10 {
         api.rename(id, &format!("Ada L. {round}")).await;
     }
@@ -107,7 +109,7 @@ async fn an_overflow_that_was_used_is_left_behind() {
 }
 
 async fn in_overflow(world: &World) -> i64 {
-    sqlx::query_scalar("select count(*) from outbox_overflow")
+    sqlx::query_scalar("select count(*) from outbox.event_overflow")
         .fetch_one(&world.database.pool)
         .await
         .expect("a count")
@@ -120,7 +122,7 @@ async fn partition_for(world: &World, id: i64) {
             r"
             select exists (
                 select from pg_inherits join pg_class on pg_class.oid = inhrelid
-                where inhparent = 'outbox'::regclass and relname ~ '^outbox_\d+_\d+$'
+                where inhparent = 'outbox.event'::regclass and relname ~ '^event_\d+_\d+$'
                     and split_part(relname, '_', 2)::bigint <= $1
                     and split_part(relname, '_', 3)::bigint > $1
             )
@@ -141,9 +143,9 @@ async fn world_with_small_partitions() -> World {
     let (migrated, output) = world.run(&["migrate"]).await;
     assert!(migrated, "{output}");
     let shrink = r"
-        drop table outbox_1_1000001;
-        create table outbox_1_101 partition of outbox for values from (1) to (101);
-        create table outbox_101_201 partition of outbox for values from (101) to (201);
+        drop table outbox.event_1_1000001;
+        create table outbox.event_1_101 partition of outbox.event for values from (1) to (101);
+        create table outbox.event_101_201 partition of outbox.event for values from (101) to (201);
     ";
     world.execute(shrink).await;
     world
@@ -154,7 +156,7 @@ async fn first_partition(world: &World) -> i64 {
         r"
         select min(split_part(relname::text, '_', 2)::bigint) from pg_inherits
         join pg_class on pg_class.oid = inhrelid
-        where inhparent = 'outbox'::regclass and relname <> 'outbox_overflow'
+        where inhparent = 'outbox.event'::regclass and relname <> 'event_overflow'
         ",
     )
     .fetch_one(&world.database.pool)

@@ -59,7 +59,7 @@ async fn an_event_that_was_last_seen_as_a_duplicate_is_published_again_if_the_st
     world.published(5).await;
     world.drained().await;
     world
-        .execute("create table saved as select * from relay_cursor")
+        .execute("create table saved as select * from outbox.cursor")
         .await;
     nats.stop().await;
     let copy = tempfile::tempdir().expect("a directory");
@@ -73,16 +73,15 @@ async fn an_event_that_was_last_seen_as_a_duplicate_is_published_again_if_the_st
     world
         .execute(
             r"
-            update relay_cursor as c
+            update outbox.cursor as c
             set last_id = s.last_id, gaps = s.gaps, stream_sequence = s.stream_sequence,
-                stream_event_id = s.stream_event_id, anchor_id = s.anchor_id,
-                anchor_event_id = s.anchor_event_id
+                stream_event_id = s.stream_event_id, last_event_id = s.last_event_id
             from saved as s
             ",
         )
         .await;
     world
-        .execute("delete from relay_checkpoint where last_id > (select last_id from saved)")
+        .execute("delete from outbox.checkpoint where last_id > (select last_id from saved)")
         .await;
     let mut api = world.serve(&[]).await;
     world.drained().await;

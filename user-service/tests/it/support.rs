@@ -152,7 +152,7 @@ impl World {
     /// Waits until nothing is left to publish.
     pub(crate) async fn drained(&self) {
         eventually("an outbox with nothing pending", async || {
-            let pending: Option<i64> = sqlx::query_scalar("select count(*) from outbox_pending")
+            let pending: Option<i64> = sqlx::query_scalar("select count(*) from outbox.pending")
                 .fetch_one(&self.database.pool)
                 .await
                 .ok();

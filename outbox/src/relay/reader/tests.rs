@@ -1,14 +1,21 @@
 //! The same adversarial writers for our reader and for those that are known to fail: were the
 //! scenarios too kind, the controls would pass.
 
+mod controls;
+mod other_streams;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Connection, PgPool, Postgres, Transaction};
-use testkit::{eventually, postgres::Database};
-use uuid::Uuid;
+use testkit::eventually;
 
-use super::{Reader, Step, Watch};
-use crate::{ledger as events, relay::cursor::Cursor, test_schema};
+use self::controls::{ByXid, EarlyBound, Naive};
+use super::{Interest, Reader};
+use crate::{
+    ledger::Selection,
+    relay::{cursor::Cursor, task::Task},
+    tests::{self, new_account},
+};
 
 /// What a reader handed out: the ids, in its order.
 type Found = Vec<i64>;
@@ -20,7 +27,7 @@ trait Follow {
 #[tokio::test]
 async fn our_reader_misses_nothing_and_keeps_the_order() {
     let pool = ledger().await;
-    let ours = || Reader::new(pool.clone().into(), 1000, &Cursor::default());
+    let ours = || reader(&pool, 1000);
     assert_eq!(late_commit(&pool, ours()).await, Ok(()));
     assert_eq!(late_commit_of_a_later_xid(&pool, ours()).await, Ok(()));
     assert_eq!(early_xid_late_lock(&pool, ours()).await, Ok(()));
@@ -42,7 +49,7 @@ async fn the_naive_cursor_loses_what_commits_late() {
 async fn a_bound_taken_from_the_snapshot_comes_too_early() {
     let pool = ledger().await;
     let lost = eventually("a loss", async || {
-        let early = EarlyBound(Reader::new(pool.clone().into(), 1000, &Cursor::default()));
+        let early = EarlyBound(reader(&pool, 1000));
         late_commit_of_a_later_xid(&pool, early).await.err()
     })
     .await;
@@ -51,7 +58,7 @@ async fn a_bound_taken_from_the_snapshot_comes_too_early() {
 
 /// Transactions of other databases hold its horizon back: so this one may take a few tries.
 #[tokio::test]
-async fn reading_in_the_order_of_xids_breaks_the_order_of_a_user() {
+async fn reading_in_the_order_of_xids_breaks_the_order_of_an_aggregate() {
     let pool = ledger().await;
     eventually("a broken order", async || {
         let by_xid = ByXid {
@@ -67,10 +74,10 @@ async fn reading_in_the_order_of_xids_breaks_the_order_of_a_user() {
 #[tokio::test]
 async fn a_rolled_back_event_is_given_up_and_no_other_waits_for_it() {
     let pool = ledger().await;
-    let mut reader = Reader::new(pool.clone().into(), 1000, &Cursor::default());
+    let mut reader = reader(&pool, 1000);
     let mut rolled_back = Writer::begin(&pool).await;
-    rolled_back.change(new_user(&pool).await).await;
-    let kept = write(&pool, new_user(&pool).await).await;
+    rolled_back.change(new_account(&pool).await).await;
+    let kept = write(&pool, new_account(&pool).await).await;
     assert_eq!(reader.read().await, [kept]);
     assert!(reader.position.has_gaps());
     rolled_back
@@ -88,17 +95,17 @@ async fn a_rolled_back_event_is_given_up_and_no_other_waits_for_it() {
 #[tokio::test]
 async fn late_events_beyond_a_batch_come_before_newer_ones() {
     let pool = ledger().await;
-    let mut reader = Reader::new(pool.clone().into(), 2, &Cursor::default());
-    let user = new_user(&pool).await;
+    let mut reader = reader(&pool, 2);
+    let account = new_account(&pool).await;
     let mut large = Writer::begin(&pool).await;
     let mut expected = Vec::new();
     for _ in 0..5 {
-        expected.push(large.change(user).await);
+        expected.push(large.change(account).await);
     }
-    let newer = write(&pool, new_user(&pool).await).await;
+    let newer = write(&pool, new_account(&pool).await).await;
     assert_eq!(reader.read().await, [newer]);
     large.commit().await;
-    expected.push(write(&pool, user).await);
+    expected.push(write(&pool, account).await);
     let mut found = Vec::new();
     while found.len() < expected.len() {
         let read = reader.read().await;
@@ -113,18 +120,19 @@ async fn late_events_beyond_a_batch_come_before_newer_ones() {
 #[tokio::test]
 async fn of_thousands_of_gaps_those_that_are_filled_are_found_and_the_others_given_up() {
     let pool = ledger().await;
-    let user = new_user(&pool).await;
-    let mut reader = Reader::new(pool.clone().into(), 1000, &Cursor::default());
+    let account = new_account(&pool).await;
+    let mut reader = reader(&pool, 1000);
     let mut late = Writer::begin(&pool).await;
-    let mut expected = vec![late.change(user).await];
-    let every_second = "insert into outbox (id, event_id, type, user_id, version, payload)
-                        select n * 2, gen_random_uuid(), 'user_created', n, 1, '{}'
+    let mut expected = vec![late.change(account).await];
+    let every_second =
+        "insert into outbox.event (id, aggregate_type, aggregate_id, event_type, version, payload)
+                        select n * 2, 'account', (n + 1000)::text, 'opened', 1, '{}'
                         from generate_series(1, 5000) as n";
     sqlx::raw_sql(every_second)
         .execute(&pool)
         .await
         .expect("events");
-    sqlx::raw_sql("select setval('outbox_id_seq', 10000)")
+    sqlx::raw_sql("select setval('outbox.event_id_seq', 10000)")
         .execute(&pool)
         .await
         .expect("a sequence");
@@ -134,7 +142,7 @@ async fn of_thousands_of_gaps_those_that_are_filled_are_found_and_the_others_giv
     }
     assert_eq!(reader.position.gaps().count(), 5000);
     late.commit().await;
-    expected.push(write(&pool, user).await);
+    expected.push(write(&pool, account).await);
     assert_eq!(reader.read().await, expected);
     eventually("all gaps to be given up", async || {
         assert!(reader.read().await.is_empty());
@@ -143,18 +151,18 @@ async fn of_thousands_of_gaps_those_that_are_filled_are_found_and_the_others_giv
     .await;
 }
 
-/// Many writers on few users, with pauses and rollbacks where they hurt, read in small batches.
+/// Many writers on few accounts, with pauses and rollbacks where they hurt, read in small batches.
 #[tokio::test(flavor = "multi_thread")]
 async fn under_adversarial_load_every_event_is_found_once_and_in_order() {
     let pool = ledger().await;
-    let mut users = Vec::new();
+    let mut accounts = Vec::new();
     for _ in 0..5 {
-        users.push(new_user(&pool).await);
+        accounts.push(new_account(&pool).await);
     }
-    let writers =
-        (0..8_usize).map(|writer| tokio::spawn(write_badly(pool.clone(), users.clone(), writer)));
+    let writers = (0..8_usize)
+        .map(|writer| tokio::spawn(write_badly(pool.clone(), accounts.clone(), writer)));
     let writing = tokio::spawn(futures::future::join_all(writers));
-    let mut reader = Reader::new(pool.clone().into(), 7, &Cursor::default());
+    let mut reader = reader(&pool, 7);
     let mut found = Vec::new();
     while !writing.is_finished() {
         found.extend(reader.read().await);
@@ -171,12 +179,12 @@ async fn under_adversarial_load_every_event_is_found_once_and_in_order() {
     assert_eq!(unique.len(), found.len(), "nothing twice");
 }
 
-async fn write_badly(pool: PgPool, users: Vec<i64>, writer: usize) {
+async fn write_badly(pool: PgPool, accounts: Vec<i64>, writer: usize) {
     for round in 0..40 {
         let mut writing = Writer::begin(&pool).await;
-        // Only one user a transaction: several would deadlock.
-        let user = users[(writer * 7 + round * 3) % users.len()];
-        writing.change(user).await;
+        // Only one account a transaction: several would deadlock.
+        let account = accounts[(writer * 7 + round * 3) % accounts.len()];
+        writing.change(account).await;
         for _ in 0..(writer + round) % 4 {
             tokio::task::yield_now().await;
             writing.pause().await;
@@ -192,8 +200,8 @@ async fn write_badly(pool: PgPool, users: Vec<i64>, writer: usize) {
 /// An id is drawn, a later one is committed and read, then the first commits.
 async fn late_commit(pool: &PgPool, mut reader: impl Follow) -> Result<(), String> {
     let mut late = Writer::begin(pool).await;
-    late.change(new_user(pool).await).await;
-    write(pool, new_user(pool).await).await;
+    late.change(new_account(pool).await).await;
+    write(pool, new_account(pool).await).await;
     let mut found = reader.read().await;
     late.commit().await;
     found.extend(reader.read().await);
@@ -203,7 +211,7 @@ async fn late_commit(pool: &PgPool, mut reader: impl Follow) -> Result<(), Strin
 /// As before, but the late one got its xid later: it lies above the snapshot's xmax, which is
 /// only the last xid that has ended, plus one.
 async fn late_commit_of_a_later_xid(pool: &PgPool, mut reader: impl Follow) -> Result<(), String> {
-    let (first, second) = (new_user(pool).await, new_user(pool).await);
+    let (first, second) = (new_account(pool).await, new_account(pool).await);
     let mut early = Writer::begin(pool).await;
     early.lock(first).await;
     let mut late = Writer::begin(pool).await;
@@ -218,10 +226,10 @@ async fn late_commit_of_a_later_xid(pool: &PgPool, mut reader: impl Follow) -> R
     check(pool, &found).await
 }
 
-/// A transaction has its xid before it gets the lock of a user whom one with a later xid changes
+/// A transaction has its xid before it gets the lock of an account that one with a later xid changes
 /// first.
 async fn early_xid_late_lock(pool: &PgPool, mut reader: impl Follow) -> Result<(), String> {
-    let (contended, other) = (new_user(pool).await, new_user(pool).await);
+    let (contended, other) = (new_account(pool).await, new_account(pool).await);
     let mut early_xid = Writer::begin(pool).await;
     early_xid.lock(other).await;
     write(pool, contended).await;
@@ -231,15 +239,16 @@ async fn early_xid_late_lock(pool: &PgPool, mut reader: impl Follow) -> Result<(
     check(pool, &found).await
 }
 
-/// Whether all committed events were found, those of each user in the order of their versions.
+/// Whether all committed events were found, those of each account in the order of their versions.
 async fn check(pool: &PgPool, found: &[i64]) -> Result<(), String> {
-    let events: Vec<(i64, i64, i64)> = sqlx::query_as("select id, user_id, version from outbox")
-        .fetch_all(pool)
-        .await
-        .expect("the ledger");
+    let events: Vec<(i64, i64, i64)> =
+        sqlx::query_as("select id, aggregate_id::bigint, version from outbox.event")
+            .fetch_all(pool)
+            .await
+            .expect("the ledger");
     let by_id: BTreeMap<_, _> = events
         .iter()
-        .map(|(id, user, version)| (*id, (*user, *version)))
+        .map(|(id, account, version)| (*id, (*account, *version)))
         .collect();
     let lost: Vec<_> = by_id.keys().filter(|id| !found.contains(id)).collect();
     if !lost.is_empty() {
@@ -247,11 +256,11 @@ async fn check(pool: &PgPool, found: &[i64]) -> Result<(), String> {
     }
     let mut last = BTreeMap::new();
     for id in found {
-        let (user, version) = by_id[id];
-        let before = last.insert(user, version).unwrap_or(0);
+        let (account, version) = by_id[id];
+        let before = last.insert(account, version).unwrap_or(0);
         if version <= before {
             return Err(format!(
-                "order: version {version} of user {user} after {before}"
+                "order: version {version} of account {account} after {before}"
             ));
         }
     }
@@ -259,29 +268,27 @@ async fn check(pool: &PgPool, found: &[i64]) -> Result<(), String> {
 }
 
 async fn ledger() -> PgPool {
-    let database = Database::create().await;
-    test_schema::create(&database.url).await;
-    database.pool
+    tests::create_database().await.pool
 }
 
-/// A user without an event of its own.
-async fn new_user(pool: &PgPool) -> i64 {
-    sqlx::query_scalar("insert into users (name, email) values ('a', $1) returning id")
-        .bind(format!("{}@example.com", Uuid::now_v7()))
-        .fetch_one(pool)
-        .await
-        .expect("a user")
+/// Of the only stream, to which all events of accounts go.
+fn reader(pool: &PgPool, batch: u16) -> Reader {
+    let interest = Interest {
+        selection: Selection::AllBut(vec![]),
+        routed_types: vec!["account".to_owned()],
+    };
+    Reader::new(pool.clone().into(), batch, interest, &Cursor::default())
 }
 
 /// One change, committed at once; the event's id.
-async fn write(pool: &PgPool, user: i64) -> i64 {
+async fn write(pool: &PgPool, account: i64) -> i64 {
     let mut writer = Writer::begin(pool).await;
-    let id = writer.change(user).await;
+    let id = writer.change(account).await;
     writer.commit().await;
     id
 }
 
-/// A transaction that changes users as the service does: the row first, then the event.
+/// A transaction that changes accounts as a service does: the row first, then the event.
 struct Writer {
     transaction: Transaction<'static, Postgres>,
 }
@@ -294,27 +301,26 @@ impl Writer {
     }
 
     /// The transaction has its xid from here on.
-    async fn lock(&mut self, user: i64) {
-        sqlx::query("select from users where id = $1 for update")
-            .bind(user)
+    async fn lock(&mut self, account: i64) {
+        sqlx::query("select from account where id = $1 for update")
+            .bind(account)
             .execute(&mut *self.transaction)
             .await
             .expect("a lock");
     }
 
-    async fn change(&mut self, user: i64) -> i64 {
+    async fn change(&mut self, account: i64) -> i64 {
         sqlx::query_scalar(
             r"
             with updated as (
-                update users set version = version + 1 where id = $1 returning id, version
+                update account set version = version + 1 where id = $1 returning id, version
             )
-            insert into outbox (event_id, type, user_id, version, payload)
-            select $2, 'user_updated', id, version, '{}' from updated
+            insert into outbox.event (aggregate_type, aggregate_id, event_type, version, payload)
+            select 'account', id::text, 'changed', version, '{}' from updated
             returning id
             ",
         )
-        .bind(user)
-        .bind(Uuid::now_v7())
+        .bind(account)
         .fetch_one(&mut *self.transaction)
         .await
         .expect("a change")
@@ -331,66 +337,11 @@ impl Writer {
 
 impl Follow for Reader {
     async fn read(&mut self) -> Found {
-        let found = self.next().await.expect("a read").steps;
-        let id = |step| match step {
-            Step::Publish(event) => Some(event.id),
-            Step::Close(_) => None,
+        let found = self.next().await.expect("a read").tasks;
+        let id = |task| match task {
+            Task::Publish(event) => Some(event.entry.id),
+            _ => None,
         };
         found.into_iter().filter_map(id).collect()
-    }
-}
-
-/// `where id > last`
-struct Naive {
-    pool: PgPool,
-    last_id: i64,
-}
-
-impl Follow for Naive {
-    async fn read(&mut self) -> Found {
-        let events = events::read_after(&self.pool, self.last_id, 1000)
-            .await
-            .expect("a read");
-        self.last_id = events.last().map_or(self.last_id, |event| event.id);
-        events.iter().map(|event| event.id).collect()
-    }
-}
-
-/// Our reader, but the bound of a gap is the xmax of the snapshot that showed it.
-struct EarlyBound(Reader);
-
-impl Follow for EarlyBound {
-    async fn read(&mut self) -> Found {
-        let xmax = "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
-        let bound = sqlx::query_scalar(xmax)
-            .fetch_one(&self.0.pool)
-            .await
-            .expect("a snapshot");
-        let found = self.0.read().await;
-        let up_to = self.0.position.last_id();
-        self.0.watch = (self.0.position.has_gaps()).then_some(Watch { up_to, bound });
-        found
-    }
-}
-
-/// Everything below the oldest open transaction, in the order of the xids.
-struct ByXid {
-    pool: PgPool,
-    seen: BTreeSet<i64>,
-}
-
-impl Follow for ByXid {
-    async fn read(&mut self) -> Found {
-        let ids: Vec<i64> = sqlx::query_scalar(
-            r"
-            select id from outbox
-            where xmin::text::bigint < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-            order by xmin::text::bigint, id
-            ",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .expect("a read");
-        ids.into_iter().filter(|id| self.seen.insert(*id)).collect()
     }
 }

@@ -7,6 +7,9 @@ use postgres_pool::{Connection, Pool};
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+/// Of the events of users.
+const AGGREGATE_TYPE: &str = "user";
+
 /// What one batch did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Republished {
@@ -42,9 +45,10 @@ pub(crate) async fn republish(
         ), numbered as (
             select *, row_number() over (order by id) as number from present
         ), event as (
-            insert into outbox (event_id, type, user_id, version, payload)
-            select ($3::uuid[])[number], 'user_updated', id, version,
-                   user_state(id, name, email, updated_at, version)
+            insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
+                                      payload, headers)
+            select ($3::uuid[])[number], 'user', id::text, 'user_updated', version,
+                   user_state(id, name, email, updated_at, version), event_headers(null)
             from numbered order by id
         )
         select id from present order by id
@@ -63,16 +67,20 @@ pub(crate) async fn republish(
 
 /// Whether the user's present state is that of a parked event. It stays so until the transaction
 /// ends: a lock on the user's row keeps the event its place between the user's changes, as with any
-/// writer.
+/// writer. Of other aggregates nothing is known that would speak against their events.
 pub(crate) async fn is_latest(db: &mut Connection, parked: &Parked) -> sqlx::Result<bool> {
-    let present: Option<i64> =
-        sqlx::query_scalar("select version from users where id = $1 for share")
-            .bind(parked.user_id)
-            .fetch_optional(db)
-            .await?;
+    if parked.aggregate_type != AGGREGATE_TYPE {
+        return Ok(true);
+    }
+    let present = sqlx::query_scalar!(
+        "select version from users where id = $1::text::bigint for share",
+        parked.aggregate_id,
+    )
+    .fetch_optional(db)
+    .await?;
     Ok(match present {
-        Some(present) => present == parked.version,
-        None => parked.r#type == "user_deleted",
+        Some(present) => Some(present) == parked.version,
+        None => parked.event_type == "user_deleted",
     })
 }
 
@@ -145,9 +153,10 @@ async fn republish_present(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Resu
             where users.id = present.id
             returning event_id, users.id, name, email, updated_at, version
         )
-        insert into outbox (event_id, type, user_id, version, payload)
-        select event_id, 'user_updated', id, version,
-               user_state(id, name, email, updated_at, version)
+        insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
+                                  payload, headers)
+        select event_id, 'user', id::text, 'user_updated', version,
+               user_state(id, name, email, updated_at, version), event_headers(null)
         from raised
         ",
     );
@@ -163,9 +172,10 @@ async fn republish_deleted(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Resu
         ), placeholder as (
             delete from users where id = any($1) returning id
         )
-        insert into outbox (event_id, type, user_id, version, payload)
-        select event_id, 'user_deleted', id, above + 1,
-               user_state(id, '', '', clock_timestamp(), above + 1)
+        insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
+                                  payload, headers)
+        select event_id, 'user', id::text, 'user_deleted', above + 1,
+               user_state(id, '', '', clock_timestamp(), above + 1), event_headers(null)
         from placeholder join wanted on user_id = id
         ",
     );

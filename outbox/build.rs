@@ -1,0 +1,5 @@
+//! The migrations are part of the library.
+
+fn main() {
+    println!("cargo:rerun-if-changed=migrations");
+}

@@ -1,0 +1,207 @@
+//! The way to one stream: a session runs until something fails; what follows then depends on the
+//! [`Failure`] alone. Each stream has sessions of its own, so one that is unavailable holds up no
+//! other.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_nats::jetstream::Context;
+use backon::BackoffBuilder;
+use futures::TryFutureExt;
+use service_runtime::{backoff, nats::stream};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ActiveRelay, STREAM_TIMEOUT, completeness,
+    cursor::Owned,
+    failure::{Failure, within},
+    ledger_check, parking,
+    publisher::{Destination, Publisher},
+    reader::{Interest, Reader},
+    start, stream_check,
+    stream_progress::StreamProgress,
+    task::Task,
+};
+use crate::route::RoutedStream;
+
+/// Events read at once. Larger ones cost memory and gain nothing.
+const BATCH: u16 = 1000;
+/// Between two reads that do not fill a batch. The first event after a pause is read at once; under
+/// load this makes batches of what would be a read for each event.
+const READ_INTERVAL: Duration = Duration::from_millis(1);
+/// Batches read ahead of the publisher.
+const READ_AHEAD: usize = 2;
+/// How often an event is tried that `JetStream` refuses, before it is parked.
+const MAX_REFUSALS: i32 = 3;
+/// How often an idle relay makes sure that the stream still has what it acknowledged, and that the
+/// ledger gives out new ids.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// A session that lasted this long before it failed starts the waiting anew.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Why a stream's sessions ended for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    LeaseLost,
+    /// All streams' sessions have to end.
+    SequenceBehind,
+}
+
+pub(super) struct StreamRelay<'a> {
+    pub(super) relay: &'a ActiveRelay<'a>,
+    pub(super) jetstream: Context,
+    pub(super) stream: &'a RoutedStream,
+    /// Among the relay's streams.
+    pub(super) number: usize,
+    pub(super) owned: Owned,
+    pub(super) progress: StreamProgress,
+}
+
+impl StreamRelay<'_> {
+    /// One session after the other, until `shutdown`.
+    pub(super) async fn lead(&self, shutdown: &CancellationToken) -> Result<(), End> {
+        let mut refusals = HashMap::new();
+        let mut delays = retry_delays();
+        loop {
+            self.progress.attempted();
+            let started = Instant::now();
+            let Err(failure) = self.session(shutdown).await else {
+                return Ok(());
+            };
+            if started.elapsed() > STABLE {
+                delays = retry_delays();
+            }
+            match failure {
+                Failure::LeaseLost => return Err(End::LeaseLost),
+                Failure::SequenceBehind => return Err(End::SequenceBehind),
+                Failure::Refused { id, reason } => {
+                    let attempts = refusals.entry(id).or_insert(0);
+                    *attempts += 1;
+                    if *attempts >= MAX_REFUSALS && self.park(id, &reason, *attempts).await {
+                        refusals.remove(&id);
+                    }
+                }
+                failure => {
+                    let delay = delays.next().unwrap_or_default();
+                    tracing::warn!(
+                        %failure,
+                        stream = self.stream.topic.stream,
+                        retry_in_ms = delay.as_millis(),
+                        "relay is held up"
+                    );
+                    tokio::select! {
+                        () = sleep(delay) => {}
+                        () = shutdown.cancelled() => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn park(&self, id: i64, reason: &str, attempts: i32) -> bool {
+        match parking::park(self.relay.pool, &self.owned, id, reason, attempts).await {
+            Ok(()) => {
+                tracing::error!(outbox_id = id, reason, attempts, "parked an event");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, outbox_id = id, "the event was not parked");
+                false
+            }
+        }
+    }
+
+    /// Publishes until `shutdown`, or until something fails.
+    async fn session(&self, shutdown: &CancellationToken) -> Result<(), Failure> {
+        let (pool, jetstream) = (self.relay.pool, &self.jetstream);
+        let topic = &self.stream.topic;
+        let preparing = stream::create_or_update(jetstream, topic, &self.relay.settings)
+            .map_err(|error| Failure::JetStream(error.to_string()));
+        within(STREAM_TIMEOUT, preparing).await?;
+        let cursor = start::find(pool, jetstream, topic, &self.owned).await?;
+
+        let (sender, receiver) = mpsc::channel(READ_AHEAD);
+        let interest = Interest::of(self.stream, self.relay.routes);
+        let reader = Reader::new(pool.clone(), BATCH, interest, &cursor);
+        let to = Destination {
+            jetstream,
+            topic,
+            source: self.relay.source,
+            max_in_flight: self.relay.max_in_flight.into(),
+        };
+        let publisher = Publisher::new(pool, to, &self.owned, cursor, &self.progress);
+        // When reading ends, for whatever reason, the publisher finishes what it has in hand.
+        let both = async {
+            let (read, published) =
+                tokio::join!(self.read(reader, sender, shutdown), publisher.run(receiver));
+            published.and(read)
+        };
+        tokio::select! {
+            result = both => result,
+            failure = self.watch_both_ends() => Err(failure),
+            never = completeness::keep_told(pool, jetstream, topic, &self.owned) => match never {},
+        }
+    }
+
+    async fn read(
+        &self,
+        mut reader: Reader,
+        tasks: mpsc::Sender<Vec<Task>>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let mut wake = self.relay.waiter.subscribe();
+        while !shutdown.is_cancelled() && !tasks.is_closed() {
+            wake.mark_unchanged();
+            let found = reader.next().await?;
+            let has_found = !found.tasks.is_empty();
+            // None are sent as well: the publisher knows then that there is nothing to do.
+            if tasks.send(found.tasks).await.is_err() {
+                return Ok(());
+            }
+            if has_found && !found.more {
+                sleep(READ_INTERVAL).await;
+            }
+            if !found.more {
+                tokio::select! {
+                    () = self.wait(&reader, &mut wake) => {}
+                    () = tasks.closed() => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, reader: &Reader, wake: &mut watch::Receiver<()>) {
+        tokio::select! {
+            () = self.relay.waiter.wait(self.number, reader.position(), wake) => {}
+            () = sleep(self.relay.poll_interval) => {}
+        }
+    }
+
+    async fn watch_both_ends(&self) -> Failure {
+        let (pool, jetstream) = (self.relay.pool, &self.jetstream);
+        loop {
+            sleep(CHECK_INTERVAL).await;
+            match stream_check::is_whole(pool, jetstream, &self.stream.topic).await {
+                Ok(true) => {}
+                Ok(false) => return Failure::StreamChanged,
+                Err(failure) => return failure,
+            }
+            match ledger_check::is_sequence_behind(pool).await {
+                Ok(false) => {}
+                Ok(true) => return Failure::SequenceBehind,
+                Err(error) => return error.into(),
+            }
+        }
+    }
+}
+
+fn retry_delays() -> impl Iterator<Item = Duration> {
+    backoff::unbounded()
+        .with_max_delay(Duration::from_secs(1))
+        .build()
+}

@@ -1,0 +1,176 @@
+//! A database and streams of its own for each test, and relays in this process.
+
+use async_nats::{
+    Client, Subscriber,
+    jetstream::{self, stream::Stream},
+};
+use clap::Parser;
+use futures::{FutureExt, StreamExt};
+use outbox::{Relay, RelayConfig, Routes, Written, relay_pool};
+use service_runtime::progress::Progress;
+use testkit::{eventually, nats, postgres::Database, unique};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    relay: RelayConfig,
+}
+
+pub(crate) struct World {
+    pub(crate) database: Database,
+    pub(crate) client: Client,
+    pub(crate) jetstream: jetstream::Context,
+    nats_url: String,
+}
+
+/// A stream with its subject, under names that no other test has.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) stream: String,
+    pub(crate) subject: String,
+}
+
+impl Target {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            stream: unique(&name.to_uppercase()),
+            subject: unique(name),
+        }
+    }
+
+    pub(crate) fn route(&self, aggregate_type: &str) -> String {
+        format!("{aggregate_type}={}:{}", self.stream, self.subject)
+    }
+}
+
+pub(crate) struct RunningRelay {
+    shutdown: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl RunningRelay {
+    /// In good order.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        let stopped = self.running.await.expect("no panic");
+        stopped.expect("an orderly end");
+    }
+
+    /// Without another word to any server.
+    pub(crate) async fn crash(self) {
+        self.running.abort();
+        assert!(self.running.await.expect_err("it is gone").is_cancelled());
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let nats_url = nats::shared_url();
+        let client = async_nats::connect(&nats_url).await.expect("NATS");
+        let world = Self {
+            database: Database::create().await,
+            jetstream: jetstream::new(client.clone()),
+            client,
+            nats_url,
+        };
+        let url = world.database.url.parse().expect("a URL");
+        outbox::migrate(&url).await.expect("a schema");
+        world
+    }
+
+    pub(crate) fn relay(&self, routes: &[String], arguments: &[&str]) -> RunningRelay {
+        let always = ["relay", "--nats-url", &self.nats_url];
+        let config = Cli::parse_from([&always[..], arguments].concat()).relay;
+        let routes = routes.iter().map(|route| route.parse().expect("a route"));
+        let routes = Routes::new(routes).expect("routes");
+        let url = self.database.url.parse().expect("a URL");
+        let relay = Relay {
+            pool: relay_pool(&url, &routes).expect("a pool"),
+            routes,
+            config,
+            written: Written::default(),
+            progress: Progress::new("relay"),
+        };
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(relay.run(shutdown.clone()));
+        RunningRelay { shutdown, running }
+    }
+
+    /// Appends as any client of Postgres would; the event's place.
+    pub(crate) async fn append(&self, aggregate_type: &str, aggregate_id: &str) -> i64 {
+        sqlx::query_scalar("select outbox.append($1, $2, 'changed', '{\"some\": \"state\"}')")
+            .bind(aggregate_type)
+            .bind(aggregate_id)
+            .fetch_one(&self.database.pool)
+            .await
+            .expect("an event")
+    }
+
+    pub(crate) async fn append_many(&self, aggregate_type: &str, count: usize) {
+        for number in 0..count {
+            self.append(aggregate_type, &(number % 3).to_string()).await;
+        }
+    }
+
+    pub(crate) async fn execute(&self, statements: &'static str) {
+        let done = sqlx::raw_sql(statements).execute(&self.database.pool).await;
+        done.expect("statements that run");
+    }
+
+    pub(crate) async fn stream(&self, target: &Target) -> Stream {
+        eventually("the stream", async || {
+            self.jetstream.get_stream(&target.stream).await.ok()
+        })
+        .await
+    }
+
+    /// Waits until the stream holds as many messages.
+    pub(crate) async fn holds(&self, target: &Target, messages: u64) {
+        eventually("all events on the stream", async || {
+            let state = self.stream(target).await.cached_info().state.clone();
+            (state.messages == messages).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until nothing is left to publish to this stream.
+    pub(crate) async fn drained(&self, target: &Target) {
+        eventually("nothing pending", async || {
+            let pending: i64 = sqlx::query_scalar(
+                "select count(*) from outbox.pending where stream = $1 or stream is null",
+            )
+            .bind(&target.stream)
+            .fetch_one(&self.database.pool)
+            .await
+            .ok()?;
+            (pending == 0).then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) async fn parked(&self) -> Vec<(i64, String, i32)> {
+        sqlx::query_as("select id, reason, attempts from outbox.parked order by id")
+            .fetch_all(&self.database.pool)
+            .await
+            .expect("parked events")
+    }
+
+    /// Everything that is sent to the subject from now on, also what the stream takes for a repeat.
+    pub(crate) async fn listen(&self, target: &Target) -> Subscriber {
+        let subscriber = self.client.subscribe(target.subject.clone()).await;
+        self.client.flush().await.expect("a flush");
+        subscriber.expect("a subscription")
+    }
+}
+
+/// How many messages a subscriber has by now.
+pub(crate) async fn heard(world: &World, subscriber: &mut Subscriber) -> usize {
+    world.client.flush().await.expect("a flush");
+    let mut count = 0;
+    while subscriber.next().now_or_never().flatten().is_some() {
+        count += 1;
+    }
+    count
+}
