@@ -113,10 +113,9 @@ impl App {
         let relay = if config.no_relay {
             None
         } else {
-            let routes = config.topic.routes(&config.relay.routes)?;
             Some(Relay::new(
                 &database,
-                routes,
+                &config.topic,
                 config.relay,
                 written.clone(),
             )?)

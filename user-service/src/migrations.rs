@@ -1,5 +1,6 @@
 //! The schema of this service.
 
+use postgres_pool::Pool;
 use service_runtime::connection_url::ConnectionUrl;
 
 /// Waits for Postgres and brings the schema up to date: the outbox first, which this service's tables
@@ -11,4 +12,23 @@ pub(crate) async fn migrate(url: &ConnectionUrl) -> anyhow::Result<()> {
     outbox::migrate(url).await?;
     let migrator = sqlx::migrate!("../schema/postgres/migrations");
     postgres_pool::migrate(url, migrator, "schema_requirement").await
+}
+
+/// A ledger that was moved from the tables of earlier releases has a cursor without the name of its
+/// stream, which no migration can know. It is that of the stream that users have now; without it the
+/// whole ledger would be published again.
+///
+/// # Errors
+/// If Postgres can't be reached.
+pub(crate) async fn claim_cursor(pool: &Pool, stream: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        r"
+        update outbox.cursor set stream = $1
+        where stream = '' and not exists (select from outbox.cursor where stream = $1)
+        ",
+        stream,
+    )
+    .execute(pool)
+    .await
+    .map(drop)
 }

@@ -131,6 +131,7 @@ const SQL_MODULES: &[&str] = &[
     "outbox/src",
     EXAMPLES,
     "user-service/src/idempotency",
+    "user-service/src/migrations",
     "user-service/src/users/store",
 ];
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use outbox::{RelayConfig, Routes, Written, relay_pool};
+use outbox::{RelayConfig, Written, relay_pool};
 use service_runtime::{
+    backoff,
     health::Check,
     http,
     progress::Progress,
@@ -13,8 +14,8 @@ use tokio::net::TcpListener;
 
 use super::{LOCK_TIMEOUT, postgres_check};
 use crate::{
-    config::{DatabaseConfig, RelayRoleConfig},
-    migrations::migrate,
+    config::{DatabaseConfig, RelayRoleConfig, TopicConfig},
+    migrations::{claim_cursor, migrate},
 };
 
 /// A relay that reached its servers so long ago, beside its poll interval, is not ready.
@@ -24,15 +25,18 @@ const MAX_SILENCE: Duration = Duration::from_secs(10);
 pub(super) struct Relay {
     relay: outbox::Relay,
     database: DatabaseConfig,
+    /// Of the users' events.
+    stream: String,
 }
 
 impl Relay {
     pub(super) fn new(
         database: &DatabaseConfig,
-        routes: Routes,
+        topic: &TopicConfig,
         config: RelayConfig,
         written: Written,
     ) -> anyhow::Result<Self> {
+        let routes = topic.routes(&config.routes)?;
         let relay = outbox::Relay {
             pool: relay_pool(&database.database_url, &routes)?,
             routes,
@@ -43,6 +47,7 @@ impl Relay {
         Ok(Self {
             relay,
             database: database.clone(),
+            stream: topic.stream.clone(),
         })
     }
 
@@ -56,13 +61,21 @@ impl Relay {
 
     /// Brings the schema up to date first.
     pub(super) fn spawn(self, tasks: &mut Tasks) {
-        let Self { relay, database } = self;
+        let Self {
+            relay,
+            database,
+            stream,
+        } = self;
         let progress = relay.progress.clone();
         tasks.watch(&progress, relay.config.stall_timeout);
         let shutdown = tasks.shutdown();
         tasks.spawn("relay", async move {
-            let migrating = progress.while_retrying(migrate(&database.database_url));
-            match unless_stopped(&shutdown, migrating).await {
+            let migrating = async {
+                migrate(&database.database_url).await?;
+                backoff::wait_for("Postgres", || claim_cursor(&relay.pool, &stream)).await;
+                anyhow::Ok(())
+            };
+            match unless_stopped(&shutdown, progress.while_retrying(migrating)).await {
                 Ok(migrated) => migrated?,
                 Err(_) => return Ok(()),
             }
@@ -84,9 +97,8 @@ impl RelayApp {
         let listener = http::bind(config.listen_addr).await?;
         let drain_timeout = config.relay.drain_timeout;
         let pool = postgres_pool::pool(&config.database.database_url, 1, LOCK_TIMEOUT)?;
-        let routes = config.topic.routes(&config.relay.routes)?;
         let written = Written::default();
-        let relay = Relay::new(&config.database, routes, config.relay, written)?;
+        let relay = Relay::new(&config.database, &config.topic, config.relay, written)?;
         Ok(Self {
             listener,
             checks: vec![postgres_check(pool), relay.check()],

@@ -11,6 +11,7 @@ mod idempotency;
 mod import;
 mod import_limits;
 mod ledger_loss;
+mod ledger_migration;
 mod migration;
 mod openapi;
 mod operator;

@@ -13,7 +13,7 @@ async fn a_parked_event_is_shown_retried_and_discarded() {
     park_all(&world).await;
 
     let (shown, output) = world.run(&["outbox", "show", "1"]).await;
-    assert!(shown && output.contains("reason   too large"), "{output}");
+    assert!(shown && output.contains("reason     too large"), "{output}");
 
     let (retried, output) = world.run(&["outbox", "retry", "1"]).await;
     assert!(retried, "{output}");

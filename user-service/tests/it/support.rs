@@ -109,6 +109,7 @@ impl World {
             events.push(Published {
                 id: id.map(ToString::to_string).unwrap_or_default(),
                 event: UserEvent::parse(&message.payload).expect("an event"),
+                body: String::from_utf8_lossy(&message.payload).into_owned(),
             });
         }
         events
@@ -165,6 +166,8 @@ impl World {
 pub(crate) struct Published {
     pub(crate) id: String,
     pub(crate) event: UserEvent,
+    /// As it is on the stream.
+    pub(crate) body: String,
 }
 
 /// Fails unless each user's events appear on the stream in the order of their versions. What is
@@ -172,7 +175,7 @@ pub(crate) struct Published {
 pub(crate) fn assert_in_order(events: &[Published]) {
     let mut seen = std::collections::BTreeSet::new();
     let mut versions = BTreeMap::new();
-    for Published { id, event } in events {
+    for Published { id, event, .. } in events {
         if !seen.insert(id) {
             continue;
         }
