@@ -35,6 +35,7 @@
 //! Everything is in the schema `outbox`, which [`migrate`] makes. [`inspect`] tells what is pending,
 //! [`parked`] keeps what can't be published until an operator decides.
 
+pub mod admin;
 mod config;
 pub mod inspect;
 mod ledger;
@@ -44,6 +45,7 @@ mod relay;
 pub mod republish_run;
 mod route;
 mod schema;
+pub mod status;
 #[cfg(test)]
 mod tests;
 mod wake;

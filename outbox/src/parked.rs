@@ -184,3 +184,23 @@ pub async fn discard(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<bool> {
         .await?;
     Ok(discarded.rows_affected() > 0)
 }
+
+/// Whether the outbox has later events of this parked event's aggregate. Reads all events that were
+/// written since.
+///
+/// # Errors
+/// If Postgres can't be reached, or there are too many to read in time.
+pub async fn has_later_events(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from outbox.parked
+            join outbox.event using (aggregate_type, aggregate_id)
+            where parked.id = $1 and event.id > $1
+        ) as "has_later!"
+        "#,
+        id,
+    )
+    .fetch_one(db)
+    .await
+}

@@ -5,16 +5,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use outbox::{
+    admin,
     inspect::{self, Backlog},
-    parked::{self, Retried},
     republish_run::{self, Progress, Run},
 };
 use postgres_pool::{Pool, STATEMENT_TIMEOUT};
-use service_runtime::terminal::{confirm, progress_bar};
+use service_runtime::terminal::progress_bar;
 use tokio::time::Instant;
 
 use crate::{
     config::{OutboxCommand, OutboxConfig, RepublishConfig},
+    migrations::claim_cursor,
     users,
 };
 
@@ -36,98 +37,9 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
     let pool = postgres_pool::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     match config.command {
-        OutboxCommand::List { limit } => list(&pool, limit).await,
-        OutboxCommand::Show { id } => show(&pool, id).await,
-        OutboxCommand::Retry { id } => retry(&pool, id).await,
-        OutboxCommand::Discard { id, yes } => discard(&pool, id, yes).await,
+        OutboxCommand::Admin(command) => admin::run(&pool, command).await,
+        OutboxCommand::Retry { id } => admin::retry(&pool, id, users::is_latest).await,
     }
-}
-
-async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
-    let backlog = inspect::backlog(pool, MAX_COUNT + 1).await?;
-    match backlog.events {
-        events @ ..=MAX_COUNT => println!("{events} pending"),
-        _ => println!("more than {MAX_COUNT} pending"),
-    }
-    if !backlog.has_relay {
-        println!("no relay is active");
-    }
-    for event in inspect::pending(pool, limit).await? {
-        println!(
-            "  {}  {}  {} {}  written {}",
-            event.id, event.event_type, event.aggregate_type, event.aggregate_id, event.created_at
-        );
-    }
-    let parked = parked::list(pool, limit).await?;
-    println!("{} parked", parked.len());
-    for event in parked {
-        println!(
-            "  {}  {}  {} {}  {}{} tries: {}",
-            event.id,
-            event.event_type,
-            event.aggregate_type,
-            event.aggregate_id,
-            version(event.version),
-            event.attempts,
-            event.reason
-        );
-    }
-    Ok(())
-}
-
-/// A parked event outlives its entry in the ledger, so it is looked for first.
-async fn show(pool: &Pool, id: i64) -> anyhow::Result<()> {
-    if let Some(event) = parked::find(pool, id).await? {
-        println!("id       {id} ({})", event.event_id);
-        println!("type     {}", event.event_type);
-        println!("of       {} {}", event.aggregate_type, event.aggregate_id);
-        if let Some(version) = event.version {
-            println!("version  {version}");
-        }
-        println!("written  {}", event.created_at);
-        println!(
-            "parked   {} after {} tries",
-            event.parked_at, event.attempts
-        );
-        println!("reason   {}", event.reason);
-        println!("payload  {}", event.payload);
-        return Ok(());
-    }
-    let event = inspect::find(pool, id).await?;
-    let event = event.with_context(|| format!("there is no event {id} in the outbox"))?;
-    println!("id       {id} ({})", event.event_id);
-    println!("type     {}", event.event_type);
-    println!("of       {} {}", event.aggregate_type, event.aggregate_id);
-    println!("written  {}", event.created_at);
-    println!("payload  {}", event.payload);
-    Ok(())
-}
-
-fn version(version: Option<i64>) -> String {
-    version.map_or_else(String::new, |version| format!("version {version}  "))
-}
-
-async fn retry(pool: &Pool, id: i64) -> anyhow::Result<()> {
-    match parked::retry(pool, id, users::is_latest).await? {
-        Retried::Requeued => println!("event {id} is in the outbox again"),
-        Retried::Superseded => println!(
-            "event {id} is parked no longer: its user has changed since, and that was published"
-        ),
-        Retried::NotParked => bail!("there is no parked event {id}"),
-    }
-    Ok(())
-}
-
-async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
-    let question = format!("Forget parked event {id}? Readers will never see it.");
-    if !yes && !confirm(&question)? {
-        bail!("nothing was discarded");
-    }
-    if !parked::discard(pool, id).await? {
-        bail!("there is no parked event {id}");
-    }
-    println!("event {id} is discarded");
-    Ok(())
 }
 
 /// Puts the present state of every user into the outbox again, at a bounded rate and no faster
@@ -138,6 +50,7 @@ async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
 pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
     let pool = postgres_pool::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     let stream = &config.topic.stream;
+    claim_cursor(&pool, stream).await?;
     let mut after = config.from.since.unwrap_or(0);
     let run = match config.from.since {
         None => Some(republish_run::begin(&pool, stream).await?),

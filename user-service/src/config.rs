@@ -5,7 +5,7 @@ mod imports;
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use outbox::{RelayConfig, Route, Routes};
+use outbox::{RelayConfig, Route, Routes, admin::AdminCommand};
 use service_runtime::{
     connection_url::ConnectionUrl,
     http::HttpSettings,
@@ -137,23 +137,10 @@ pub struct OutboxConfig {
 
 #[derive(Debug, Subcommand)]
 pub enum OutboxCommand {
-    /// List pending and parked events, the oldest first
-    List {
-        /// Most events of each kind
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
-        limit: u16,
-    },
-    /// Show one event of the outbox whole
-    Show { id: i64 },
-    /// Publish a parked event after all
+    #[command(flatten)]
+    Admin(AdminCommand),
+    /// Publish a parked event after all, unless its user has changed since
     Retry { id: i64 },
-    /// Forget a parked event; asks first
-    Discard {
-        id: i64,
-        /// Don't ask
-        #[arg(long)]
-        yes: bool,
-    },
 }
 
 #[derive(Debug, Args)]

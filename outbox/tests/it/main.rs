@@ -2,6 +2,7 @@
 
 mod parking;
 mod producers;
+mod program;
 mod repair;
 mod streams;
 mod support;

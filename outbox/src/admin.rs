@@ -1,0 +1,150 @@
+//! What an operator does from the command line, in every program that has an outbox.
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use postgres_pool::{Connection, Pool};
+use service_runtime::terminal::confirm;
+
+use crate::{
+    inspect,
+    parked::{self, Parked, Retried},
+};
+
+/// Pending events are counted up to this number.
+const MAX_COUNT: i64 = 100_000;
+
+/// Commands that need no more than the database.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// List pending and parked events, the oldest first
+    List {
+        /// Most events of each kind
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Show one event of the outbox whole
+    Show { id: i64 },
+    /// Forget a parked event; asks first
+    Discard {
+        id: i64,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// # Errors
+/// If Postgres can't be reached, or there is no such event.
+pub async fn run(pool: &Pool, command: AdminCommand) -> anyhow::Result<()> {
+    match command {
+        AdminCommand::List { limit } => list(pool, limit).await,
+        AdminCommand::Show { id } => show(pool, id).await,
+        AdminCommand::Discard { id, yes } => discard(pool, id, yes).await,
+    }
+}
+
+/// Publishes a parked event after all, if `is_latest` says that its aggregate has no later one
+/// ([`parked::retry`]).
+///
+/// # Errors
+/// If Postgres can't be reached, or there is no such event.
+pub async fn retry(
+    pool: &Pool,
+    id: i64,
+    is_latest: impl AsyncFnOnce(&mut Connection, &Parked) -> sqlx::Result<bool>,
+) -> anyhow::Result<()> {
+    match parked::retry(pool, id, is_latest).await? {
+        Retried::Requeued => println!("event {id} is in the outbox again"),
+        Retried::Superseded => println!(
+            "event {id} is parked no longer: its aggregate has changed since, and that was published"
+        ),
+        Retried::NotParked => bail!("there is no parked event {id}"),
+    }
+    Ok(())
+}
+
+async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
+    let backlog = inspect::backlog(pool, MAX_COUNT + 1).await?;
+    match backlog.events {
+        events @ ..=MAX_COUNT => println!("{events} pending"),
+        _ => println!("more than {MAX_COUNT} pending"),
+    }
+    if !backlog.has_relay {
+        println!("no relay is active");
+    }
+    for event in inspect::pending(pool, limit).await? {
+        println!(
+            "  {}  {}  {} {}  written {}",
+            event.id, event.event_type, event.aggregate_type, event.aggregate_id, event.created_at
+        );
+    }
+    let parked = parked::list(pool, limit).await?;
+    println!("{} parked", parked.len());
+    for event in parked {
+        println!(
+            "  {}  {}  {} {}{}  {} tries: {}",
+            event.id,
+            event.event_type,
+            event.aggregate_type,
+            event.aggregate_id,
+            in_version(event.version, "  "),
+            event.attempts,
+            event.reason
+        );
+    }
+    Ok(())
+}
+
+/// A parked event outlives its entry in the ledger, so it is looked for first.
+async fn show(pool: &Pool, id: i64) -> anyhow::Result<()> {
+    if let Some(event) = parked::find(pool, id).await? {
+        println!("id         {id} ({})", event.event_id);
+        println!("type       {}", event.event_type);
+        println!(
+            "aggregate  {} {}{}",
+            event.aggregate_type,
+            event.aggregate_id,
+            in_version(event.version, ", ")
+        );
+        println!("written    {}", event.created_at);
+        println!(
+            "parked     {} after {} tries",
+            event.parked_at, event.attempts
+        );
+        println!("reason     {}", event.reason);
+        println!("payload    {}", event.payload);
+        return Ok(());
+    }
+    let event = inspect::find(pool, id).await?;
+    let event = event.with_context(|| format!("there is no event {id} in the outbox"))?;
+    println!("id         {id} ({})", event.event_id);
+    println!("type       {}", event.event_type);
+    println!(
+        "aggregate  {} {}{}",
+        event.aggregate_type,
+        event.aggregate_id,
+        in_version(event.version, ", ")
+    );
+    println!("written    {}", event.created_at);
+    if let Some(headers) = event.headers {
+        println!("headers    {headers}");
+    }
+    println!("payload    {}", event.payload);
+    Ok(())
+}
+
+fn in_version(version: Option<i64>, separator: &str) -> String {
+    version.map_or_else(String::new, |it| format!("{separator}version {it}"))
+}
+
+async fn discard(pool: &Pool, id: i64, yes: bool) -> anyhow::Result<()> {
+    let question = format!("Forget parked event {id}? Readers will never see it.");
+    if !yes && !confirm(&question)? {
+        bail!("nothing was discarded");
+    }
+    if !parked::discard(pool, id).await? {
+        bail!("there is no parked event {id}");
+    }
+    println!("event {id} is discarded");
+    Ok(())
+}

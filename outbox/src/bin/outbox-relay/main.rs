@@ -1,0 +1,76 @@
+//! The relay as a program of its own, for producers in any language.
+
+mod cli;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use outbox::{admin, parked};
+use postgres_pool::{Pool, STATEMENT_TIMEOUT};
+use service_runtime::{telemetry, terminal::confirm};
+
+use self::cli::{Cli, Command};
+
+/// Of `status`, if something needs attention. (2 is a wrong command line.)
+const NEEDS_ATTENTION: u8 = 3;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init();
+    match execute(cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "outbox-relay failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(Cli { database, command }: Cli) -> anyhow::Result<ExitCode> {
+    let url = (database.database_url).context("say --database-url, or set DATABASE_URL")?;
+    let pool = || postgres_pool::pool(&url, 1, STATEMENT_TIMEOUT);
+    match command {
+        Command::Run(config) => run::run(&url, *config).await?,
+        Command::Migrate => outbox::migrate(&url).await?,
+        Command::Status(config) => {
+            if !status::show(&pool()?, config.max_age).await? {
+                return Ok(ExitCode::from(NEEDS_ATTENTION));
+            }
+        }
+        Command::Admin(command) => admin::run(&pool()?, command).await?,
+        Command::Retry { id, out_of_order } => retry(&pool()?, id, out_of_order).await?,
+        Command::Forget { stream, yes } => forget(&pool()?, &stream, yes).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nobody but the producer knows what a later event means for this one, so it isn't passed silently.
+async fn retry(pool: &Pool, id: i64, out_of_order: bool) -> anyhow::Result<()> {
+    if !out_of_order && parked::has_later_events(pool, id).await? {
+        bail!(
+            "there are later events of its aggregate in the outbox: --out-of-order publishes \
+             event {id} after them, `discard` forgets it"
+        );
+    }
+    admin::retry(pool, id, async |_, _| Ok(true)).await
+}
+
+async fn forget(pool: &Pool, stream: &str, yes: bool) -> anyhow::Result<()> {
+    let streams = outbox::status::streams(pool, 1).await?;
+    let found = streams.iter().find(|it| it.stream == stream);
+    let found = found.with_context(|| format!("no relay has published to a stream {stream}"))?;
+    if found.is_configured && outbox::status::relay(pool).await?.is_active {
+        bail!("the active relay publishes to {stream}: remove its routes first");
+    }
+    let question = format!("Forget stream {stream}? What is pending for it will not be published.");
+    if !yes && !confirm(&question)? {
+        bail!("nothing was forgotten");
+    }
+    outbox::inspect::forget(pool, stream).await?;
+    println!("stream {stream} is forgotten");
+    Ok(())
+}

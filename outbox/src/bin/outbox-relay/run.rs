@@ -1,0 +1,69 @@
+//! `outbox-relay run`: the relay with its health checks.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use outbox::{Relay, Routes, Written, relay_pool, status};
+use postgres_pool::Pool;
+use service_runtime::{
+    connection_url::ConnectionUrl,
+    health::Check,
+    http,
+    progress::Progress,
+    tasks::{Tasks, unless_stopped},
+};
+
+use crate::cli::RunConfig;
+
+/// How long a statement waits for a lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// A relay that reached its servers so long ago, beside its poll interval, is not ready.
+const MAX_RELAY_SILENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Result<()> {
+    let RunConfig { listen_addr, relay } = config;
+    let routes = Routes::new(relay.routes.clone())?;
+    let drain_timeout = relay.drain_timeout;
+    let stall_timeout = relay.stall_timeout;
+    let listener = http::bind(listen_addr).await?;
+    let progress = Progress::new("relay");
+    let checks = vec![
+        postgres_check(postgres_pool::pool(url, 1, LOCK_TIMEOUT)?),
+        progress.check(MAX_RELAY_SILENCE + 2 * relay.poll_interval),
+    ];
+    let relay = Relay {
+        pool: relay_pool(url, &routes)?,
+        routes,
+        config: relay,
+        written: Written::default(),
+        progress: progress.clone(),
+    };
+    let mut tasks = Tasks::new();
+    let shutdown = tasks.shutdown();
+    tasks.spawn(
+        "health server",
+        http::serve_health(listener, checks, shutdown.clone(), drain_timeout / 2),
+    );
+    tasks.watch(&progress, stall_timeout);
+    let url = url.clone();
+    tasks.spawn("relay", async move {
+        let migrating = progress.while_retrying(outbox::migrate(&url));
+        match unless_stopped(&shutdown, migrating).await {
+            Ok(migrated) => migrated?,
+            Err(_) => return Ok(()),
+        }
+        relay.run(shutdown).await
+    });
+    tasks.run(drain_timeout).await
+}
+
+/// Ready means that the schema is there.
+fn postgres_check(pool: Pool) -> Check {
+    Check::new("postgres", move || {
+        let pool = pool.clone();
+        async move {
+            status::relay(&pool).await.context("asking Postgres")?;
+            Ok(())
+        }
+    })
+}

@@ -1,0 +1,86 @@
+//! How the outbox is doing: what `outbox-relay status` shows.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+
+/// How far one stream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamStatus {
+    pub stream: String,
+    /// Whose events go to it; `None`: all that no other stream names.
+    pub aggregate_types: Option<Vec<String>>,
+    /// Events that wait to be published; counting ends at the limit.
+    pub pending: i64,
+    /// When the oldest of them was written.
+    pub oldest_pending_at: Option<DateTime<Utc>>,
+    /// The last sequence that the stream acknowledged; 0 before the first.
+    pub stream_sequence: i64,
+    /// Whether the present or last relay publishes to it. If not, its cursor keeps events from being
+    /// dropped for as long as it is there.
+    pub is_configured: bool,
+}
+
+/// The relay, and what waits for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayStatus {
+    /// Who holds the lease, or held it last.
+    pub owner: Option<String>,
+    /// Grows with every change of the owner.
+    pub epoch: i64,
+    /// Whether a relay holds the lease now.
+    pub is_active: bool,
+    /// Events that were set aside.
+    pub parked: i64,
+}
+
+/// All streams that a relay ever published to, by name. Pending events are counted up to `limit`.
+///
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn streams(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<StreamStatus>> {
+    sqlx::query_as!(
+        StreamStatus,
+        r#"
+        select cursor.stream, aggregate_types, stream_sequence,
+               epoch = (select epoch from outbox.lease) as "is_configured!",
+               pending.events as "pending!", pending.oldest_at as oldest_pending_at
+        from outbox.cursor
+        cross join lateral (
+            select count(*) as events, min(created_at) as oldest_at
+            from (
+                select created_at from outbox.pending
+                where pending.stream = cursor.stream limit $1
+            ) as first
+        ) as pending
+        order by cursor.stream
+        "#,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn relay(db: impl PgExecutor<'_>) -> sqlx::Result<RelayStatus> {
+    sqlx::query_as!(
+        RelayStatus,
+        r#"
+        select owner, epoch, expires_at > clock_timestamp() as "is_active!",
+               (select count(*) from outbox.parked) as "parked!"
+        from outbox.lease
+        "#,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// By Postgres' clock, as all times in the outbox are.
+///
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn now(db: impl PgExecutor<'_>) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+        .fetch_one(db)
+        .await
+}

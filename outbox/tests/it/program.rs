@@ -1,0 +1,7 @@
+//! The program `outbox-relay`, and the SQL that producers and operators see.
+
+mod contract;
+mod operator;
+mod quickstart;
+mod support;
+mod waiting;
