@@ -9,6 +9,7 @@ mod read_side;
 mod relay;
 mod report;
 mod stack;
+mod wake_up;
 mod write;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ enum Bench {
     ReadSide,
     /// From the answer of a write to its visible copy
     EndToEnd,
+    /// From the commit of an event in plain SQL to a subscriber, and what an idle relay costs
+    WakeUp,
 }
 
 #[tokio::main]
@@ -56,6 +59,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::Import => import::run(quick, &mut report).await?,
         Bench::ReadSide => read_side::run(quick, &mut report).await?,
         Bench::EndToEnd => end_to_end::run(quick, &mut report).await?,
+        Bench::WakeUp => wake_up::run(quick, &mut report).await?,
     }
     report.print();
     if let Some(path) = json {
