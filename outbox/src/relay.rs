@@ -137,31 +137,33 @@ impl Relay {
                 waiter: Waiter::new(routes.streams().len()),
                 progress: &progress,
             };
-            tokio::select! {
-                () = active.lead(&lease, &shutdown) => {}
-                () = lease.keep(&pool) => {}
+            let end = tokio::select! {
+                led = active.lead(&lease, &shutdown) => led.err(),
+                () = lease.keep(&pool) => Some(End::LeaseLost),
                 never = active.maintain() => match never {},
                 never = active.waiter.run(&pool, &written) => match never {},
+            };
+            if end == Some(End::LeaseLost) && !shutdown.is_cancelled() {
+                tracing::warn!(
+                    epoch = lease.epoch,
+                    "relay has lost its lease and stands by"
+                );
+                continue;
             }
-            if shutdown.is_cancelled() {
-                if let Err(error) = lease.release(&pool).await {
-                    tracing::warn!(%error, "the lease was not released; it will expire");
-                }
-                tracing::info!(epoch = lease.epoch, "relay has stopped");
-                break;
+            if let Err(error) = lease.release(&pool).await {
+                tracing::warn!(%error, "the lease was not released; it will expire");
             }
-            tracing::warn!(
-                epoch = lease.epoch,
-                "relay has lost its lease and stands by"
-            );
+            tracing::info!(epoch = lease.epoch, "relay has stopped");
         }
         Ok(())
     }
 }
 
 impl ActiveRelay<'_> {
-    /// Brings events to all streams, until `shutdown` or until the lease is lost.
-    async fn lead(&self, lease: &Lease, shutdown: &CancellationToken) {
+    /// Brings events to all streams until `shutdown`. If the sequence of the ledger turns out to be
+    /// behind a cursor, all of this has to begin anew, with another epoch: then nothing that is still
+    /// on its way to Postgres can undo the repair.
+    async fn lead(&self, lease: &Lease, shutdown: &CancellationToken) -> Result<(), End> {
         let streams = self.routes.streams();
         let progress = StreamProgress::of_all(streams.len(), self.progress);
         let of_stream = |(number, (stream, progress))| StreamRelay {
@@ -178,19 +180,17 @@ impl ActiveRelay<'_> {
         let streams: Vec<_> = (streams.iter().zip(progress).enumerate())
             .map(of_stream)
             .collect();
-        while !shutdown.is_cancelled() {
-            // Between the sessions of all streams, because it may move any stream's cursor.
-            if let Err(error) = ledger_check::repair_sequence(self.pool, lease).await {
-                self.progress.attempted();
-                tracing::warn!(%error, "the sequence of the outbox was not checked; trying again");
-                shutdown.run_until_cancelled(sleep(REPAIR_RETRY)).await;
-                continue;
-            }
-            match try_join_all(streams.iter().map(|it| it.lead(shutdown))).await {
-                Ok(_) | Err(End::LeaseLost) => return,
-                Err(End::SequenceBehind) => {}
+        // Before the sessions of all streams, because it may move any stream's cursor.
+        while let Err(error) = ledger_check::repair_sequence(self.pool, lease).await {
+            self.progress.attempted();
+            tracing::warn!(%error, "the sequence of the outbox was not checked; trying again");
+            if (shutdown.run_until_cancelled(sleep(REPAIR_RETRY)).await).is_none() {
+                return Ok(());
             }
         }
+        try_join_all(streams.iter().map(|it| it.lead(shutdown)))
+            .await
+            .map(drop)
     }
 
     /// Looks after the partitions of the outbox.
