@@ -10,7 +10,8 @@ use serde_json::Value;
 use service_runtime::{
     health::{self, Check},
     http::{self, HttpSettings, Routes},
-    progress::Progress,
+    nats::{ConsumerName, Topic},
+    progress::{Progress, StallTimeout},
     tasks::Tasks,
 };
 use tokio::net::TcpListener;
@@ -57,8 +58,14 @@ pub struct App {
     routes: Routes,
     http_settings: HttpSettings,
     projector: EventConsumer<Projector>,
+    projection: Projection,
+    holes: Holes<MongoPositionStore>,
+    lag: Lag,
+    topic: Topic,
+    consumer: ConsumerName,
     live: Live,
     tasks: Tasks,
+    stall_timeout: StallTimeout,
     drain_timeout: Duration,
 }
 
@@ -77,75 +84,47 @@ impl App {
     /// If the port is taken or a setting is not valid.
     pub async fn build(config: ServeConfig) -> anyhow::Result<Self> {
         let listener = http::bind(config.listen.listen_addr).await?;
-        let client = mongo::client(&config.mongo.mongodb_uri).await?;
-        let database = client.database(&config.mongo.mongodb_database);
-        let collection = config.mongo.mongodb_collection;
-
-        let projection = Projection::new(database.clone(), collection.clone());
-        let mut tasks = Tasks::new();
-        let stall_timeout = config.process.stall_timeout;
-        let shutdown = tasks.shutdown();
-        tasks.spawn_watched("index", stall_timeout, |progress| {
-            projection.clone().keep_living_indexed(progress, shutdown)
-        });
+        let (uri, collection) = (&config.mongo.mongodb_uri, &config.mongo.mongodb_collection);
+        let database_name = &config.mongo.mongodb_database;
+        let database = mongo::client(uri).await?.database(database_name);
+        let streams = mongo::change_stream_client(uri, live::MAX_STREAMS).await?;
         let topic = config.projector.nats.topic();
         let consumer = config.projector.nats.consumer.clone();
-        let positions = MongoPositionStore::new(&database, &collection);
+        let mut tasks = Tasks::new();
+
+        let projection = Projection::new(database.clone(), collection.clone());
+        let positions = MongoPositionStore::new(&database, collection);
         let holes = Holes::new(positions.clone(), topic.clone(), consumer.clone());
+        let lag = Lag::new();
         let progress = Progress::new("projector");
+        let stall_timeout = config.process.stall_timeout;
+        tasks.watch(&progress, stall_timeout);
         let projector = EventConsumer::new(
             config.projector.consumer_settings(),
-            Projector::new(projection, config.mongo.tombstone_ttl),
+            Projector::new(projection.clone(), config.mongo.tombstone_ttl),
             progress.clone(),
         )
         .with_holes(holes.clone());
-        let (connection, shutdown) = (projector.connection(), tasks.shutdown());
-        tasks.spawn_watched("holes", stall_timeout, |progress| {
-            holes.clone().observe(connection, progress, shutdown)
-        });
-        tasks.watch(&progress, stall_timeout);
-        let mut checks = vec![
-            Check::new("mongodb", {
-                let database = database.clone();
-                move || {
-                    let ping = mongo::ping(database.clone());
-                    async move { Ok(ping.await?) }
-                }
-            }),
-            progress.check(MAX_PROJECTOR_SILENCE),
-            Check::new("holes", move || ready(holes.check())),
-        ];
-        let lag = Lag::new();
-        if let Some(limit) = config.max_lag {
-            let lag = lag.clone();
-            checks.push(Check::new("lag", move || ready(lag.check(limit))));
-        }
-        let (connection, shutdown) = (projector.connection(), tasks.shutdown());
-        tasks.spawn_watched("lag", stall_timeout, |progress| {
-            let (topic, consumer) = (topic.clone(), consumer.clone());
-            (lag.clone()).observe(connection, topic, consumer, progress, shutdown)
-        });
-        let copy = database.collection(&collection);
-        let client =
-            mongo::change_stream_client(&config.mongo.mongodb_uri, live::MAX_STREAMS).await?;
-        let database = client.database(&config.mongo.mongodb_database);
-        let live = Live::new(database.collection(&collection), tasks.shutdown());
-        let stamp = middleware::map_response_with_state(lag, lag::stamp);
+
+        let streams = streams.database(database_name).collection(collection);
+        let live = Live::new(streams, tasks.shutdown());
+        let copy = database.collection(collection);
         let reader = Reader::new(copy, live.clone(), &config.limits);
         let letters = Source {
             connection: projector.connection(),
-            topic,
-            consumer,
+            topic: topic.clone(),
+            consumer: consumer.clone(),
         };
+        let ping = mongo::check(database);
+        let checks = checks(ping, &progress, &holes, &lag, config.max_lag);
+        let stamp = middleware::map_response_with_state(lag.clone(), lag::stamp);
         let notifications = notifications::routes().with_state(reader);
-        let letters = dead_letters::api::router().with_state(letters);
-        let holes = holes::router().with_state(positions);
         let routes = Routes {
             bounded: notifications
                 .bounded
                 .layer(stamp.clone())
-                .merge(letters)
-                .merge(holes),
+                .merge(dead_letters::api::router().with_state(letters))
+                .merge(holes::router().with_state(positions)),
             streaming: notifications.streaming.layer(stamp),
             health: health::router(checks),
         };
@@ -154,8 +133,14 @@ impl App {
             routes,
             http_settings: config.http,
             projector,
+            projection,
+            holes,
+            lag,
+            topic,
+            consumer,
             live,
             tasks,
+            stall_timeout,
             drain_timeout: config.process.drain_timeout,
         })
     }
@@ -180,6 +165,7 @@ impl App {
     /// If a part fails for good, or does not finish what it has in hand within the drain timeout.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let shutdown = self.tasks.shutdown();
+        self.spawn_observers(&shutdown);
         // Half the time, so that what hangs is cut in good order before the drain itself is.
         let grace = self.drain_timeout / 2;
         let projector = self.projector.run(shutdown.clone(), grace);
@@ -196,4 +182,39 @@ impl App {
         self.tasks.spawn("http", serving);
         self.tasks.run(self.drain_timeout).await
     }
+
+    /// What looks now and then.
+    fn spawn_observers(&mut self, shutdown: &CancellationToken) {
+        let (tasks, stall_timeout) = (&mut self.tasks, self.stall_timeout);
+        tasks.spawn_watched("index", stall_timeout, |progress| {
+            let projection = self.projection.clone();
+            projection.keep_living_indexed(progress, shutdown.clone())
+        });
+        let connection = self.projector.connection();
+        tasks.spawn_watched("holes", stall_timeout, |progress| {
+            let holes = self.holes.clone();
+            holes.observe(connection.clone(), progress, shutdown.clone())
+        });
+        tasks.spawn_watched("lag", stall_timeout, |progress| {
+            let (topic, consumer) = (self.topic.clone(), self.consumer.clone());
+            let lag = self.lag.clone();
+            lag.observe(connection, topic, consumer, progress, shutdown.clone())
+        });
+    }
+}
+
+fn checks(
+    ping: Check,
+    progress: &Progress,
+    holes: &Holes<MongoPositionStore>,
+    lag: &Lag,
+    max_lag: Option<Duration>,
+) -> Vec<Check> {
+    let (holes, lag) = (holes.clone(), lag.clone());
+    let holes = Check::new("holes", move || ready(holes.check()));
+    let mut checks = vec![ping, progress.check(MAX_PROJECTOR_SILENCE), holes];
+    if let Some(limit) = max_lag {
+        checks.push(Check::new("lag", move || ready(lag.check(limit))));
+    }
+    checks
 }

@@ -9,7 +9,7 @@ use mongodb::{
     error::{Error, ErrorKind},
     options::ClientOptions,
 };
-use service_runtime::connection_url::ConnectionUrl;
+use service_runtime::{connection_url::ConnectionUrl, health::Check};
 use tokio::time::timeout;
 
 const APP_NAME: &str = "notification-service";
@@ -118,9 +118,11 @@ pub(crate) async fn call<T: Send + 'static>(
     }
 }
 
-/// # Errors
-/// If no server takes a command now.
-pub(crate) async fn ping(database: Database) -> Result<(), Failure> {
-    let ping = async move { database.run_command(doc! { "ping": 1 }).await };
-    call(PING_DEADLINE, ping).await.map(drop)
+/// Whether a server takes commands now.
+pub(crate) fn check(database: Database) -> Check {
+    Check::new("mongodb", move || {
+        let database = database.clone();
+        let ping = async move { database.run_command(doc! { "ping": 1 }).await };
+        async move { Ok(call(PING_DEADLINE, ping).await.map(drop)?) }
+    })
 }

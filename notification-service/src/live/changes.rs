@@ -122,16 +122,16 @@ async fn refuse_future(copy: &Collection<RawDocumentBuf>, token: &Token) -> Resu
 fn read(event: Event) -> Option<Change> {
     // No document: it has been removed since.
     let document = event.document?;
-    let entry = StoredUser::read(&document);
-    let read = entry.map_err(anyhow::Error::from).and_then(|entry| {
-        let (deleted, body) = match &entry {
+    let user = StoredUser::read(&document);
+    let read = user.map_err(anyhow::Error::from).and_then(|user| {
+        let (deleted, body) = match &user {
             StoredUser::Living(notification) => (false, serde_json::to_string(notification)?),
             StoredUser::Deleted(tombstone) => (true, serde_json::to_string(tombstone)?),
         };
         Ok(Change {
             token: event.token,
-            user_id: entry.user_id(),
-            version: entry.version(),
+            user_id: user.user_id(),
+            version: user.version(),
             deleted,
             body,
         })

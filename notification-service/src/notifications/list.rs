@@ -91,7 +91,7 @@ impl Found {
         let value = document.get("user_id").ok()??;
         let listed = value.as_i64().or(value.as_i32().map(i64::from));
         match StoredUser::read(document) {
-            Ok(entry) => self.living.extend(entry.living()),
+            Ok(user) => self.living.extend(user.living()),
             Err(damaged) => self.damaged.extend(damaged.user_id.or(listed)),
         }
         listed

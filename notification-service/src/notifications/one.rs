@@ -76,11 +76,11 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, ReadError> {
     let id = parse_id(&id)?;
-    let entry = match Wanted::parse(&uri)? {
+    let user = match Wanted::parse(&uri)? {
         None => read(&reader.copy, id).await?,
         Some(wanted) => Some(wait_for(&reader, id, wanted, client, &slot).await?),
     };
-    match entry {
+    match user {
         None => Err(ReadError::Unknown),
         Some(StoredUser::Deleted(tombstone)) => Err(ReadError::Deleted(tombstone.version)),
         Some(StoredUser::Living(notification)) => Ok(respond(notification, &headers)),
@@ -93,8 +93,8 @@ async fn read(copy: &Collection<RawDocumentBuf>, id: i64) -> Result<Option<Store
         copy.find_one(doc! { "_id": id }).max_time(MAX_TIME).await
     });
     let document = document.await?;
-    let entry = document.map(|document| StoredUser::read(&document));
-    entry.transpose().map_err(ReadError::Damaged)
+    let user = document.map(|document| StoredUser::read(&document));
+    user.transpose().map_err(ReadError::Damaged)
 }
 
 async fn wait_for(
@@ -105,8 +105,8 @@ async fn wait_for(
     slot: &RequestSlot,
 ) -> Result<StoredUser, ReadError> {
     let deadline = Instant::now() + wanted.wait;
-    if let Some(entry) = wanted.read(&reader.copy, id).await? {
-        return Ok(entry);
+    if let Some(user) = wanted.read(&reader.copy, id).await? {
+        return Ok(user);
     }
     if wanted.wait.is_zero() {
         return Err(ReadError::NotYet(wanted.min_version));
@@ -116,8 +116,8 @@ async fn wait_for(
     // Only now, since most find what they want at once; each look comes after it.
     let mut waiter = reader.live.waiter(id);
     loop {
-        if let Some(entry) = wanted.read(&reader.copy, id).await? {
-            return Ok(entry);
+        if let Some(user) = wanted.read(&reader.copy, id).await? {
+            return Ok(user);
         }
         if Instant::now() >= deadline || reader.live.shutdown().is_cancelled() {
             return Err(ReadError::NotYet(wanted.min_version));
@@ -158,8 +158,8 @@ impl Wanted {
         copy: &Collection<RawDocumentBuf>,
         id: i64,
     ) -> Result<Option<StoredUser>, ReadError> {
-        let entry = read(copy, id).await?;
-        Ok(entry.filter(|entry| match entry {
+        let user = read(copy, id).await?;
+        Ok(user.filter(|user| match user {
             StoredUser::Living(notification) => notification.version >= self.min_version,
             StoredUser::Deleted(_) => true,
         }))
