@@ -1,24 +1,24 @@
-//! `notification-service verify`: whether the two sides agree, by their public APIs.
+//! `notification-service verify`: whether the two services agree, by their public APIs.
 //!
 //! Both lists are walked page by page, in the order of ids and side by side. What differs may only
 //! be late: it is looked at again until it agrees, or the time to settle is over. What differs then
 //! can be repaired by publishing just those users again.
 
+mod api_client;
 mod compare;
 mod holes;
 mod repair;
 mod report;
-mod side;
 
 use anyhow::bail;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{self, Duration, Instant};
 
 use self::{
+    api_client::{ApiClient, Pages},
     compare::{Difference, Suspect, Verifier},
     holes::Holes,
     report::Report,
-    side::{Pages, Side},
 };
 use crate::config::VerifyConfig;
 
@@ -30,11 +30,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Prints each difference when it is sure, and the counts at the end.
 ///
 /// # Errors
-/// If the two sides differ (after the repair), or one of them does not answer.
+/// If the two services differ (after the repair), or one of them does not answer.
 pub(crate) async fn run(config: VerifyConfig) -> anyhow::Result<()> {
     let verifier = Verifier {
-        users: Side::users(&config.users, config.users_token)?,
-        copies: Side::notifications(&config.notifications, config.notifications_token)?,
+        users: ApiClient::users(&config.users, config.users_token)?,
+        copies: ApiClient::notifications(&config.notifications, config.notifications_token)?,
     };
     let holes = Holes::look(&verifier.copies).await?;
     let mut report = Report::new(config.json);

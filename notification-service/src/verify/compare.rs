@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use super::side::{Record, Side};
+use super::api_client::{ApiClient, Record};
 
 #[derive(Debug)]
 pub(super) struct Verifier {
-    pub(super) users: Side,
-    pub(super) copies: Side,
+    pub(super) users: ApiClient,
+    pub(super) copies: ApiClient,
 }
 
-/// A user whose two sides did not agree at first.
+/// A user on whom the two services did not agree at first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Suspect {
     id: i64,
@@ -57,7 +57,7 @@ impl Suspect {
 }
 
 impl Verifier {
-    /// How the two sides differ now, if they do.
+    /// How the two services differ now, if they do.
     pub(super) async fn look(&self, suspect: Suspect) -> anyhow::Result<Option<Difference>> {
         let mut user = self.users.find(suspect.id).await?;
         let copy = self.copies.find(suspect.id).await?;
@@ -103,7 +103,7 @@ fn judge(user: Option<&Record>, copy: Option<&Record>, expected: Option<i64>) ->
 #[cfg(test)]
 mod tests {
     use super::{Kind, judge};
-    use crate::verify::side::Record;
+    use crate::verify::api_client::Record;
 
     fn version(version: i64) -> Record {
         let record = serde_json::json!({

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use reqwest::{StatusCode, header};
 use serde_json::Value;
 
-use super::side::Side;
+use super::api_client::ApiClient;
 
 const PATH: &str = "/projection/holes";
 
@@ -16,7 +16,7 @@ pub(super) struct Holes {
 
 impl Holes {
     /// `None` if there are none, or the service is too old to tell.
-    pub(super) async fn look(copies: &Side) -> anyhow::Result<Option<Self>> {
+    pub(super) async fn look(copies: &ApiClient) -> anyhow::Result<Option<Self>> {
         let response = copies.get(PATH).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -29,14 +29,14 @@ impl Holes {
     }
 
     /// The comparison has made up for them, whatever they were.
-    pub(super) async fn clear(self, copies: &Side) -> anyhow::Result<()> {
+    pub(super) async fn clear(self, copies: &ApiClient) -> anyhow::Result<()> {
         match copies.delete(PATH, self.tag).await?.status() {
             StatusCode::NO_CONTENT => Ok(()),
             StatusCode::PRECONDITION_FAILED => {
                 bail!("more events were found missing: verify again")
             }
             status => bail!(
-                "the sides agree, but the service can't forget its {} holes: {status} (does the \
+                "the services agree, but the service can't forget its {} holes: {status} (does the \
                  token have the scope repair?)",
                 self.count
             ),

@@ -5,8 +5,8 @@ use reqwest::StatusCode;
 use serde::Serialize;
 
 use super::{
+    api_client::ApiClient,
     compare::{Difference, Suspect},
-    side::Side,
 };
 
 const PATH: &str = "/users/republish";
@@ -32,7 +32,7 @@ struct Differing {
 /// A request that is refused is halved until it is known whose fault it is, so that one user does
 /// not keep others from being repaired.
 pub(super) async fn republish(
-    users: &Side,
+    users: &ApiClient,
     differences: &[Difference],
 ) -> anyhow::Result<Vec<Suspect>> {
     let mut open: Vec<_> = differences.chunks(BATCH).rev().collect();

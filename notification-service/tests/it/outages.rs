@@ -10,11 +10,15 @@ use async_nats::HeaderMap;
 use notification_service::config::ServeConfig;
 use serde_json::Value;
 use testkit::{Proxy, eventually, mongodb};
+use time::OffsetDateTime;
 
 use crate::{
     events::{created, updated},
     support::{Service, World},
 };
+
+/// Longer than the test needs.
+const PAUSE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn events_wait_for_mongodb_and_none_is_set_aside() {
@@ -39,6 +43,32 @@ async fn events_wait_for_mongodb_and_none_is_set_aside() {
     assert_eq!(world.version(2).await, Some(1));
     assert_eq!(world.dead_letter_count().await, 1);
     assert_eq!(service.get("/readyz").await.status(), 200);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_need_not_wait_until_mongodb_takes_the_events_that_came_along() {
+    let world = World::new().await;
+    let (proxy, service) = serve_behind_proxy(&world).await;
+    // So that all of them come in one batch, to a service that does not know yet.
+    let (stream, consumer) = (world.stream().await, world.consumer.as_str());
+    let paused = stream.pause_consumer(consumer, OffsetDateTime::now_utc() + PAUSE);
+    assert!(paused.await.expect("an answer").paused);
+    world.publish(&created(1)).await;
+    world.publish_raw(HeaderMap::new(), b"poison").await;
+    world.publish(&created(2)).await;
+    proxy.cut();
+    stream.resume_consumer(consumer).await.expect("resumed");
+
+    eventually("the dead letter", async || {
+        (world.dead_letter_count().await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(world.count(doc! {}).await, 0);
+    proxy.pass();
+    world.settled().await;
+    assert_eq!(world.count(doc! {}).await, 2);
+    assert_eq!(world.dead_letter_count().await, 1);
     service.stop().await;
 }
 

@@ -13,7 +13,7 @@ const PAGE: u16 = 1_000;
 const DAMAGED: &str = "/problems/damaged";
 const DAMAGED_USERS: &str = "x-damaged-users";
 
-/// A user, as either side has it.
+/// A user, as either service has it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Record {
     #[serde(alias = "user_id")]
@@ -24,21 +24,21 @@ pub(super) struct Record {
     pub(super) version: i64,
 }
 
-/// An entry of a side's list.
+/// An entry of a service's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) id: i64,
-    /// `None` if the side has something that it can't read.
+    /// `None` if the service has something that it can't read.
     pub(super) record: Option<Record>,
 }
 
-/// What a side has of one user.
+/// What a service has of one user.
 #[derive(Debug)]
 pub(super) enum Found {
     Living(Record),
     /// Something that it can't read, with its version if that can be read.
     Damaged(Option<i64>),
-    /// With the version of the deletion, where the side tells it.
+    /// With the version of the deletion, where the service tells it.
     Deleted(Option<i64>),
     Nothing,
 }
@@ -70,7 +70,7 @@ impl Found {
 }
 
 #[derive(Debug)]
-pub(super) struct Side {
+pub(super) struct ApiClient {
     client: Client,
     token: Option<SecretString>,
     base: String,
@@ -78,7 +78,7 @@ pub(super) struct Side {
     one: &'static str,
 }
 
-impl Side {
+impl ApiClient {
     pub(super) fn users(base: &str, token: Option<SecretString>) -> anyhow::Result<Self> {
         Self::new(base, token, "/users", "/users")
     }
@@ -170,20 +170,20 @@ impl Side {
     }
 }
 
-/// A side's list in the order of ids, a page of it in memory.
+/// A service's list in the order of ids, a page of it in memory.
 #[derive(Debug)]
 pub(super) struct Pages<'a> {
-    side: &'a Side,
+    client: &'a ApiClient,
     at_hand: VecDeque<Listed>,
     next: Option<String>,
 }
 
 impl<'a> Pages<'a> {
-    pub(super) fn new(side: &'a Side) -> Self {
+    pub(super) fn new(client: &'a ApiClient) -> Self {
         Self {
-            side,
+            client,
             at_hand: VecDeque::new(),
-            next: Some(format!("{}?limit={PAGE}", side.list)),
+            next: Some(format!("{}?limit={PAGE}", client.list)),
         }
     }
 
@@ -193,10 +193,10 @@ impl<'a> Pages<'a> {
             let Some(path) = self.next.take() else {
                 return Ok(None);
             };
-            let response = self.side.get(&path).await?;
+            let response = self.client.get(&path).await?;
             self.next = next_page(&response);
             let damaged = damaged_users(&response);
-            let records: Vec<Record> = self.side.read(response).await?;
+            let records: Vec<Record> = self.client.read(response).await?;
             self.at_hand = listed(records, &damaged);
         }
         Ok(self.at_hand.front())
