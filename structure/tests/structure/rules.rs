@@ -135,11 +135,7 @@ const SQL_MODULES: &[&str] = &[
     "user-service/src/users/store",
 ];
 
-const DYNAMIC_SQL_MODULES: &[&str] = &[
-    "postgres-pool/src",
-    "outbox/src",
-    "user-service/src/users/store",
-];
+const DYNAMIC_SQL_MODULES: &[&str] = &["postgres-pool/src", "outbox/src"];
 
 /// A package and those of ours that it may depend on. All have to be named.
 pub(crate) struct Layer {

@@ -9,15 +9,14 @@ use mongodb::bson::doc;
 
 use crate::support::Stack;
 
-/// What a later release would bring with its migration, for all that this release writes.
+/// What the migration of a later release would bring: all releases call this function.
 const LATER_USER_STATE: &str = r#"
-    create or replace function user_state(
-        id bigint, name text, email text, updated_at timestamptz(3), version bigint
-    ) returns json language sql stable
+    create or replace function user_state(present users, version bigint, updated_at timestamptz)
+    returns json language sql stable
     return json_build_object(
-        'id', id, 'name', name, 'email', email,
+        'id', (present).id, 'name', (present).name, 'email', (present).email,
         'updated_at', to_char(updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-        'version', version, 'revision', 2, 'nickname', upper(name)
+        'version', version, 'revision', 2, 'nickname', upper((present).name)
     )
 "#;
 const USERS: usize = 40;

@@ -7,13 +7,11 @@ with draft as (
     select name, email, normal_email from draft order by normal_email collate "C"
     -- Whichever index has the address: the one of the normal form or that of older releases.
     on conflict do nothing
-    returning id, name, email, updated_at, version, normal_email
+    returning users.*, user_state(users, version, updated_at) as state
 ), event as (
     insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                               payload, headers)
-    select event_id, 'user', id::text, 'user_created', version,
-           user_state(id, created.name, created.email, updated_at, version),
-           event_headers(traceparent)
+    select event_id, 'user', id::text, 'user_created', version, state, event_headers(traceparent)
     from created join draft using (normal_email)
 )
 select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",

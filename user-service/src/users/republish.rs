@@ -32,7 +32,7 @@ const MAX_ABOVE: i64 = UserState::MAX_NUMBER - 1;
 struct RepublishResponse {
     /// How many events were written. Ids that were never given out get none, nor do those of users
     /// who may be being created right now: ask again.
-    republished: usize,
+    republished: u64,
 }
 
 pub(super) fn router() -> OpenApiRouter<Users> {

@@ -104,12 +104,11 @@ pub(crate) async fn change(
             where users.id = current.id and is_expected
                 and (coalesce($4, current.name), coalesce($5, current.email))
                     is distinct from (current.name, current.email)
-            returning users.id, users.name, users.email, users.updated_at, users.version
+            returning users.*, user_state(users, users.version, users.updated_at) as state
         ), event as (
             insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                                       payload, headers)
-            select $1::uuid, 'user', id::text, 'user_updated', version,
-                   user_state(id, name, email, updated_at, version), event_headers($2)
+            select $1::uuid, 'user', id::text, 'user_updated', version, state, event_headers($2)
             from changed
         )
         select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",
@@ -161,13 +160,12 @@ pub(crate) async fn delete(
             from users where id = $3 for update
         ), deleted as (
             delete from users using current where users.id = current.id and is_expected
-            returning users.id, name, email, clock_timestamp() as deleted_at,
-                      users.version + 1 as version
+            returning users.id, users.version + 1 as version,
+                      user_state(users, users.version + 1, clock_timestamp()) as state
         ), event as (
             insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                                       payload, headers)
-            select $1::uuid, 'user', id::text, 'user_deleted', version,
-                   user_state(id, name, email, deleted_at, version), event_headers($2)
+            select $1::uuid, 'user', id::text, 'user_deleted', version, state, event_headers($2)
             from deleted
         )
         select version as "version!", is_expected as "is_expected!" from current
@@ -238,13 +236,18 @@ pub(crate) async fn list(
     Ok(list.fetch_all(db).await?)
 }
 
-/// Whether users can be read and written: the table is as this release needs it, and the server takes
-/// writes.
+/// Whether users can be read and written: table and functions are as this release needs them, and the
+/// server takes writes.
 pub(crate) async fn check(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     // A read-only server refuses row locks, and this locks no row.
-    sqlx::query!("select normal_email from users where false for key share")
-        .fetch_optional(db)
-        .await?;
+    sqlx::query!(
+        r"
+        select normal_email, user_state(users, version, updated_at) as state, event_headers(null)
+        from users where false for key share
+        "
+    )
+    .fetch_optional(db)
+    .await?;
     Ok(())
 }
 

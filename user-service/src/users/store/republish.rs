@@ -21,7 +21,7 @@ pub(crate) struct Republished {
 
 /// The greatest id of a user; 0 if there is none.
 pub(crate) async fn last_user_id(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select coalesce(max(id), 0) from users")
+    sqlx::query_scalar!(r#"select coalesce(max(id), 0) as "id!" from users"#)
         .fetch_one(db)
         .await
 }
@@ -37,26 +37,26 @@ pub(crate) async fn republish(
     limit: u16,
 ) -> sqlx::Result<Option<Republished>> {
     let event_ids: Vec<_> = (0..limit).map(|_| Uuid::now_v7()).collect();
-    let ids: Vec<i64> = sqlx::query_scalar(
-        r"
+    let ids = sqlx::query_scalar!(
+        r#"
         with present as (
-            select id, name, email, updated_at, version from users
+            select id, version, user_state(users, version, updated_at) as state from users
             where id > $1 order by id limit $2 for share
         ), numbered as (
             select *, row_number() over (order by id) as number from present
         ), event as (
             insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                                       payload, headers)
-            select ($3::uuid[])[number], 'user', id::text, 'user_updated', version,
-                   user_state(id, name, email, updated_at, version), event_headers(null)
+            select ($3::uuid[])[number], 'user', id::text, 'user_updated', version, state,
+                   event_headers(null)
             from numbered order by id
         )
-        select id from present order by id
-        ",
+        select id as "id!" from present order by id
+        "#,
+        after,
+        i64::from(limit),
+        &event_ids,
     )
-    .bind(after)
-    .bind(i64::from(limit))
-    .bind(event_ids)
     .fetch_all(pool)
     .await?;
     Ok(ids.last().map(|last| Republished {
@@ -98,7 +98,7 @@ pub(crate) struct Wanted {
 /// would be born deleted. How many events it wrote.
 ///
 /// Each user may be named once.
-pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Result<usize> {
+pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Result<u64> {
     let settled = creations::settled(pool).await?;
     if settled.is_none() {
         tracing::warn!(
@@ -110,10 +110,15 @@ pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Res
     let absent = hold_absent(&mut transaction, wanted, settled.unwrap_or(0)).await?;
     let (absent, present): (Vec<Wanted>, Vec<_>) =
         (wanted.iter()).partition(|it| absent.contains(&it.user_id));
-    let updated = republish_present(&mut transaction, &present).await?;
-    let deleted = republish_deleted(&mut transaction, &absent).await?;
+    let mut written = 0;
+    if !present.is_empty() {
+        written += republish_present(&mut transaction, &present).await?;
+    }
+    if !absent.is_empty() {
+        written += republish_deleted(&mut transaction, &absent).await?;
+    }
     transaction.commit().await?;
-    Ok(updated + deleted)
+    Ok(written)
 }
 
 /// Which of these users are not there, of those with ids up to `settled`. Each is held by a row that
@@ -123,7 +128,7 @@ async fn hold_absent(
     wanted: &[Wanted],
     settled: i64,
 ) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar(
+    sqlx::query_scalar!(
         r"
         insert into users (id, name, email) overriding system value
         select id, '', gen_random_uuid()::text from unnest($1::bigint[]) as wanted (id)
@@ -132,15 +137,16 @@ async fn hold_absent(
         on conflict (id) do nothing
         returning id
         ",
+        &wanted.iter().map(|it| it.user_id).collect::<Vec<_>>(),
+        settled,
     )
-    .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
-    .bind(settled)
     .fetch_all(db)
     .await
 }
 
-async fn republish_present(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<usize> {
-    let written = sqlx::query(
+async fn republish_present(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<u64> {
+    let (user_ids, above, event_ids) = columns(wanted);
+    let written = sqlx::query!(
         r"
         with wanted as (
             select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
@@ -151,50 +157,58 @@ async fn republish_present(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Resu
             update users set version = greatest(version, above + 1)
             from present join wanted on user_id = present.id
             where users.id = present.id
-            returning event_id, users.id, name, email, updated_at, version
+            returning event_id, users.id, users.version,
+                      user_state(users, users.version, users.updated_at) as state
         )
         insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                                   payload, headers)
-        select event_id, 'user', id::text, 'user_updated', version,
-               user_state(id, name, email, updated_at, version), event_headers(null)
+        select event_id, 'user', id::text, 'user_updated', version, state, event_headers(null)
         from raised
         ",
+        &user_ids,
+        &above,
+        &event_ids,
     );
-    execute(db, written, wanted).await
+    Ok(written.execute(db).await?.rows_affected())
 }
 
-async fn republish_deleted(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<usize> {
-    let written = sqlx::query(
-        r"
+async fn republish_deleted(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<u64> {
+    let (user_ids, above, event_ids) = columns(wanted);
+    let written = sqlx::query!(
+        r#"
         with wanted as (
             select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
                 as wanted (user_id, above, event_id)
         ), placeholder as (
             delete from users where id = any($1) returning id
+        ), deleted as (
+            -- Nothing is known of them but their ids.
+            select event_id, id, above + 1 as version,
+                   jsonb_populate_record(
+                       null::users, jsonb_build_object('id', id, 'name', '', 'email', '')
+                   ) as "user"
+            from placeholder join wanted on user_id = id
         )
         insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                                   payload, headers)
-        select event_id, 'user', id::text, 'user_deleted', above + 1,
-               user_state(id, '', '', clock_timestamp(), above + 1), event_headers(null)
-        from placeholder join wanted on user_id = id
-        ",
+        select event_id, 'user', id::text, 'user_deleted', version,
+               user_state("user", version, clock_timestamp()), event_headers(null)
+        from deleted
+        "#,
+        &user_ids,
+        &above,
+        &event_ids,
     );
-    execute(db, written, wanted).await
+    Ok(written.execute(db).await?.rows_affected())
 }
 
-async fn execute(
-    db: &mut Connection,
-    statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
-    wanted: &[Wanted],
-) -> sqlx::Result<usize> {
-    if wanted.is_empty() {
-        return Ok(0);
-    }
-    let done = statement
-        .bind(wanted.iter().map(|it| it.user_id).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|it| it.above).collect::<Vec<_>>())
-        .bind(wanted.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
-        .execute(db)
-        .await?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+/// The ids and versions, and an id for each event.
+fn columns(wanted: &[Wanted]) -> (Vec<i64>, Vec<i64>, Vec<Uuid>) {
+    let user_ids = wanted.iter().map(|it| it.user_id).collect();
+    let above = wanted.iter().map(|it| it.above).collect();
+    (
+        user_ids,
+        above,
+        wanted.iter().map(|_| Uuid::now_v7()).collect(),
+    )
 }

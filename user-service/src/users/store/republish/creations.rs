@@ -20,8 +20,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The greatest id given out, once nobody can be creating a user with an id up to it any more;
 /// `None` if somebody takes too long.
 pub(super) async fn settled(pool: &Pool) -> sqlx::Result<Option<i64>> {
-    let given_out = sqlx::query_scalar(
-        "select case when is_called then last_value else 0 end from users_id_seq",
+    let given_out = sqlx::query_scalar!(
+        r#"select case when is_called then last_value else 0 end as "last_id!" from users_id_seq"#,
     )
     .fetch_one(pool)
     .await?;
