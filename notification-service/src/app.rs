@@ -170,7 +170,9 @@ impl App {
         let grace = self.drain_timeout / 2;
         let projector = self.projector.run(shutdown.clone(), grace);
         self.tasks.spawn("projector", projector);
-        self.tasks.spawn("live", self.live.run());
+        (self.tasks).spawn_watched("change stream", self.stall_timeout, |progress| {
+            self.live.run(progress)
+        });
         let serving = http::serve(
             self.listener,
             self.routes,

@@ -53,7 +53,6 @@ struct Shared {
     waiters: Waiters,
     listeners: watch::Sender<usize>,
     catch_ups: Arc<Semaphore>,
-    progress: Progress,
     shutdown: CancellationToken,
 }
 
@@ -77,7 +76,6 @@ impl Live {
             waiters: Waiters::default(),
             listeners: watch::Sender::new(0),
             catch_ups: catch_up::semaphore(),
-            progress: Progress::new("change stream"),
             shutdown,
         }))
     }
@@ -96,11 +94,11 @@ impl Live {
     ///
     /// A change stream that breaks is resumed where it was. If MongoDB no longer knows that place,
     /// a new one begins, and everybody is told to look again.
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, progress: Progress) -> anyhow::Result<()> {
         let mut token = None;
-        let mut sessions = Sessions::new("change stream", &self.0.progress, &self.0.shutdown);
-        while self.is_wanted().await && sessions.begin().await {
-            let followed = self.follow(&mut token, &mut sessions).await;
+        let mut sessions = Sessions::new("change stream", &progress, &self.0.shutdown);
+        while self.is_wanted(&progress).await && sessions.begin().await {
+            let followed = self.follow(&mut token, &mut sessions, &progress).await;
             self.0.position.send_replace(None);
             match followed {
                 Ok(()) => token = None,
@@ -116,7 +114,8 @@ impl Live {
     }
 
     /// Waits for a listener; false if told to stop first.
-    async fn is_wanted(&self) -> bool {
+    async fn is_wanted(&self, progress: &Progress) -> bool {
+        progress.idle();
         let mut listeners = self.0.listeners.subscribe();
         let wanted = listeners.wait_for(|count| *count > 0);
         let wanted = self.0.shutdown.run_until_cancelled(wanted);
@@ -128,6 +127,7 @@ impl Live {
         &self,
         token: &mut Option<Token>,
         sessions: &mut Sessions,
+        progress: &Progress,
     ) -> Result<(), Broken> {
         let opened = Changes::open(&self.0.copy, token.as_ref(), AWAIT_TIME);
         let Some(changes) = self.0.shutdown.run_until_cancelled(opened).await else {
@@ -144,11 +144,15 @@ impl Live {
             tokio::select! {
                 () = self.0.shutdown.cancelled() => return Ok(()),
                 () = &mut idle => return Ok(()),
-                change = changes.next() => {
+                change = changes.next_if_any() => {
                     let change = change?;
-                    *token = Some(change.token.clone());
-                    self.publish(change);
-                    sessions.worked();
+                    progress.attempted();
+                    *token = changes.position().or(token.take());
+                    if let Some(change) = change {
+                        *token = Some(change.token.clone());
+                        self.publish(change);
+                        sessions.worked();
+                    }
                 }
             }
         }

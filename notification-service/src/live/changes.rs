@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use futures::StreamExt;
 use mongodb::{
     Collection,
     bson::{RawDocumentBuf, doc},
@@ -12,6 +11,7 @@ use mongodb::{
     options::FullDocumentType,
 };
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::Token;
 use crate::{
@@ -20,6 +20,8 @@ use crate::{
 };
 
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// MongoDB answers within its `await_time`, changes or not; who does not is silent.
+const MAX_SILENCE: Duration = Duration::from_secs(5);
 
 /// One user as the copy has it after a change; after several in a row, maybe as after the last.
 #[derive(Debug)]
@@ -81,25 +83,16 @@ impl Changes {
         Ok(Self(opened.await?.with_type()))
     }
 
-    /// Up to where all changes have been seen. Not while a call of [`next`](Self::next) was left
-    /// unfinished.
+    /// Up to where all changes have been seen.
     pub(super) fn position(&self) -> Option<Token> {
         Token::from_resume_token(&self.0.resume_token()?)
     }
 
-    /// Waits for a change. May be dropped while it waits.
-    pub(super) async fn next(&mut self) -> Result<Change, Broken> {
-        loop {
-            let event = self.0.next().await.ok_or_else(Broken::ended)?;
-            if let Some(change) = read(event?) {
-                return Ok(change);
-            }
-        }
-    }
-
-    /// `None` if there is none at the moment.
+    /// `None` if none comes within the `await_time`. Whoever drops it while it waits gives up the
+    /// whole change stream.
     pub(super) async fn next_if_any(&mut self) -> Result<Option<Change>, Broken> {
-        let event = self.0.next_if_any().await?;
+        let answer = timeout(MAX_SILENCE, self.0.next_if_any()).await;
+        let event = answer.map_err(|_| Failure::Late(MAX_SILENCE))??;
         if event.is_none() && !self.0.is_alive() {
             return Err(Broken::ended());
         }

@@ -7,7 +7,11 @@ use std::{
 
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
-use testkit::{eventually, unique};
+use testkit::{
+    eventually,
+    mongodb::{Database, Server},
+    unique,
+};
 
 use crate::{
     events::{created, deleted, named, state, updated},
@@ -365,6 +369,31 @@ async fn a_broken_change_stream_is_resumed_where_it_was() {
     assert_eq!(seen, BTreeSet::from([Some(2), Some(3)]));
     applying.stop().await;
     reading.stop().await;
+}
+
+/// Heartbeats go on: only the connection of the change stream is silent.
+#[tokio::test]
+async fn a_change_stream_that_gets_no_answer_is_opened_again_where_it_was() {
+    let mongodb = Server::start_with(&["--setParameter", "enableTestCommands=1"]).await;
+    let mut world = World::new().await;
+    world.database = Database::create_at(mongodb.uri()).await;
+    let service = world.serve().await;
+    let mut follower = Follower::open(&service).await;
+    world.publish(&created(1)).await;
+    assert_eq!(follower.next().await.data["user_id"], 1);
+
+    let admin = world.database.database.client().database("admin");
+    let silence = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 },
+    "data": { "failCommands": ["getMore"], "appName": "notification-service",
+              "blockConnection": true, "blockTimeMS": 600_000 } };
+    let reply = admin.run_command(silence).await.expect("silenced");
+    let count = reply.get_i32("count").expect("a count");
+    let silenced = doc! { "waitForFailPoint": "failCommand", "timesEntered": count + 1,
+    "maxTimeMS": 30_000 };
+    (admin.run_command(silenced).await).expect("a question without an answer");
+    world.publish(&created(2)).await;
+    assert_eq!(follower.next().await.data["user_id"], 2);
+    service.stop().await;
 }
 
 #[tokio::test]
