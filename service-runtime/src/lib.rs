@@ -1,14 +1,21 @@
 //! What both services share at run time, and nothing else: logs, shutdown, HTTP serving, problem
 //! details, health, waiting for what is not there yet, and NATS.
+//!
+//! Libraries that serve nothing do without the feature `http`, and so without axum and its company.
 
 pub mod backoff;
 pub mod connection_url;
+#[cfg(feature = "http")]
 pub mod etag;
 pub mod health;
+#[cfg(feature = "http")]
 pub mod http;
 pub mod nats;
+#[cfg(feature = "http")]
 pub mod openapi;
+#[cfg(feature = "http")]
 pub mod page;
+#[cfg(feature = "http")]
 pub mod problem;
 pub mod progress;
 pub mod sessions;
