@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::{
-    HeaderMap, Subscriber,
+    HeaderMap,
     jetstream::stream::{Config, StorageType},
 };
 use futures::{StreamExt, stream::FuturesOrdered};
@@ -274,8 +274,6 @@ async fn idle(report: &mut Report) -> anyhow::Result<()> {
         &[percentile(&mut latencies, 0.99)],
     );
 
-    appended(&stack, &mut events, report).await?;
-
     let transactions = async || -> sqlx::Result<i64> {
         sqlx::query_scalar(
             "select xact_commit from pg_stat_database where datname = current_database()",
@@ -292,34 +290,5 @@ async fn idle(report: &mut Report) -> anyhow::Result<()> {
         "/s",
         &[asked as f64 / WATCHED.as_secs_f64()],
     );
-    Ok(())
-}
-
-/// How long an event takes from its commit to a subscriber, if its producer knows nothing but SQL.
-async fn appended(
-    stack: &Stack,
-    events: &mut Subscriber,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    const EVENTS: usize = 200;
-    const PAUSE: Duration = Duration::from_millis(37);
-    let mut latencies = Vec::new();
-    for number in 0..EVENTS {
-        tokio::time::sleep(PAUSE).await;
-        sqlx::query("select outbox.append('user', $1, 'user_updated', '{}')")
-            .bind((1_000_000 + number).to_string())
-            .execute(stack.pool())
-            .await?;
-        let committed = Instant::now();
-        events.next().await.context("an event")?;
-        latencies.push(committed.elapsed().as_secs_f64() * 1000.0);
-    }
-    for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
-        report.add(
-            format!("plain SQL on an idle system, commit to subscriber, {name}"),
-            "ms",
-            &[percentile(&mut latencies, part)],
-        );
-    }
     Ok(())
 }
