@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     paths::Reference,
     production, report,
-    rules::KNOWN_CYCLES,
     source::{self, Source},
     workspace::Workspace,
 };
@@ -14,28 +13,19 @@ use crate::{
 fn sibling_modules_do_not_use_each_other_in_cycles() {
     let workspace = Workspace::load();
     let sources = source::read_all(&workspace);
-    let mut gone: Vec<_> = KNOWN_CYCLES.iter().collect();
     let mut faults = Vec::new();
     for package in &workspace.packages {
         let sources: Vec<_> = production(&sources)
             .filter(|it| it.package == package.name)
             .collect();
-        for cycle in cycles(&sources) {
-            let known = gone.len();
-            gone.retain(|(of, name)| *of != package.name || *name != cycle.name);
-            if gone.len() == known {
-                faults.push(format!(
-                    "{}: {} use each other, so none of them can be read, moved or tested alone:\n    {}",
-                    package.name,
-                    cycle.name,
-                    cycle.uses.join("\n    ")
-                ));
-            }
-        }
+        faults.extend(cycles(&sources).into_iter().map(|Cycle { name, uses }| {
+            format!(
+                "{}: {name} use each other, so none of them can be read, moved or tested alone:\n    {}",
+                package.name,
+                uses.join("\n    ")
+            )
+        }));
     }
-    faults.extend(gone.iter().map(|(package, name)| {
-        format!("{package}: {name} is no cycle any more: remove it from KNOWN_CYCLES")
-    }));
     report(&faults);
 }
 

@@ -63,6 +63,15 @@ fn routes_are_made_only_in_files_with_a_router_or_routes_function() {
     report(&faults.collect::<Vec<_>>());
 }
 
+#[test]
+fn the_modules_that_rules_name_are_there() {
+    let sources = read();
+    let named = PLACES.iter().flat_map(|place| place.allowed_in);
+    let gone = named.filter(|module| !sources.iter().any(|source| source.is_in(&[module])));
+    let faults = gone.map(|module| format!("PLACES names {module}, which is not there"));
+    report(&faults.collect::<Vec<_>>());
+}
+
 /// The lines where what the rule is about stands.
 fn lines_with(source: &Source, place: &Place) -> BTreeSet<usize> {
     match place.is_it {
