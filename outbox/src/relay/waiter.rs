@@ -107,7 +107,7 @@ impl Waiter {
         self.joined.notify_one();
         if wake.changed().await.is_err() {
             // The relay is on its way down.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -28,7 +28,7 @@ fn url(world: &World) -> &str {
 fn psql(world: &World, script: &str) {
     let mut psql = Command::new("psql");
     psql.args(["-qX", "-v", "ON_ERROR_STOP=1", "-f", "-", "-d", url(world)]);
-    succeeds(feed(&mut psql, script));
+    succeeds(&feed(&mut psql, script));
 }
 
 fn python(world: &World, script: &str) {
@@ -37,7 +37,7 @@ fn python(world: &World, script: &str) {
         .arg("-")
         .env("PYTHONPATH", psycopg())
         .env("DATABASE_URL", url(world));
-    succeeds(feed(&mut python, script));
+    succeeds(&feed(&mut python, script));
 }
 
 fn feed(program: &mut Command, script: &str) -> Output {
@@ -53,7 +53,7 @@ fn feed(program: &mut Command, script: &str) -> Output {
     child.wait_with_output().expect("an end")
 }
 
-fn succeeds(output: Output) {
+fn succeeds(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -67,7 +67,7 @@ fn psycopg() -> String {
         .output();
     let output = output.expect("bash");
     let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    succeeds(output);
+    succeeds(&output);
     directory
 }
 

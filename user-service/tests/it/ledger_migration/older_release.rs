@@ -186,7 +186,7 @@ async fn write(
             count.fetch_add(1, Ordering::Relaxed);
             events.insert(event.event_id.clone(), event);
         }
-        if events.len() % 10 == 0 {
+        if events.len().is_multiple_of(10) {
             roll_back(&mut connection).await;
         }
     }
