@@ -5,10 +5,13 @@ use std::{ops::RangeInclusive, time::Duration};
 use clap::Args;
 use service_runtime::{
     nats::{NatsSettings, stream::StreamSettings},
-    progress::StallTimeout,
+    settings::{duration, duration_within},
 };
 
 use crate::{partitions::Retention, route::Route};
+
+/// How long something may be kept.
+const RETENTION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(365 * 24);
 
 /// What a relay can be told, by flag or environment.
 #[derive(Debug, Clone, Args)]
@@ -34,24 +37,17 @@ pub struct RelayConfig {
     #[arg(long, env = "STREAM_MAX_AGE", default_value = "7days", value_parser = stream_max_age)]
     pub stream_max_age: Duration,
     /// Longest time between two looks into the outbox; wake-ups make it much shorter
-    #[arg(long, env = "RELAY_POLL_INTERVAL", default_value = "500ms", value_parser = interval)]
+    #[arg(long, env = "RELAY_POLL_INTERVAL", default_value = "500ms", value_parser = duration(Duration::from_millis(10)..=Duration::from_mins(1)))]
     pub poll_interval: Duration,
     /// Events published but not yet acknowledged, at most
     #[arg(long, env = "RELAY_MAX_IN_FLIGHT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_in_flight: u16,
     /// How long published events stay in the outbox, to be published again if the stream is lost
-    #[arg(long, env = "OUTBOX_RETENTION", default_value = "1day", value_parser = retention)]
+    #[arg(long, env = "OUTBOX_RETENTION", default_value = "1day", value_parser = duration(RETENTION))]
     pub outbox_retention: Duration,
     /// Events in one partition of the outbox; old ones are dropped by the partition
     #[arg(long, env = "OUTBOX_PARTITION_EVENTS", default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(100..=1_000_000_000))]
     pub outbox_partition_events: i64,
-    /// Longest time to finish what is in hand after SIGTERM or Ctrl-C
-    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "10s", value_parser = interval)]
-    pub drain_timeout: Duration,
-    /// The process ends with an error when a task has not even tried to do its work for this long
-    /// (90s to 24h), or never with `off`
-    #[arg(long, env = "STALL_TIMEOUT", default_value = "2min")]
-    pub stall_timeout: StallTimeout,
 }
 
 impl RelayConfig {
@@ -87,20 +83,9 @@ fn replicas(text: &str) -> Result<usize, String> {
     }
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
-    duration_within(text, Duration::from_millis(10)..=Duration::from_mins(1))
-}
-
-fn retention(text: &str) -> Result<Duration, String> {
-    duration_within(
-        text,
-        Duration::from_secs(1)..=Duration::from_hours(365 * 24),
-    )
-}
-
 /// `JetStream` refuses a stream that forgets an event sooner than its id.
 fn stream_max_age(text: &str) -> Result<Duration, String> {
-    let max_age = retention(text)?;
+    let max_age = duration_within(text, &RETENTION)?;
     let window = StreamSettings::default().duplicate_window;
     if max_age < window {
         return Err(format!(
@@ -109,18 +94,6 @@ fn stream_max_age(text: &str) -> Result<Duration, String> {
         ));
     }
     Ok(max_age)
-}
-
-fn duration_within(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if bounds.contains(&duration) => Ok(duration),
-        Ok(_) => Err(format!(
-            "must be from {} to {}",
-            humantime::format_duration(*bounds.start()),
-            humantime::format_duration(*bounds.end())
-        )),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 #[cfg(test)]

@@ -13,16 +13,16 @@ pub async fn holders(
     table: &str,
     modes: Option<&[&str]>,
 ) -> sqlx::Result<HashSet<String>> {
-    let holders: Vec<String> = sqlx::query_scalar(
-        r"
-        select distinct virtualtransaction from pg_locks
-        where locktype = 'relation' and relation = to_regclass($1) and granted
+    let holders = sqlx::query_scalar!(
+        r#"
+        select distinct virtualtransaction as "virtualtransaction!" from pg_locks
+        where locktype = 'relation' and relation = to_regclass($1::text) and granted
             and database = (select oid from pg_database where datname = current_database())
             and ($2::text[] is null or mode = any($2))
-        ",
+        "#,
+        table,
+        modes as _,
     )
-    .bind(table)
-    .bind(modes)
     .fetch_all(pool)
     .await?;
     Ok(holders.into_iter().collect())

@@ -65,8 +65,11 @@ pub async fn migrate(
 async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let connecting = async {
         let mut connection = PgConnection::connect_with(options).await?;
-        let is_read_only: bool = sqlx::query_scalar(
-            "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean",
+        let is_read_only = sqlx::query_scalar!(
+            r#"
+            select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean
+                as "is_read_only!"
+            "#,
         )
         .fetch_one(&mut connection)
         .await?;

@@ -12,7 +12,8 @@ use serde_json::Value;
 use service_runtime::{
     health::{self, Check},
     http::{self, HttpSettings, Routes},
-    progress::{Progress, StallTimeout},
+    progress::Progress,
+    settings::ProcessSettings,
     tasks::{Tasks, unless_stopped},
 };
 use tokio::net::TcpListener;
@@ -81,8 +82,7 @@ struct App {
     database: DatabaseConfig,
     /// `None` if it runs in another process.
     relay: Option<Relay>,
-    stall_timeout: StallTimeout,
-    drain_timeout: Duration,
+    process: ProcessSettings,
     tasks: Tasks,
 }
 
@@ -107,8 +107,6 @@ impl App {
             .collect();
         let tasks = Tasks::new();
         let written = Written::default();
-        let (stall_timeout, drain_timeout) =
-            (config.relay.stall_timeout, config.relay.drain_timeout);
         let topic = config.topic.topic();
         let relay = if config.no_relay {
             None
@@ -150,8 +148,7 @@ impl App {
             idempotency_retention: config.idempotency_retention,
             database,
             relay,
-            stall_timeout,
-            drain_timeout,
+            process: config.process,
             tasks,
         })
     }
@@ -160,7 +157,7 @@ impl App {
     async fn run(mut self) -> anyhow::Result<()> {
         let shutdown = self.tasks.shutdown();
         // Half the time, so that what hangs is cut in good order before the drain itself is.
-        let grace = self.drain_timeout / 2;
+        let grace = self.process.drain_timeout / 2;
         let serving = http::serve(
             self.listener,
             self.routes,
@@ -171,7 +168,7 @@ impl App {
         );
         self.tasks.spawn("HTTP server", serving);
         for (creator, progress) in self.creators {
-            self.tasks.watch(&progress, self.stall_timeout);
+            self.tasks.watch(&progress, self.process.stall_timeout);
             let creating = creator.run(progress, shutdown.clone(), grace);
             self.tasks.spawn("creator", creating);
         }
@@ -180,15 +177,15 @@ impl App {
             self.idempotency_retention,
             shutdown.clone(),
         );
-        (self.tasks).spawn_watched("sweeper", self.stall_timeout, |progress| {
+        (self.tasks).spawn_watched("sweeper", self.process.stall_timeout, |progress| {
             idempotency::sweep(pool, retention, progress, stop)
         });
         let (pool, stop) = (self.writes, shutdown.clone());
-        (self.tasks).spawn_watched("e-mail backfill", self.stall_timeout, |progress| {
+        (self.tasks).spawn_watched("e-mail backfill", self.process.stall_timeout, |progress| {
             users::backfill_normal_emails(pool, progress, stop)
         });
         match self.relay {
-            Some(relay) => relay.spawn(&mut self.tasks),
+            Some(relay) => relay.spawn(&mut self.tasks, self.process.stall_timeout),
             None => self.tasks.spawn("migration", async move {
                 let migrating = migrate_schema(&self.database.database_url);
                 if let Ok(migrated) = unless_stopped(&shutdown, migrating).await {
@@ -198,7 +195,7 @@ impl App {
                 Ok(())
             }),
         }
-        self.tasks.run(self.drain_timeout).await
+        self.tasks.run(self.process.drain_timeout).await
     }
 }
 

@@ -10,7 +10,7 @@ use service_runtime::{
     connection_url::ConnectionUrl,
     http::HttpSettings,
     nats::Topic,
-    settings::{ListenSettings, duration},
+    settings::{ListenSettings, ProcessSettings, duration},
 };
 
 pub use self::imports::ImportSettings;
@@ -51,6 +51,8 @@ pub struct ServeConfig {
     pub topic: TopicConfig,
     #[command(flatten)]
     pub relay: RelayConfig,
+    #[command(flatten)]
+    pub process: ProcessSettings,
     /// Leave the outbox to a relay in another process
     #[arg(long, env = "NO_RELAY")]
     pub no_relay: bool,
@@ -79,6 +81,8 @@ pub struct RelayRoleConfig {
     pub topic: TopicConfig,
     #[command(flatten)]
     pub relay: RelayConfig,
+    #[command(flatten)]
+    pub process: ProcessSettings,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -7,7 +7,8 @@ use service_runtime::{
     backoff,
     health::Check,
     http,
-    progress::Progress,
+    progress::{Progress, StallTimeout},
+    settings::ProcessSettings,
     tasks::{Tasks, unless_stopped},
 };
 use tokio::net::TcpListener;
@@ -60,14 +61,14 @@ impl Relay {
     }
 
     /// Brings the schema up to date first.
-    pub(super) fn spawn(self, tasks: &mut Tasks) {
+    pub(super) fn spawn(self, tasks: &mut Tasks, stall_timeout: StallTimeout) {
         let Self {
             relay,
             database,
             stream,
         } = self;
         let progress = relay.progress.clone();
-        tasks.watch(&progress, relay.config.stall_timeout);
+        tasks.watch(&progress, stall_timeout);
         let shutdown = tasks.shutdown();
         tasks.spawn("relay", async move {
             let migrating = async {
@@ -89,13 +90,12 @@ pub(super) struct RelayApp {
     listener: TcpListener,
     checks: Vec<Check>,
     relay: Relay,
-    drain_timeout: Duration,
+    process: ProcessSettings,
 }
 
 impl RelayApp {
     pub(super) async fn build(config: RelayRoleConfig) -> anyhow::Result<Self> {
         let listener = http::bind(config.listen_addr).await?;
-        let drain_timeout = config.relay.drain_timeout;
         let pool = postgres_pool::pool(&config.database.database_url, 1, LOCK_TIMEOUT)?;
         let written = Written::default();
         let relay = Relay::new(&config.database, &config.topic, config.relay, written)?;
@@ -103,16 +103,16 @@ impl RelayApp {
             listener,
             checks: vec![postgres_check(pool), relay.check()],
             relay,
-            drain_timeout,
+            process: config.process,
         })
     }
 
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
-        let grace = self.drain_timeout / 2;
+        let grace = self.process.drain_timeout / 2;
         let serving = http::serve_health(self.listener, self.checks, tasks.shutdown(), grace);
         tasks.spawn("health server", serving);
-        self.relay.spawn(&mut tasks);
-        tasks.run(self.drain_timeout).await
+        self.relay.spawn(&mut tasks, self.process.stall_timeout);
+        tasks.run(self.process.drain_timeout).await
     }
 }

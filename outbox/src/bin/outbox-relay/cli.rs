@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use outbox::{RelayConfig, admin::AdminCommand};
-use service_runtime::{connection_url::ConnectionUrl, settings::duration};
+use service_runtime::{
+    connection_url::ConnectionUrl,
+    settings::{ProcessSettings, duration},
+};
 
 /// Publishes the events of a transactional outbox in Postgres to NATS JetStream.
 #[derive(Debug, Parser)]
@@ -57,6 +60,8 @@ pub(crate) struct RunConfig {
     pub(crate) listen_addr: SocketAddr,
     #[command(flatten)]
     pub(crate) relay: RelayConfig,
+    #[command(flatten)]
+    pub(crate) process: ProcessSettings,
 }
 
 #[derive(Debug, Args)]

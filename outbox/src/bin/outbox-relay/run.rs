@@ -10,6 +10,7 @@ use service_runtime::{
     health::Check,
     http,
     progress::Progress,
+    settings::ProcessSettings,
     tasks::{Tasks, unless_stopped},
 };
 
@@ -21,10 +22,15 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_RELAY_SILENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Result<()> {
-    let RunConfig { listen_addr, relay } = config;
+    let RunConfig {
+        listen_addr,
+        relay,
+        process: ProcessSettings {
+            drain_timeout,
+            stall_timeout,
+        },
+    } = config;
     let routes = Routes::new(relay.routes.clone())?;
-    let drain_timeout = relay.drain_timeout;
-    let stall_timeout = relay.stall_timeout;
     let listener = http::bind(listen_addr).await?;
     let progress = Progress::new("relay");
     let checks = vec![
