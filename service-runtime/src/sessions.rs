@@ -26,6 +26,7 @@ use crate::{backoff, progress::Progress};
 
 /// A session that lasted this long before it failed starts the waiting anew.
 const STABLE: Duration = Duration::from_secs(10);
+
 /// Begins sessions, and waits between them while they fail, for as long as it takes
 /// ([`backoff::unbounded`]).
 #[derive(Debug)]

@@ -5,12 +5,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream::Context;
-use backon::BackoffBuilder;
 use futures::TryFutureExt;
-use service_runtime::{backoff, nats::stream};
+use service_runtime::{nats::stream, sessions::Sessions};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +38,6 @@ const MAX_REFUSALS: i32 = 3;
 /// How often an idle relay makes sure that the stream still has what it acknowledged, and that the
 /// ledger gives out new ids.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// A session that lasted this long before it failed starts the waiting anew.
-const STABLE: Duration = Duration::from_secs(10);
 
 /// Why a stream's sessions ended for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,16 +61,11 @@ impl StreamRelay<'_> {
     /// One session after the other, until `shutdown`.
     pub(super) async fn lead(&self, shutdown: &CancellationToken) -> Result<(), End> {
         let mut refusals = HashMap::new();
-        let mut delays = retry_delays();
-        loop {
-            self.progress.attempted();
-            let started = Instant::now();
+        let mut sessions = Sessions::new("relay", self.relay.progress, shutdown);
+        while sessions.begin().await {
             let Err(failure) = self.session(shutdown).await else {
-                return Ok(());
+                break;
             };
-            if started.elapsed() > STABLE {
-                delays = retry_delays();
-            }
             match failure {
                 Failure::LeaseLost => return Err(End::LeaseLost),
                 Failure::SequenceBehind => return Err(End::SequenceBehind),
@@ -85,20 +77,11 @@ impl StreamRelay<'_> {
                     }
                 }
                 failure => {
-                    let delay = delays.next().unwrap_or_default();
-                    tracing::warn!(
-                        %failure,
-                        stream = self.stream.topic.stream,
-                        retry_in_ms = delay.as_millis(),
-                        "relay is held up"
-                    );
-                    tokio::select! {
-                        () = sleep(delay) => {}
-                        () = shutdown.cancelled() => return Ok(()),
-                    }
+                    sessions.failed(&format_args!("stream {}: {failure}", self.owned.stream));
                 }
             }
         }
+        Ok(())
     }
 
     async fn park(&self, id: i64, reason: &str, attempts: i32) -> bool {
@@ -198,10 +181,4 @@ impl StreamRelay<'_> {
             }
         }
     }
-}
-
-fn retry_delays() -> impl Iterator<Item = Duration> {
-    backoff::unbounded()
-        .with_max_delay(Duration::from_secs(1))
-        .build()
 }

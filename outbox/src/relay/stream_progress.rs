@@ -24,10 +24,6 @@ impl StreamProgress {
         (0..streams).map(of_one).collect()
     }
 
-    pub(super) fn attempted(&self) {
-        self.relay.attempted();
-    }
-
     /// The relay has succeeded once every stream has.
     pub(super) fn succeeded(&self) {
         let have_succeeded = self.have_succeeded.lock();

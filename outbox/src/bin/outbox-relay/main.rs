@@ -20,7 +20,10 @@ const NEEDS_ATTENTION: u8 = 3;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init();
+    match cli.command {
+        Command::Run(_) | Command::Migrate => telemetry::init(),
+        _ => telemetry::init_for_command(),
+    }
     match execute(cli).await {
         Ok(code) => code,
         Err(error) => {
