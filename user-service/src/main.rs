@@ -10,7 +10,12 @@ use user_service::{
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init();
+    match cli.command {
+        Command::Serve(_) | Command::Relay(_) | Command::Migrate(_) => telemetry::init(),
+        Command::Outbox(_) | Command::Republish(_) | Command::Health(_) => {
+            telemetry::init_for_command();
+        }
+    }
     let outcome = match cli.command {
         Command::Serve(config) => app::serve(*config).await,
         Command::Relay(config) => app::relay(*config).await,
