@@ -7,7 +7,7 @@ use service_runtime::terminal::confirm;
 
 use crate::{
     inspect,
-    parked::{self, Parked, Retried},
+    parked::{self, Decision, Parked, Retried},
 };
 
 /// Pending events are counted up to this number.
@@ -43,20 +43,23 @@ pub async fn run(pool: &Pool, command: AdminCommand) -> anyhow::Result<()> {
     }
 }
 
-/// Publishes a parked event after all, if `is_latest` says that its aggregate has no later one
-/// ([`parked::retry`]).
+/// Publishes a parked event after all, if `decide` says so ([`parked::retry`]).
 ///
 /// # Errors
-/// If Postgres can't be reached, or there is no such event.
+/// If Postgres can't be reached, there is no such event, or its aggregate has later events.
 pub async fn retry(
     pool: &Pool,
     id: i64,
-    is_latest: impl AsyncFnOnce(&mut Connection, &Parked) -> sqlx::Result<bool>,
+    decide: impl AsyncFnOnce(&mut Connection, &Parked) -> sqlx::Result<Decision>,
 ) -> anyhow::Result<()> {
-    match parked::retry(pool, id, is_latest).await? {
+    match parked::retry(pool, id, decide).await? {
         Retried::Requeued => println!("event {id} is in the outbox again"),
         Retried::Superseded => println!(
             "event {id} is parked no longer: its aggregate has changed since, and that was published"
+        ),
+        Retried::Refused => bail!(
+            "event {id} stays parked: its aggregate has later events, or they may have been dropped. \
+             `outbox-relay retry {id} --out-of-order` publishes it after them, `discard` forgets it"
         ),
         Retried::NotParked => bail!("there is no parked event {id}"),
     }

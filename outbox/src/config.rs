@@ -42,7 +42,8 @@ pub struct RelayConfig {
     /// Events published but not yet acknowledged, at most
     #[arg(long, env = "RELAY_MAX_IN_FLIGHT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_in_flight: u16,
-    /// How long published events stay in the outbox, to be published again if the stream is lost
+    /// How long events stay in the outbox after they were written, to be published again if the stream
+    /// is lost; events that are not published yet stay in any case
     #[arg(long, env = "OUTBOX_RETENTION", default_value = "1day", value_parser = duration(RETENTION))]
     pub outbox_retention: Duration,
     /// Events in one partition of the outbox; old ones are dropped by the partition

@@ -25,13 +25,26 @@ pub struct Parked {
     pub parked_at: DateTime<Utc>,
 }
 
-/// What became of a parked event that was to be published after all.
+/// What to do with a parked event that an operator retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Append it to the outbox again.
+    Requeue,
+    /// Delete it: a later event of its aggregate replaces it.
+    Supersede,
+    /// Keep it parked: its aggregate has later events, which may not replace it.
+    Refuse,
+}
+
+/// What became of a parked event that an operator retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retried {
     /// It is in the outbox again.
     Requeued,
-    /// A later event of its aggregate was written since: nothing is left to publish.
+    /// A later event of its aggregate replaces it: nothing is left to publish.
     Superseded,
+    /// It is still parked: its aggregate has later events.
+    Refused,
     /// There is no parked event with this id.
     NotParked,
 }
@@ -125,17 +138,16 @@ pub async fn find(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<Option<Parke
     .await
 }
 
-/// Appends a parked event to the outbox once more, unless a later event of its aggregate has made it
-/// pointless: that is what `is_latest` tells, in the same transaction. It is to hold whatever gives
-/// the aggregate's events their order (a row lock, say), so that the new entry keeps its place
-/// between them.
+/// Appends a parked event to the outbox again, under the same event id, if `decide` says so. `decide`
+/// runs in the same transaction. It should take the lock that orders the aggregate's events (a row
+/// lock, say), so that no producer appends a later event before the transaction ends.
 ///
 /// # Errors
-/// If Postgres can't be reached, or `is_latest` fails.
+/// If Postgres can't be reached, or `decide` fails.
 pub async fn retry(
     pool: &Pool,
     id: i64,
-    is_latest: impl AsyncFnOnce(&mut Connection, &Parked) -> sqlx::Result<bool>,
+    decide: impl AsyncFnOnce(&mut Connection, &Parked) -> sqlx::Result<Decision>,
 ) -> sqlx::Result<Retried> {
     let mut transaction = pool.begin().await?;
     let parked = sqlx::query_as!(
@@ -152,26 +164,82 @@ pub async fn retry(
     let Some(parked) = parked else {
         return Ok(Retried::NotParked);
     };
-    let is_latest = is_latest(&mut transaction, &parked).await?;
-    if is_latest {
-        sqlx::query!(
-            r"
-            insert into outbox.event (aggregate_type, aggregate_id, event_type, version, payload, headers)
-            select aggregate_type, aggregate_id, event_type, version, payload, headers
-            from outbox.parked where id = $1
-            ",
-            id,
-        )
-        .execute(&mut *transaction)
-        .await?;
-    }
+    let retried = match decide(&mut transaction, &parked).await? {
+        Decision::Refuse => return Ok(Retried::Refused),
+        Decision::Supersede => Retried::Superseded,
+        Decision::Requeue => {
+            requeue(&mut *transaction, id).await?;
+            Retried::Requeued
+        }
+    };
     discard(&mut *transaction, id).await?;
     transaction.commit().await?;
-    Ok(if is_latest {
-        Retried::Requeued
-    } else {
-        Retried::Superseded
+    Ok(retried)
+}
+
+async fn requeue(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        r"
+        insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
+                                  payload, headers)
+        select event_id, aggregate_type, aggregate_id, event_type, version, payload, headers
+        from outbox.parked where id = $1
+        ",
+        id,
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// For [`retry`], where nothing is known of the aggregate but its events: refuses an event if its
+/// aggregate has later ones.
+///
+/// Takes the advisory lock that the README recommends to producers of aggregates without a row.
+/// Other retries wait for it as well. Producers that lock a row instead are not held up: an event
+/// that one of them has not committed yet is not seen.
+///
+/// # Errors
+/// If Postgres can't be reached, or the ledger is too large to be read in time.
+pub async fn refuse_out_of_order(db: &mut Connection, parked: &Parked) -> sqlx::Result<Decision> {
+    // By a statement of its own: the next one then sees what was committed meanwhile.
+    sqlx::query!(
+        "select pg_advisory_xact_lock(hashtextextended($1::text || '/' || $2::text, 0))",
+        parked.aggregate_type,
+        parked.aggregate_id,
+    )
+    .execute(&mut *db)
+    .await?;
+    Ok(match has_later_events(db, parked).await? {
+        true => Decision::Refuse,
+        false => Decision::Requeue,
     })
+}
+
+/// Whether the aggregate of this parked event has later events, other than parked ones; also true if
+/// later events may have been dropped from the ledger. Events that were retried count by their first
+/// place in the ledger, and discarded ones count as published. Reads the whole ledger.
+async fn has_later_events(db: &mut Connection, parked: &Parked) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        with event as (
+            select event_id, min(id) as first_id from outbox.event
+            where aggregate_type = $3 and aggregate_id = $4
+            group by event_id
+        )
+        select $1 < (select ledger_from from outbox.ledger) or exists (
+            select from event
+            where first_id > coalesce((select first_id from event where event_id = $2), $1)
+                and event_id not in (select event_id from outbox.parked)
+        ) as "has_later!"
+        "#,
+        parked.id,
+        parked.event_id,
+        parked.aggregate_type,
+        parked.aggregate_id,
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Forgets a parked event; whether there was one.
@@ -183,24 +251,4 @@ pub async fn discard(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<bool> {
         .execute(db)
         .await?;
     Ok(discarded.rows_affected() > 0)
-}
-
-/// Whether the outbox has later events of this parked event's aggregate. Reads all events that were
-/// written since.
-///
-/// # Errors
-/// If Postgres can't be reached, or there are too many to read in time.
-pub async fn has_later_events(db: impl PgExecutor<'_>, id: i64) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"
-        select exists (
-            select from outbox.parked
-            join outbox.event using (aggregate_type, aggregate_id)
-            where parked.id = $1 and event.id > $1
-        ) as "has_later!"
-        "#,
-        id,
-    )
-    .fetch_one(db)
-    .await
 }

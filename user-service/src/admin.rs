@@ -38,7 +38,7 @@ pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
     let pool = postgres_pool::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
     match config.command {
         OutboxCommand::Admin(command) => admin::run(&pool, command).await,
-        OutboxCommand::Retry { id } => admin::retry(&pool, id, users::is_latest).await,
+        OutboxCommand::Retry { id } => admin::retry(&pool, id, users::decide_retry).await,
     }
 }
 

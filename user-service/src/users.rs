@@ -28,7 +28,7 @@ pub(crate) use self::{
     state::Users,
     store::{
         check,
-        republish::{Republished, is_latest, last_user_id, republish},
+        republish::{Republished, decide_retry, last_user_id, republish},
     },
 };
 

@@ -1,6 +1,6 @@
 //! Events that have no route.
 
-use outbox::parked::{self, Retried};
+use outbox::parked::{self, Decision, Retried};
 
 use crate::support::{Target, World};
 
@@ -39,7 +39,7 @@ async fn events_without_a_route_are_retried_once_their_type_has_one_to_a_stream_
 
     let relay = world.relay(&[accounts.route("account"), accounts.route("card")], &[]);
     let pool = world.database.pool.clone().into();
-    let retried = parked::retry(&pool, card, async |_, _| Ok(true)).await;
+    let retried = parked::retry(&pool, card, async |_, _| Ok(Decision::Requeue)).await;
     assert_eq!(retried.expect("Postgres"), Retried::Requeued);
     world.holds(&accounts, 2).await;
     assert_eq!(world.parked().await, []);

@@ -36,6 +36,28 @@ async fn a_parked_event_is_shown_retried_and_discarded() {
 }
 
 #[tokio::test]
+async fn a_parked_event_of_another_aggregate_type_is_not_published_after_later_ones() {
+    let world = World::new().await;
+    let (migrated, output) = world.run(&["migrate"]).await;
+    assert!(migrated, "{output}");
+    world
+        .execute(
+            "select outbox.append('order', n::text, 'placed', '{}') from generate_series(1, 2) n",
+        )
+        .await;
+    park_all(&world).await;
+    world
+        .execute("select outbox.append('order', '1', 'paid', '{}')")
+        .await;
+    let (retried, output) = world.run(&["outbox", "retry", "1"]).await;
+    assert!(!retried && output.contains("later events"), "{output}");
+    let (_, output) = world.run(&["outbox", "list"]).await;
+    assert!(output.contains("2 parked"), "{output}");
+    let (retried, output) = world.run(&["outbox", "retry", "2"]).await;
+    assert!(retried, "{output}");
+}
+
+#[tokio::test]
 async fn republish_brings_the_present_state_of_every_user_while_writes_go_on() {
     let world = World::new().await;
     let api = world.serve(&[]).await;
@@ -114,13 +136,13 @@ async fn republish_says_that_it_waits_for_a_relay() {
     assert!(waiting.process.ended().await.success());
 }
 
-/// As the relay would, had `JetStream` refused them.
+/// As the relay would, had `JetStream` refused them. Under other ids than those that the stream knows.
 async fn park_all(world: &World) {
     sqlx::query(
         r"
         insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type, version,
                                    payload, created_at, reason, attempts)
-        select id, event_id, aggregate_type, aggregate_id, event_type, version,
+        select id, gen_random_uuid(), aggregate_type, aggregate_id, event_type, version,
                payload, created_at, 'too large', 3
         from outbox.event
         ",

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     /// Publish a parked event after all
     Retry {
         id: i64,
-        /// Even if its aggregate has later events: it is published after them
+        /// Even if its aggregate has later events: it is published after them, with its old state
         #[arg(long)]
         out_of_order: bool,
     },

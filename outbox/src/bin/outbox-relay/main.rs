@@ -8,7 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use outbox::{admin, parked};
+use outbox::{
+    admin,
+    parked::{self, Decision},
+};
 use postgres_pool::{Pool, STATEMENT_TIMEOUT};
 use service_runtime::{telemetry, terminal::confirm};
 
@@ -51,15 +54,12 @@ async fn execute(Cli { database, command }: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Nobody but the producer knows what a later event means for this one, so it isn't passed silently.
+/// Only the producer knows whether a later event makes this one wrong, so the operator has to decide.
 async fn retry(pool: &Pool, id: i64, out_of_order: bool) -> anyhow::Result<()> {
-    if !out_of_order && parked::has_later_events(pool, id).await? {
-        bail!(
-            "there are later events of its aggregate in the outbox: --out-of-order publishes \
-             event {id} after them, `discard` forgets it"
-        );
+    match out_of_order {
+        true => admin::retry(pool, id, async |_, _| Ok(Decision::Requeue)).await,
+        false => admin::retry(pool, id, parked::refuse_out_of_order).await,
     }
-    admin::retry(pool, id, async |_, _| Ok(true)).await
 }
 
 async fn forget(pool: &Pool, stream: &str, yes: bool) -> anyhow::Result<()> {
@@ -67,13 +67,25 @@ async fn forget(pool: &Pool, stream: &str, yes: bool) -> anyhow::Result<()> {
     let found = streams.iter().find(|it| it.stream == stream);
     let found = found.with_context(|| format!("no relay has published to a stream {stream}"))?;
     if found.is_configured && outbox::status::relay(pool).await?.is_active {
-        bail!("the active relay publishes to {stream}: remove its routes first");
+        bail!(
+            "the active relay publishes to {stream}: remove its routes, start the relay once without \
+             them, then forget it"
+        );
     }
-    let question = format!("Forget stream {stream}? What is pending for it will not be published.");
-    if !yes && !confirm(&question)? {
+    let consequence = match found.is_configured {
+        true => {
+            "The last relay published to it: it will be published again from the beginning of the \
+             ledger if a relay routes to it again."
+        }
+        false => {
+            "What is pending for it will not be published. It will be published again from the \
+             beginning of the ledger if a relay routes to it again."
+        }
+    };
+    if !yes && !confirm(&format!("Forget stream {stream}? {consequence}"))? {
         bail!("nothing was forgotten");
     }
     outbox::inspect::forget(pool, stream).await?;
-    println!("stream {stream} is forgotten");
+    println!("stream {stream} is forgotten. {consequence}");
     Ok(())
 }

@@ -51,7 +51,10 @@ fn describe_stream(stream: &StreamStatus, age: Option<Duration>) -> String {
     });
     let unconfigured = match stream.is_configured {
         true => "",
-        false => "; no longer configured, but keeps events: add a route, or `forget` it",
+        false => {
+            "; no longer configured; its cursor keeps old events from being dropped: add a route, or \
+             `forget` it"
+        }
     };
     format!(
         "stream {} ({types}): {pending} pending{oldest}; last sequence {}{unconfigured}",

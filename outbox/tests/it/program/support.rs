@@ -66,6 +66,29 @@ impl World {
         }
     }
 
+    /// Parks every event of the ledger, as the relay would if `JetStream` refused them.
+    pub(crate) async fn park_all(&self) {
+        self.execute(
+            "insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type,
+                                        version, payload, headers, created_at, reason, attempts)
+             select id, event_id, aggregate_type, aggregate_id, event_type,
+                    version, payload, headers, created_at, 'too large', 3
+             from outbox.event",
+        )
+        .await;
+    }
+
+    /// The first places of the events that are in the ledger a second time, in the order of their
+    /// second ones.
+    pub(crate) async fn retried(&self) -> Vec<i64> {
+        sqlx::query_scalar(
+            "select min(id) from outbox.event group by event_id having count(*) > 1 order by max(id)",
+        )
+        .fetch_all(self.pool())
+        .await
+        .expect("events")
+    }
+
     /// Waits until the stream has `count` messages.
     pub(crate) async fn published(&self, count: u64) -> Vec<Message> {
         let client = async_nats::connect(nats::shared_url()).await.expect("NATS");

@@ -2,7 +2,7 @@
 
 mod creations;
 
-use outbox::parked::Parked;
+use outbox::parked::{self, Decision, Parked};
 use postgres_pool::{Connection, Pool};
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -65,12 +65,12 @@ pub(crate) async fn republish(
     }))
 }
 
-/// Whether the user's present state is that of a parked event. It stays so until the transaction
-/// ends: a lock on the user's row keeps the event its place between the user's changes, as with any
-/// writer. Of other aggregates nothing is known that would speak against their events.
-pub(crate) async fn is_latest(db: &mut Connection, parked: &Parked) -> sqlx::Result<bool> {
+/// Whether a parked event is still to be published: if it has its user's present state. A lock on the
+/// user's row keeps it so until the transaction ends. Other aggregates are known by their events
+/// only.
+pub(crate) async fn decide_retry(db: &mut Connection, parked: &Parked) -> sqlx::Result<Decision> {
     if parked.aggregate_type != AGGREGATE_TYPE {
-        return Ok(true);
+        return parked::refuse_out_of_order(db, parked).await;
     }
     let present = sqlx::query_scalar!(
         "select version from users where id = $1::text::bigint for share",
@@ -78,9 +78,13 @@ pub(crate) async fn is_latest(db: &mut Connection, parked: &Parked) -> sqlx::Res
     )
     .fetch_optional(db)
     .await?;
-    Ok(match present {
+    let is_latest = match present {
         Some(present) => Some(present) == parked.version,
         None => parked.event_type == "user_deleted",
+    };
+    Ok(match is_latest {
+        true => Decision::Requeue,
+        false => Decision::Supersede,
     })
 }
 
