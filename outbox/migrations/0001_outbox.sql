@@ -40,7 +40,7 @@ return encode(
 )::uuid;
 
 -- Headers of a message: names that NATS can carry and that the relay does not set itself
--- (`Nats-Rollup`, for one, would empty the stream), and values in one line.
+-- (`Nats-Rollup`, for one, would empty the stream) nor a consumer, and values in one line.
 create function outbox.are_headers(headers json) returns boolean
 language plpgsql immutable parallel safe as $$
 declare
@@ -51,10 +51,10 @@ begin
             message = 'the headers must be a JSON object of strings, at most 16384 bytes long';
     end if;
     for header in select key, value from json_each(headers) loop
-        if header.key !~ '^[!-9;-~]+$' collate "C" or header.key ~* '^(nats|ce)-' collate "C" then
+        if header.key !~ '^[!-9;-~]+$' collate "C" or header.key ~* '^((nats|ce|dead-letter)-|replay-of$)' collate "C" then
             raise exception using errcode = 'check_violation', message =
                 'the name of a header must be visible ASCII without a colon'
-                ' and must not begin with Nats- or ce-';
+                ' and must not be Replay-Of or begin with Nats-, ce- or Dead-Letter-';
         end if;
         if json_typeof(header.value) <> 'string' or header.value #>> '{}' ~ '[\r\n]' collate "C" then
             raise exception using errcode = 'check_violation',
@@ -297,6 +297,8 @@ begin
         if drawn_id > last_id or gaps <> '{}' then
             snapshot := pg_current_snapshot()::text;
             if snapshot is distinct from looked_at then
+                -- Whatever this snapshot shows was drawn by now.
+                drawn_id := pg_sequence_last_value('outbox.event_id_seq');
                 looked_at := snapshot;
                 looks_from := clock_timestamp();
                 begin

@@ -4,8 +4,8 @@ mod ahead;
 
 use std::time::Duration;
 
-use postgres_pool::{Pool, locks};
-use sqlx::AssertSqlSafe;
+use postgres_pool::{Pool, Transaction, locks};
+use sqlx::{AssertSqlSafe, PgExecutor};
 
 /// Attaching or dropping waits this long for readers and writers, then leaves it for the next
 /// round: what waits for such a lock makes others wait behind it.
@@ -81,19 +81,8 @@ async fn existing(pool: &Pool) -> sqlx::Result<Vec<Partition>> {
 
 async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx::Result<()> {
     let keep = keep.as_secs_f64();
-    // Whatever is below this id is on its stream or parked. The last event stays: by it the relay
-    // knows the ledger.
-    let done_below = sqlx::query_scalar!(
-        r#"
-        select coalesce(
-            min(least((select min(lower(gap)) from unnest(gaps) as gap), last_id)), 0
-        ) as "id!"
-        from outbox.cursor
-        "#,
-    )
-    .fetch_one(pool)
-    .await?;
-    for partition in existing.iter().filter(|it| it.to <= done_below) {
+    let done = done_below(pool).await?;
+    for partition in existing.iter().filter(|it| it.to <= done) {
         if !is_old(pool, *partition, keep).await? {
             break;
         }
@@ -101,13 +90,74 @@ async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx:
             tracing::debug!("a long transaction that has read the outbox keeps old events");
             break;
         }
-        note_ledger_from(pool, partition.to).await?;
-        change_schema(pool, &[format!("drop table outbox.{}", partition.name())]).await?;
+        if !drop_partition(pool, *partition).await? {
+            break;
+        }
         tracing::info!(
             partition = partition.name(),
             "dropped old events of the outbox"
         );
     }
+    if is_overflow_used(pool).await? {
+        empty_overflow(pool, keep).await?;
+    }
+    Ok(())
+}
+
+/// Whatever is below this id is on its stream or parked. The last event stays: by it the relay knows
+/// the ledger.
+async fn done_below(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        select coalesce(
+            min(least((select min(lower(gap)) from unnest(gaps) as gap), last_id)), 0
+        ) as "id!"
+        from outbox.cursor
+        "#,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// A transaction in which no cursor moves back, and no stream begins, before events are gone.
+async fn with_cursors_held(pool: &Pool) -> sqlx::Result<Transaction> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
+    sqlx::query("lock table outbox.cursor in share mode")
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction)
+}
+
+/// False if a cursor has moved back meanwhile. Dynamic SQL: the table's name is computed.
+async fn drop_partition(pool: &Pool, partition: Partition) -> sqlx::Result<bool> {
+    let mut transaction = with_cursors_held(pool).await?;
+    if partition.to > done_below(&mut *transaction).await? {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "update outbox.ledger set ledger_from = $1 where ledger_from < $1",
+        partition.to,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let drop = format!("drop table outbox.{}", partition.name());
+    sqlx::raw_sql(AssertSqlSafe(drop))
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn is_overflow_used(pool: &Pool) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"select exists (select from outbox.event_overflow) as "is_used!""#)
+        .fetch_one(pool)
+        .await
+}
+
+async fn empty_overflow(pool: &Pool, keep: f64) -> sqlx::Result<()> {
+    let mut transaction = with_cursors_held(pool).await?;
+    let done = done_below(&mut *transaction).await?;
     sqlx::query!(
         r"
         with done as (
@@ -121,24 +171,13 @@ async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx:
         )
         delete from outbox.event_overflow where id in (select id from done)
         ",
-        done_below,
+        done,
         keep,
         OVERFLOW_BATCH,
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
-}
-
-/// Events below this id are about to be dropped. First, so that nobody counts on them.
-async fn note_ledger_from(pool: &Pool, id: i64) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update outbox.ledger set ledger_from = $1 where ledger_from < $1",
-        id,
-    )
-    .execute(pool)
-    .await
-    .map(drop)
+    transaction.commit().await
 }
 
 /// Whether even the last event is older than `keep` seconds. Dynamic SQL: the table's name is

@@ -15,6 +15,7 @@ mod per_key_queue;
 mod position;
 mod publisher;
 mod reader;
+mod responsibility;
 mod session;
 mod start;
 mod stream_check;
@@ -181,9 +182,13 @@ impl ActiveRelay<'_> {
             .map(of_stream)
             .collect();
         // Before the sessions of all streams, because it may move any stream's cursor.
-        while let Err(error) = ledger_check::repair_sequence(self.pool, lease).await {
+        while let Err(error) = ledger_check::check_sequence(self.pool, lease).await {
             self.progress.attempted();
-            tracing::warn!(%error, "the sequence of the outbox was not checked; trying again");
+            let error = format!("{error:#}");
+            tracing::warn!(
+                error,
+                "the sequence of the outbox is not in order; trying again"
+            );
             if (shutdown.run_until_cancelled(sleep(REPAIR_RETRY)).await).is_none() {
                 return Ok(());
             }

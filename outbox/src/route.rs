@@ -100,6 +100,17 @@ impl Routes {
         &self.0
     }
 
+    /// The aggregate types whose events this stream's session sees to: none if no route leads there,
+    /// `None` for the first stream, which sees to all that no other does.
+    pub(crate) fn responsibility(&self, stream: &str) -> Option<Vec<String>> {
+        let is_named = |it: &&RoutedStream| it.topic.stream == stream;
+        match self.0.iter().find(is_named) {
+            Some(found) if Some(found) == self.0.first() => None,
+            Some(found) => Some(found.aggregate_types.clone()),
+            None => Some(Vec::new()),
+        }
+    }
+
     /// The types of all streams but this one.
     pub(crate) fn types_of_others(&self, stream: &RoutedStream) -> Vec<String> {
         let others = self.0.iter().filter(|it| *it != stream);

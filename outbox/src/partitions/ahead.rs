@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postgres_pool::{Pool, locks};
 
-use super::{Partition, change_schema};
+use super::{Partition, change_schema, is_overflow_used};
 
 /// New partitions can't be attached while somebody's transaction has read the whole outbox (a dump,
 /// say), so they stand ready for this long at the present rate of events, within these bounds.
@@ -106,11 +106,7 @@ async fn attach(pool: &Pool, partitions: &[Partition]) -> sqlx::Result<()> {
         )
     };
     let mut changes: Vec<_> = partitions.iter().map(attach).collect();
-    let is_overflow_used =
-        sqlx::query_scalar!(r#"select exists (select from outbox.event_overflow) as "is_used!""#)
-            .fetch_one(pool)
-            .await?;
-    if !is_overflow_used {
+    if !is_overflow_used(pool).await? {
         return change_schema(pool, &changes).await;
     }
     changes.push(ADMIT.to_owned());

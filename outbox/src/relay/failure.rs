@@ -21,7 +21,7 @@ pub(super) enum Failure {
     /// The ledger is not the one that was read before: find the part of it that is.
     #[error("the outbox was restored to an earlier state")]
     LedgerChanged,
-    /// Events get ids that have been passed, by which streams ever: all sessions have to end first.
+    /// Events get ids that were passed already, whichever streams passed them: all sessions have to end.
     #[error("the sequence of the outbox is behind the cursor")]
     SequenceBehind,
     /// Unknown whether it was stored: publish it again, under the same id.

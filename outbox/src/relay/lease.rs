@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use postgres_pool::{Connection, Pool};
 use service_runtime::progress::Progress;
 
+use super::responsibility;
 use crate::route::Routes;
 
 /// How long a silent owner keeps the lease. Take-over happens within this and a retry's delay.
@@ -22,6 +23,15 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    /// Whether it is still held. If so, nobody else can acquire it before the transaction ends.
+    pub(super) async fn hold(&self, transaction: &mut Connection) -> sqlx::Result<bool> {
+        let held = sqlx::query_scalar!(
+            "select epoch from outbox.lease where epoch = $1 for update",
+            self.epoch,
+        );
+        Ok(held.fetch_optional(transaction).await?.is_some())
+    }
+
     /// Waits until the lease is free and takes it, with the cursors of all streams. `owner` is for
     /// people to read.
     pub(super) async fn acquire(
@@ -167,40 +177,27 @@ async fn try_acquire(
 /// From here on earlier owners move no cursor. A stream that is new begins with the beginning of the
 /// ledger, so what was parked for want of a route to it comes by itself.
 async fn take_cursors(db: &mut Connection, routes: &Routes, epoch: i64) -> sqlx::Result<()> {
+    responsibility::change(db, routes).await?;
     // 0 stays for streams that have no route any more.
     sqlx::query!("update outbox.cursor set epoch = 0")
         .execute(&mut *db)
         .await?;
-    for (number, stream) in routes.streams().iter().enumerate() {
-        // The first stream has the events that have no route as well.
-        let types = (number > 0).then_some(&stream.aggregate_types[..]);
-        let is_new = sqlx::query_scalar!(
-            r#"
+    for stream in routes.streams() {
+        let types = routes.responsibility(&stream.topic.stream);
+        sqlx::query!(
+            r"
             insert into outbox.cursor as cursor (stream, aggregate_types, epoch, complete_from)
             select $1::text, $2::text[], $3::bigint, case when ledger_from = 1 then 1 end
             from outbox.ledger
-            on conflict (stream) do update
-            set aggregate_types = excluded.aggregate_types, epoch = excluded.epoch
-            returning xmax = 0 as "is_new!"
-            "#,
+            on conflict (stream) do update set epoch = excluded.epoch
+            ",
             stream.topic.stream,
-            types,
+            types as _,
             epoch,
         )
-        .fetch_one(&mut *db)
+        .execute(&mut *db)
         .await?;
-        if is_new {
-            sqlx::query!(
-                r"
-                delete from outbox.parked
-                where attempts = 0 and aggregate_type = any ($1)
-                    and exists (select from outbox.event where event.id = parked.id)
-                ",
-                &stream.aggregate_types,
-            )
-            .execute(&mut *db)
-            .await?;
-        }
+        responsibility::unpark(db, stream).await?;
     }
     warn_of_unrouted_cursors(db, routes).await
 }

@@ -1,7 +1,8 @@
 //! Noticing a ledger that is behind a cursor: restored to an earlier state, or with a sequence that
 //! gives out again ids that the relay has passed. Events written there must not be skipped.
 
-use postgres_pool::Pool;
+use anyhow::ensure;
+use postgres_pool::{Connection, Pool};
 
 use super::{cursor::Cursor, lease::Lease};
 use crate::ledger;
@@ -45,12 +46,35 @@ pub(super) async fn is_sequence_behind(pool: &Pool) -> sqlx::Result<bool> {
     .await
 }
 
-/// If it is: moves the cursors that have passed such ids back to the beginning of the ledger, since
-/// nothing tells which ids were given out a second time, and then the sequence beyond all ids that
-/// are known, so that none is given out twice from there on. No session may run meanwhile. Should
-/// this end half-way, what it has not done is found again.
-pub(super) async fn repair_sequence(pool: &Pool, lease: &Lease) -> sqlx::Result<()> {
-    if !is_sequence_behind(pool).await? {
+/// Makes sure that ids are given out one by one, and none that was passed already. No session may run
+/// meanwhile.
+pub(super) async fn check_sequence(pool: &Pool, lease: &Lease) -> anyhow::Result<()> {
+    let cache = sqlx::query_scalar!(
+        r#"
+        select seqcache as "cache!" from pg_sequence
+        where seqrelid = 'outbox.event_id_seq'::regclass
+        "#,
+    )
+    .fetch_one(pool)
+    .await?;
+    ensure!(
+        cache == 1,
+        "outbox.event_id_seq has a cache of {cache}, so events may be published out of order: run \
+         `alter sequence outbox.event_id_seq cache 1`"
+    );
+    if is_sequence_behind(pool).await? {
+        repair_sequence(pool, lease).await?;
+    }
+    Ok(())
+}
+
+/// Moves the cursors that have passed ids which are given out again back to the beginning of the
+/// ledger, since nothing tells which ids those were, and then the sequence beyond all ids that are
+/// known, so that none is given out twice from there on. Should this end half-way, what it has not
+/// done is found again. Both steps hold the lease: a relay that has lost it must do neither.
+async fn repair_sequence(pool: &Pool, lease: &Lease) -> sqlx::Result<()> {
+    let mut transaction = pool.begin().await?;
+    if !lease.hold(&mut transaction).await? {
         return Ok(());
     }
     let greatest = sqlx::query_scalar!(
@@ -62,15 +86,29 @@ pub(super) async fn repair_sequence(pool: &Pool, lease: &Lease) -> sqlx::Result<
         ) as "id!"
         "#,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *transaction)
     .await?;
-    let streams = move_cursors_back(pool, lease).await?;
+    let streams = move_cursors_back(&mut transaction, lease).await?;
+    transaction.commit().await?;
+
+    let mut transaction = pool.begin().await?;
+    if !lease.hold(&mut transaction).await? {
+        return Ok(());
+    }
+    // Others may have drawn ids meanwhile.
     let next_id = sqlx::query_scalar!(
-        r#"select setval('outbox.event_id_seq', $1) as "id!""#,
-        greatest + ROOM,
+        r#"
+        select setval(
+            'outbox.event_id_seq',
+            greatest($1, nextval('outbox.event_id_seq'), (select max(id) from outbox.event)) + $2
+        ) as "id!"
+        "#,
+        greatest,
+        ROOM,
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     tracing::error!(
         ?streams,
         cursor_outbox_id = greatest,
@@ -82,7 +120,7 @@ pub(super) async fn repair_sequence(pool: &Pool, lease: &Lease) -> sqlx::Result<
 }
 
 /// The streams of those that have passed ids that are given out again.
-async fn move_cursors_back(pool: &Pool, lease: &Lease) -> sqlx::Result<Vec<String>> {
+async fn move_cursors_back(db: &mut Connection, lease: &Lease) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"
         with behind as (
@@ -101,6 +139,6 @@ async fn move_cursors_back(pool: &Pool, lease: &Lease) -> sqlx::Result<Vec<Strin
         "#,
         lease.epoch,
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }

@@ -12,6 +12,7 @@ use super::{
     failure::Failure,
     ledger_check, stream_check,
 };
+use crate::ledger;
 
 /// What the saved cursor no longer agrees with.
 #[derive(Default, PartialEq, Eq)]
@@ -41,6 +42,13 @@ pub(super) async fn find(
         lost.on_stream |= !on_stream;
         let earlier = cursor::checkpoint_below(pool, &topic.stream, found.tail.sequence).await?;
         found = earlier.unwrap_or_default();
+    }
+    if ledger::event_id(pool, found.position.last_id())
+        .await?
+        .is_none()
+    {
+        // Dropped after the retention: there is nothing left to compare with.
+        found.last_event_id = None;
     }
     if lost.on_stream {
         tracing::error!(

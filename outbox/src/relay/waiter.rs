@@ -21,8 +21,8 @@ use crate::wake::Written;
 
 /// How long one statement waits. Its snapshots keep Postgres from cleaning up for as long.
 const WAIT: Duration = Duration::from_secs(1);
-/// Between two statements, if the readers had gone on by themselves or did not go on at all: then a
-/// statement only tells what they know.
+/// Before the next statement, if the answer to the last one was of no use: the readers had already
+/// read on, or have not read since.
 const PAUSE: Duration = Duration::from_millis(8);
 const RETRY: Duration = Duration::from_secs(1);
 /// More gaps than these are left to polling: to look them up takes too long.
@@ -135,6 +135,9 @@ impl Waiter {
             if asked.replace(seen.clone()).as_ref() == Some(&seen) {
                 // Woken, and not gone on: somebody else has to be waited for.
                 sleep(PAUSE).await;
+                if self.seen_by_all().as_ref() != Some(&seen) {
+                    continue;
+                }
             }
             self.state().asked_above = Some(seen.last_id);
             let answer = wait_for_event(pool, &seen).await;

@@ -1,5 +1,7 @@
 //! A sequence that gives out again ids that all streams have passed.
 
+use testkit::eventually;
+
 use crate::support::{Target, World};
 
 #[tokio::test]
@@ -24,5 +26,48 @@ async fn events_that_take_ids_again_reach_each_of_several_streams() {
     world.holds(&orders, 13).await;
     world.drained(&accounts).await;
     world.drained(&orders).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn events_go_on_although_the_last_one_that_was_published_has_been_dropped() {
+    let world = World::new().await;
+    let accounts = Target::new("account");
+    let relay = world.relay(&[accounts.route("account")], &[]);
+    world.append_many("account", 5).await;
+    world.holds(&accounts, 5).await;
+    world.drained(&accounts).await;
+    relay.stop().await;
+    world.execute("delete from outbox.event").await;
+
+    let relay = world.relay(&[accounts.route("account")], &[]);
+    world.append("account", "1").await;
+    world.holds(&accounts, 6).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_published_while_the_sequence_has_a_cache() {
+    let world = World::new().await;
+    let accounts = Target::new("account");
+    world
+        .execute("alter sequence outbox.event_id_seq cache 20")
+        .await;
+    let relay = world.relay(&[accounts.route("account")], &[]);
+    eventually("the lease", async || {
+        let epoch: i64 = sqlx::query_scalar("select epoch from outbox.lease")
+            .fetch_one(&world.database.pool)
+            .await
+            .ok()?;
+        (epoch > 0).then_some(())
+    })
+    .await;
+    world.append("account", "1").await;
+    let found = world.jetstream.get_stream(&accounts.stream).await;
+    assert!(found.is_err(), "no session has begun");
+    world
+        .execute("alter sequence outbox.event_id_seq cache 1")
+        .await;
+    world.holds(&accounts, 1).await;
     relay.stop().await;
 }

@@ -140,3 +140,34 @@ async fn a_stream_without_events_of_its_own_passes_those_of_others() {
     world.holds(&orders, 0).await;
     relay.stop().await;
 }
+
+/// The stream that was to park it is unavailable, and the one that gets the route has passed it.
+#[tokio::test]
+async fn a_type_that_gets_a_route_to_a_stream_that_is_ahead_loses_no_event() {
+    let world = World::new().await;
+    let (accounts, orders) = (Target::new("account"), Target::new("order"));
+    let taker = Config {
+        name: Target::new("taker").stream,
+        subjects: vec![accounts.subject.clone()],
+        ..Config::default()
+    };
+    let taken = world.jetstream.create_stream(taker.clone()).await;
+    taken.expect("a stream");
+    let routes = vec![accounts.route("account"), orders.route("order")];
+    let relay = world.relay(&routes, &[]);
+    world.append("cart", "1").await;
+    world.append("order", "1").await;
+    world.holds(&orders, 1).await;
+    world.drained(&orders).await;
+    relay.stop().await;
+    let deleted = world.jetstream.delete_stream(&taker.name).await;
+    deleted.expect("a deletion");
+
+    let relay = world.relay(&[routes, vec![orders.route("cart")]].concat(), &[]);
+    world.append("account", "1").await;
+    world.holds(&orders, 2).await;
+    world.holds(&accounts, 1).await;
+    world.drained(&accounts).await;
+    assert_eq!(world.parked().await, []);
+    relay.stop().await;
+}

@@ -79,6 +79,9 @@ begin
 end
 $$;
 
+-- Or any role could append events with a trigger of its own.
+revoke execute on function append_for_older_release() from public;
+
 create trigger append_for_older_release instead of insert on outbox
 for each row execute function append_for_older_release();
 
