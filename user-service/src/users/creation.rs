@@ -213,7 +213,7 @@ impl Creator {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let creating = async || store::create(&mut pool.acquire().await?, &users).await;
+        let creating = async || store::create_at_once(&mut pool.acquire().await?, &users).await;
         retry_conflicts(creating, StoreError::is_conflict).await
     }
 

@@ -234,8 +234,9 @@ impl Import {
         let _permit = permit.expect("nobody closes the semaphore");
         let Some(key) = &self.key else {
             let writing = async || {
-                let mut connection = self.imports.pool.acquire().await?;
-                let results = chunk.create(&mut connection).await?;
+                let mut transaction = self.imports.pool.begin().await?;
+                let results = chunk.create(&mut transaction).await?;
+                transaction.commit().await?;
                 Ok(ChunkResults::new(&results))
             };
             return retry_conflicts(writing, KeyedWriteError::is_conflict).await;

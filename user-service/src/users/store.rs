@@ -15,7 +15,7 @@ use sqlx::PgExecutor;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-pub(super) use self::create::create;
+pub(super) use self::create::{create, create_at_once};
 use super::{draft::Draft, email::Email, name::Name};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -116,3 +116,28 @@ async fn of_many_creations_only_those_of_held_addresses_fail_and_later_ones_keep
     .await;
     assert!(!creation.contended_addresses.contains("a@held.example"));
 }
+
+/// Ids were written that the sequence does not know. The statement of both has committed by the time that
+/// this is found out.
+#[tokio::test]
+async fn a_user_who_was_created_is_told_so_though_another_of_the_same_statement_was_not() {
+    let database = Database::create().await;
+    let (creation, creators) = lanes(&database).await;
+    sqlx::query(
+        "insert into users (id, name, email) overriding system value
+         values (1, 'restored', 'r1@example.com'), (10, 'restored', 'r10@example.com')",
+    )
+    .execute(&database.pool)
+    .await
+    .expect("users");
+    let refused = creation.create(user("refused", "a@example.com"));
+    let created = creation.create(user("created", "b@example.com"));
+    let both = async { tokio::join!(refused, created) };
+    start(creators);
+    let (refused, created) = both.await;
+    assert!(
+        matches!(refused, Err(StoreError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(created.expect("a user").id, 2);
+}

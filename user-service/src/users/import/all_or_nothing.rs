@@ -4,7 +4,7 @@
 //! for the client.
 
 use axum::{body::Body, response::Response};
-use postgres_pool::Connection;
+use postgres_pool::Transaction;
 use service_runtime::problem::{Kind, Problem};
 use tokio::time::{Instant, timeout_at};
 
@@ -79,7 +79,7 @@ fn took_too_long() -> Problem {
 async fn write_all(
     chunks: &mut Chunks,
     hasher: &mut Hasher,
-    transaction: &mut Connection,
+    transaction: &mut Transaction,
 ) -> Result<Summary, Problem> {
     let mut summary = Summary::default();
     while let Some(chunk) = chunks.next().await? {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, mem};
 
 use bytes::Bytes;
-use postgres_pool::Connection;
+use postgres_pool::Transaction;
 use service_runtime::problem::Problem;
 
 use super::{
@@ -59,12 +59,15 @@ impl Chunk {
 
     /// Creates its users; what became of each of its lines, in their order. Can be repeated if the
     /// transaction is rolled back.
-    pub(super) async fn create(&self, db: &mut Connection) -> Result<Vec<LineResult>, StoreError> {
+    pub(super) async fn create(
+        &self,
+        transaction: &mut Transaction,
+    ) -> Result<Vec<LineResult>, StoreError> {
         let users: Vec<_> = self.users.iter().map(|(_, user)| user).collect();
         let answers = if users.is_empty() {
             Vec::new()
         } else {
-            store::create(db, &users).await?
+            store::create(transaction, &users).await?
         };
         let lines = self.users.iter().map(|(line, _)| *line);
         let answers = (answers.into_iter()).map(|answer| answer.map_err(Problem::from));

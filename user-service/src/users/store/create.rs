@@ -5,17 +5,45 @@ use std::{
     sync::Arc,
 };
 
-use postgres_pool::Connection;
+use postgres_pool::{Connection, Transaction};
 use uuid::Uuid;
 
 use super::{NewUser, StoreError, User};
 
+type Answers = Vec<Result<User, StoreError>>;
+
 /// Creates those users whose address is free, all in one statement; the answers stand in the
 /// order of the requests. No two of them may have the same address.
+///
+/// # Errors
+/// If Postgres refuses, or does not answer: the transaction has to be rolled back.
 pub(in crate::users) async fn create(
+    transaction: &mut Transaction,
+    users: &[&NewUser],
+) -> Result<Answers, StoreError> {
+    let created = insert(transaction, users).await?;
+    let taken = taken(transaction, &missing(users, &created)).await?;
+    Ok(answers(users, created, Ok(taken)))
+}
+
+/// The same without a transaction: the statement commits by itself. If it is not found out then why
+/// the others were not created, only they are told so.
+///
+/// # Errors
+/// If Postgres refuses, or does not answer.
+pub(in crate::users) async fn create_at_once(
     db: &mut Connection,
     users: &[&NewUser],
-) -> Result<Vec<Result<User, StoreError>>, StoreError> {
+) -> Result<Answers, StoreError> {
+    let created = insert(db, users).await?;
+    let taken = taken(db, &missing(users, &created)).await;
+    Ok(answers(users, created, taken))
+}
+
+/// By their addresses.
+type Created = HashMap<String, User>;
+
+async fn insert(db: &mut Connection, users: &[&NewUser]) -> Result<Created, StoreError> {
     let column = |field: fn(&NewUser) -> &str| users.iter().map(|user| field(user)).collect();
     let names: Vec<&str> = column(|user| user.draft.name.as_str());
     let emails: Vec<&str> = column(|user| user.draft.email.as_str());
@@ -34,19 +62,31 @@ pub(in crate::users) async fn create(
     )
     .fetch_all(&mut *db)
     .await?;
-    let mut created: HashMap<_, _> = (created.into_iter())
-        .map(|user| (user.email.clone(), user))
-        .collect();
+    let by_address = created.into_iter().map(|user| (user.email.clone(), user));
+    Ok(by_address.collect())
+}
+
+fn missing<'a>(users: &[&'a NewUser], created: &Created) -> Vec<&'a NewUser> {
     let is_missing = |user: &&&NewUser| !created.contains_key(user.draft.email.as_str());
-    let missing: Vec<_> = users.iter().filter(is_missing).copied().collect();
-    let taken = taken(db, &missing).await?;
-    let answer = |email: &&str| match created.remove(*email) {
-        Some(user) => Ok(user),
-        None if taken.contains(*email) => Err(StoreError::EmailTaken),
-        // Its user has gone in the meantime.
-        None => Err(StoreError::Locked),
+    users.iter().filter(is_missing).copied().collect()
+}
+
+fn answers(
+    users: &[&NewUser],
+    mut created: Created,
+    taken: Result<HashSet<String>, StoreError>,
+) -> Answers {
+    let answer = |user: &&NewUser| {
+        let email = user.draft.email.as_str();
+        match (created.remove(email), &taken) {
+            (Some(user), _) => Ok(user),
+            (None, Ok(taken)) if taken.contains(email) => Err(StoreError::EmailTaken),
+            // Its user has gone in the meantime.
+            (None, Ok(_)) => Err(StoreError::Locked),
+            (None, Err(error)) => Err(error.clone()),
+        }
     };
-    Ok(emails.iter().map(answer).collect())
+    users.iter().map(answer).collect()
 }
 
 /// Which of these addresses somebody has. The statement before tells only that there was a

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Every writer of users holds this one.
 const WRITE: &str = "RowExclusiveLock";
 /// How long to wait for transactions that may be creating users.
-const PATIENCE: Duration = Duration::from_secs(3);
+const MAX_WAIT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The greatest id given out, once nobody can be creating a user with an id up to it any more;
@@ -28,7 +28,7 @@ pub(super) async fn settled(pool: &Pool) -> sqlx::Result<Option<i64>> {
     let started = Instant::now();
     let mut open = locks::holders(pool, "users", Some(&[WRITE])).await?;
     while !open.is_empty() {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > MAX_WAIT {
             return Ok(None);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
