@@ -1,6 +1,6 @@
 //! The projection as a handler of events.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::jetstream::stream;
@@ -15,6 +15,8 @@ use crate::{
 
 /// How often events are run again at once when other writers interfere with all of them.
 const MAX_ROUNDS: usize = 5;
+/// No round begins later than this: verdicts are carried out when all rounds are over.
+const MAX_TIME: Duration = Duration::from_secs(2);
 /// When an event is delivered again that MongoDB did not take.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 const RETRY: Verdict = Verdict::Retry { after: RETRY_DELAY };
@@ -42,7 +44,8 @@ impl Projector {
     ) -> Result<(), Failure> {
         let mut coalesced = Coalesced::new(events);
         let mut idle_rounds = 0;
-        while !coalesced.is_empty() && idle_rounds < MAX_ROUNDS {
+        let started = Instant::now();
+        while !coalesced.is_empty() && idle_rounds < MAX_ROUNDS && started.elapsed() < MAX_TIME {
             let outcomes = self.projection.apply(&coalesced.newest()).await?;
             log_deferred(&outcomes);
             let is_idle = outcomes.iter().all(|it| *it == WriteOutcome::Contended);

@@ -3,7 +3,7 @@
 use async_nats::HeaderMap;
 
 /// What every header of a dead letter's own begins with.
-const OWN: &str = "Dead-Letter-";
+pub(crate) const OWN: &str = "Dead-Letter-";
 /// What every header that instructs the server begins with.
 pub(crate) const SERVER: &str = "Nats-";
 

@@ -29,8 +29,13 @@ pub(super) async fn publish(
     let Payload::Here(payload) = &letter.payload else {
         bail!("its message is no longer on the stream {}", letter.stream);
     };
-    ensure_consumer_reads_replays(jetstream, topic, consumer).await?;
-    let subject = consumer.replays(topic);
+    let subject = if letter.consumer.is_empty() {
+        // An earlier release did not say whose it is: all consumers get the message.
+        topic.subject.clone()
+    } else {
+        ensure_consumer_reads_replays(jetstream, topic, consumer).await?;
+        consumer.replays(topic)
+    };
     match publish_in_some_form(jetstream, topic, subject, letter, payload).await {
         Ok(published) => Ok(published.sequence),
         Err(error) if error.kind() == PublishErrorKind::StreamNotFound => bail!(

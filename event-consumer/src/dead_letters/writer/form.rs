@@ -75,7 +75,7 @@ fn kept_headers(original: &[u8]) -> HeaderMap {
 
 fn kept_name(name: &HeaderName) -> HeaderName {
     let text: &str = name.as_ref();
-    if has_prefix(text, headers::SERVER) {
+    if has_prefix(text, headers::SERVER) || has_prefix(text, headers::OWN) {
         let renamed = format!("{}{text}", headers::ORIGINAL).parse();
         return renamed.unwrap_or_else(|_| unreachable!("a valid name stays so with a prefix"));
     }
