@@ -23,7 +23,7 @@ pub(in crate::users) async fn create(
 ) -> Result<Answers, StoreError> {
     let created = insert(transaction, users).await?;
     let taken = taken(transaction, &missing(users, &created)).await?;
-    Ok(answers(users, created, Ok(taken)))
+    Ok(answers(users, created, &Ok(taken)))
 }
 
 /// The same without a transaction: the statement commits by itself. If it is not found out then why
@@ -37,7 +37,7 @@ pub(in crate::users) async fn create_at_once(
 ) -> Result<Answers, StoreError> {
     let created = insert(db, users).await?;
     let taken = taken(db, &missing(users, &created)).await;
-    Ok(answers(users, created, taken))
+    Ok(answers(users, created, &taken))
 }
 
 /// By their addresses.
@@ -74,11 +74,11 @@ fn missing<'a>(users: &[&'a NewUser], created: &Created) -> Vec<&'a NewUser> {
 fn answers(
     users: &[&NewUser],
     mut created: Created,
-    taken: Result<HashSet<String>, StoreError>,
+    taken: &Result<HashSet<String>, StoreError>,
 ) -> Answers {
     let answer = |user: &&NewUser| {
         let email = user.draft.email.as_str();
-        match (created.remove(email), &taken) {
+        match (created.remove(email), taken) {
             (Some(user), _) => Ok(user),
             (None, Ok(taken)) if taken.contains(email) => Err(StoreError::EmailTaken),
             // Its user has gone in the meantime.
