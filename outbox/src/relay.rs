@@ -30,6 +30,7 @@ use futures::future::try_join_all;
 use postgres_pool::Pool;
 use service_runtime::{
     connection_url::ConnectionUrl,
+    health::Check,
     nats::{self, stream::StreamSettings},
     progress::Progress,
     tasks::unless_stopped,
@@ -57,6 +58,8 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 const STREAM_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often the partitions of the outbox are maintained.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
+/// A relay that reached its servers so long ago, beside its poll interval, is not ready.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 const REPAIR_RETRY: Duration = Duration::from_secs(1);
 /// How long a statement waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,6 +106,12 @@ pub fn relay_pool(url: &ConnectionUrl, routes: &Routes) -> anyhow::Result<Pool> 
 }
 
 impl Relay {
+    /// Ready means that it publishes, has found nothing to publish, or stands by for another.
+    #[must_use]
+    pub fn check(&self) -> Check {
+        (self.progress).check(MAX_SILENCE + 2 * self.config.poll_interval)
+    }
+
     /// Takes part until `shutdown`. The schema has to be there, see [`migrate`](crate::migrate).
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! The relay, beside the API or in a process of its own.
 
-use std::time::Duration;
-
 use outbox::{RelayConfig, Written, relay_pool};
 use service_runtime::{
     backoff,
@@ -18,9 +16,6 @@ use crate::{
     config::{DatabaseConfig, RelayRoleConfig, TopicConfig},
     migrations::{claim_cursor, migrate},
 };
-
-/// A relay that reached its servers so long ago, beside its poll interval, is not ready.
-const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// A relay that waits to be spawned.
 pub(super) struct Relay {
@@ -52,12 +47,8 @@ impl Relay {
         })
     }
 
-    /// Ready means that it publishes, has found nothing to publish, or stands by for another.
     pub(super) fn check(&self) -> Check {
-        let outbox::Relay {
-            progress, config, ..
-        } = &self.relay;
-        progress.check(MAX_SILENCE + 2 * config.poll_interval)
+        self.relay.check()
     }
 
     /// Brings the schema up to date first.

@@ -18,8 +18,6 @@ use crate::cli::RunConfig;
 
 /// How long a statement waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-/// A relay that reached its servers so long ago, beside its poll interval, is not ready.
-const MAX_RELAY_SILENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Result<()> {
     let RunConfig {
@@ -33,10 +31,6 @@ pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Resul
     let routes = Routes::new(relay.routes.clone())?;
     let listener = http::bind(listen_addr).await?;
     let progress = Progress::new("relay");
-    let checks = vec![
-        postgres_check(postgres_pool::pool(url, 1, LOCK_TIMEOUT)?),
-        progress.check(MAX_RELAY_SILENCE + 2 * relay.poll_interval),
-    ];
     let relay = Relay {
         pool: relay_pool(url, &routes)?,
         routes,
@@ -44,6 +38,10 @@ pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Resul
         written: Written::default(),
         progress: progress.clone(),
     };
+    let checks = vec![
+        postgres_check(postgres_pool::pool(url, 1, LOCK_TIMEOUT)?),
+        relay.check(),
+    ];
     let mut tasks = Tasks::new();
     let shutdown = tasks.shutdown();
     tasks.spawn(
