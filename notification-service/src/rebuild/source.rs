@@ -8,7 +8,7 @@ use async_nats::{
         stream::{Info, Stream},
     },
 };
-use service_runtime::nats::stream::complete_from;
+use service_runtime::nats::stream::StreamMetadata;
 
 pub(super) struct Source {
     stream: Stream,
@@ -47,7 +47,7 @@ impl Source {
             "the stream was created again during the rebuild: run `user-service republish --all`, \
              then this again"
         );
-        if !self.force && complete_from(&info).is_none() {
+        if !self.force && StreamMetadata::of(&info).complete_from.is_none() {
             bail!("the stream has lost events during the rebuild; {INCOMPLETE}");
         }
         Ok(())
@@ -69,7 +69,7 @@ const INCOMPLETE: &str = "run `user-service republish --all`, then this again";
 
 fn ensure_complete(info: &Info) -> anyhow::Result<()> {
     let first = info.state.first_sequence;
-    match complete_from(info) {
+    match StreamMetadata::of(info).complete_from {
         None => bail!("the stream is not known to hold every user; {INCOMPLETE}"),
         Some(needed) if first > needed => bail!(
             "the stream begins at sequence {first}, and users are missing unless it is read from \

@@ -22,7 +22,7 @@ use notification_service::{
 use serde_json::{Value, json};
 use service_runtime::{
     http::HttpSettings,
-    nats::{NatsSettings, Topic, stream::with_complete_from},
+    nats::{NatsSettings, Topic, stream::StreamMetadata},
     progress::StallTimeout,
     settings::{ListenSettings, ProcessSettings},
 };
@@ -171,7 +171,9 @@ impl World {
     /// Says that the stream holds every user from this sequence on, as the relay would.
     pub(crate) async fn complete_from(&self, sequence: u64) {
         let info = self.stream().await.cached_info().clone();
-        let config = with_complete_from(&info, Some(sequence)).expect("something new");
+        let mut metadata = StreamMetadata::of(&info);
+        metadata.complete_from = Some(sequence);
+        let config = metadata.config(&info).expect("something new");
         let updated = self.jetstream.update_stream(config).await;
         updated.expect("an update");
     }

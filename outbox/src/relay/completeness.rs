@@ -10,7 +10,7 @@ use std::{convert::Infallible, time::Duration};
 use async_nats::jetstream::Context;
 use futures::TryFutureExt;
 use postgres_pool::{Connection, Pool};
-use service_runtime::nats::{Topic, stream::with_complete_from};
+use service_runtime::nats::{Topic, stream::StreamMetadata};
 
 use super::{
     STREAM_TIMEOUT,
@@ -67,7 +67,10 @@ async fn tell(
     let by_jetstream = |error: &dyn std::error::Error| Failure::JetStream(error.to_string());
     let asking = jetstream.get_stream(&topic.stream);
     let stream = within(STREAM_TIMEOUT, asking.map_err(|it| by_jetstream(&it))).await?;
-    if let Some(config) = with_complete_from(stream.cached_info(), complete_from) {
+    let info = stream.cached_info();
+    let mut metadata = StreamMetadata::of(info);
+    metadata.complete_from = complete_from;
+    if let Some(config) = metadata.config(info) {
         // Asked now: a stream that was created again before fails this, and one that is created
         // again after it has another time of creation than the metadata name.
         if !stream_check::is_whole(pool, jetstream, topic).await? {

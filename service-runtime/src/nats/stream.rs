@@ -1,6 +1,6 @@
 //! A stream of events: its settings, and what its metadata says of it.
 
-mod completeness;
+mod metadata;
 
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
 
-pub use self::completeness::{complete_from, with_complete_from};
+pub use self::metadata::{
+    Incarnation, Incarnations, LedgerIdentity, Refill, Refills, StreamMetadata,
+};
 use super::Topic;
 
 /// How the stream keeps what it holds. Its owner, the relay, keeps it to this; a consumer that

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_nats::jetstream;
-use service_runtime::nats::stream::complete_from;
+use service_runtime::nats::stream::StreamMetadata;
 use testkit::{Service, eventually};
 
 use crate::support::{Api, World};
@@ -12,7 +12,7 @@ impl World {
     /// What the stream says of itself, once the relay has told it.
     async fn is_complete_from(&self, expected: Option<u64>) {
         eventually("the stream's metadata", async || {
-            let told = complete_from(self.stream().await.cached_info());
+            let told = StreamMetadata::of(self.stream().await.cached_info()).complete_from;
             (told == expected).then_some(())
         })
         .await;
@@ -65,7 +65,7 @@ async fn a_stream_that_the_outbox_can_not_fill_again_is_complete_only_after_a_re
 
     let (done, output) = world.run(&["republish", "--all"]).await;
     assert!(done && output.contains("on the stream"), "{output}");
-    let from = complete_from(world.stream().await.cached_info());
+    let from = StreamMetadata::of(world.stream().await.cached_info()).complete_from;
     assert_eq!(from, Some(3));
     let events = world.events().await;
     let users: BTreeSet<_> = (events[2..].iter())
