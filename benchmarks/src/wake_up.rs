@@ -16,6 +16,8 @@ use crate::{
 
 /// Between two events, so that each finds an idle relay. No multiple of its waits.
 const PAUSE: Duration = Duration::from_millis(23);
+/// Until the relay looks as rarely as it ever does.
+const UNTIL_IDLE: Duration = Duration::from_secs(3);
 const GIVE_UP: Duration = Duration::from_secs(10);
 const APPEND: &str = "select outbox.append('user', '1', 'user_updated', '{}')";
 
@@ -62,6 +64,7 @@ async fn append_one_by_one(stack: &Stack, events: usize) -> anyhow::Result<Vec<f
 /// Per cent of a core that the relay uses, and its sessions in Postgres.
 async fn cost_of_idling(stack: &Stack, relay: &Service, quick: bool) -> anyhow::Result<(f64, f64)> {
     let seconds = if quick { 5 } else { 20 };
+    sleep(UNTIL_IDLE).await;
     // From their pids; a session that is replaced meanwhile is not counted.
     let sessions: Vec<i32> = sqlx::query_scalar(
         "select pid from pg_stat_activity

@@ -13,7 +13,7 @@ use postgres_pool::Pool;
 use sqlx::postgres::types::PgRange;
 use tokio::{
     sync::{Notify, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::position::Position;
@@ -22,8 +22,12 @@ use crate::wake::Written;
 /// How long one statement waits. Its snapshots keep Postgres from cleaning up for as long.
 const WAIT: Duration = Duration::from_secs(1);
 /// Before the next statement, if the answer to the last one was of no use: the readers had already
-/// read on, or have not read since.
+/// read on. Producers in this process wake them, so nothing waits for that statement.
 const PAUSE: Duration = Duration::from_millis(8);
+/// For readers that were woken to go on.
+const GO_ON: Duration = Duration::from_millis(1);
+/// After so long `outbox.wait_for_event` makes its longest pauses.
+const LONG_SILENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 /// More gaps than these are left to polling: to look them up takes too long.
 const MAX_GAPS: usize = 1000;
@@ -43,6 +47,9 @@ struct State {
     waiting: Vec<Option<Seen>>,
     /// The id above which the statement looks that runs.
     asked_above: Option<i64>,
+    /// When waiting within Postgres last woke a reader; `None` if a producer in this process has
+    /// since: then nothing is gained by looking often.
+    woken_at: Option<Instant>,
 }
 
 /// How far a reader has read.
@@ -68,7 +75,7 @@ impl Waiter {
     pub(super) fn new(streams: usize) -> Self {
         let state = State {
             waiting: vec![None; streams],
-            asked_above: None,
+            ..State::default()
         };
         Self {
             state: Mutex::new(state),
@@ -116,6 +123,7 @@ impl Waiter {
         let here = async {
             loop {
                 written.raised().await;
+                self.state().woken_at = None;
                 self.wake.send_replace(());
             }
         };
@@ -134,17 +142,21 @@ impl Waiter {
             };
             if asked.replace(seen.clone()).as_ref() == Some(&seen) {
                 // Woken, and not gone on: somebody else has to be waited for.
-                sleep(PAUSE).await;
+                sleep(GO_ON).await;
                 if self.seen_by_all().as_ref() != Some(&seen) {
                     continue;
                 }
             }
-            self.state().asked_above = Some(seen.last_id);
-            let answer = wait_for_event(pool, &seen).await;
+            let silence = self.begin_to_ask(&seen);
+            let answer = wait_for_event(pool, &seen, silence).await;
             self.state().asked_above = None;
+            let now_seen = self.seen_by_all();
             match answer {
-                Ok(true) if self.seen_by_all().is_some_and(|now| now != seen) => sleep(PAUSE).await,
+                Ok(true) if now_seen.as_ref().is_some_and(|now| *now != seen) => sleep(PAUSE).await,
                 Ok(true) => {
+                    if now_seen.is_some() {
+                        self.state().woken_at = Some(Instant::now());
+                    }
                     self.wake.send_replace(());
                     tokio::task::yield_now().await;
                 }
@@ -156,6 +168,13 @@ impl Waiter {
                 }
             }
         }
+    }
+
+    /// For how long no event was found by asking.
+    fn begin_to_ask(&self, seen: &Seen) -> Duration {
+        let mut state = self.state();
+        state.asked_above = Some(seen.last_id);
+        (state.woken_at).map_or(LONG_SILENCE, |woken_at| woken_at.elapsed())
     }
 
     /// What every reader that waits has read; `None` if none waits.
@@ -176,16 +195,20 @@ impl Waiter {
     }
 }
 
-/// Whether there is an event that was not seen; false when the time is up.
-async fn wait_for_event(pool: &Pool, seen: &Seen) -> sqlx::Result<bool> {
+/// Whether there is an event that was not seen; false when the time is up. It looks the more rarely
+/// the longer the silence was.
+async fn wait_for_event(pool: &Pool, seen: &Seen, silence: Duration) -> sqlx::Result<bool> {
     let gaps: Vec<_> = seen.gaps.iter().cloned().map(PgRange::from).collect();
     sqlx::query_scalar!(
         r#"
-        select outbox.wait_for_event($1, $2, $3::float8 * interval '1 second') as "is_there!"
+        select outbox.wait_for_event(
+            $1, $2, $3::float8 * interval '1 second', $4::float8 * interval '1 second'
+        ) as "is_there!"
         "#,
         seen.last_id,
         &gaps,
         WAIT.as_secs_f64(),
+        silence.as_secs_f64(),
     )
     .fetch_one(pool)
     .await

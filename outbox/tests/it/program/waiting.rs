@@ -99,3 +99,117 @@ async fn while_it_waits_it_holds_no_lock_on_the_ledger() {
     assert!(!waiting.is_finished());
     waiting.abort();
 }
+
+/// Time that passes only while somebody sleeps, and a count of the sleeps.
+const SLEEPS_ARE_COUNTED: &str = "
+    create schema counted;
+    create table counted.sleep (seconds double precision not null, till timestamptz not null);
+    create function counted.clock_timestamp() returns timestamptz language sql volatile as $$
+        select coalesce(max(till), 'epoch') from counted.sleep
+    $$;
+    create function counted.pg_sleep(seconds double precision) returns void language sql as $$
+        insert into counted.sleep
+        select $1, counted.clock_timestamp() + ceil($1 * 1000) * interval '1 ms'
+    $$";
+
+/// How long each pause was, in milliseconds.
+async fn pauses_of_a_wait(world: &World, seconds: f64, silence: f64) -> Vec<f64> {
+    world.execute("truncate counted.sleep").await;
+    let mut session = PgConnection::connect(&world.database.url)
+        .await
+        .expect("a connection");
+    // What stands before pg_catalog is called in its place.
+    session
+        .execute("set search_path = counted, pg_catalog")
+        .await
+        .expect("a search path");
+    let wait = "select outbox.wait_for_event(
+                    0, '{}', $1 * interval '1 second', $2 * interval '1 second')";
+    let is_there: bool = sqlx::query_scalar(wait)
+        .bind(seconds)
+        .bind(silence)
+        .fetch_one(&mut session)
+        .await
+        .expect("an answer");
+    assert!(!is_there);
+    sqlx::query_scalar("select ceil(seconds * 1000) from counted.sleep order by till")
+        .fetch_all(world.pool())
+        .await
+        .expect("pauses")
+}
+
+#[tokio::test]
+async fn an_idle_wait_costs_a_bounded_number_of_looks_and_begins_with_short_pauses() {
+    let world = World::new().await;
+    world.execute(SLEEPS_ARE_COUNTED).await;
+
+    let after_an_event = pauses_of_a_wait(&world, 20.0, 0.0).await;
+    let longest = after_an_event.iter().position(|pause| *pause >= 16.0);
+    let longest = longest.expect("pauses at their longest");
+    assert!(longest < 350, "{longest} looks until then");
+    let many = 20_000 / 16 + 350;
+    assert!(
+        after_an_event.len() < many,
+        "{} looks",
+        after_an_event.len()
+    );
+    assert!(after_an_event[..50].iter().all(|pause| *pause <= 1.0));
+    assert!(after_an_event.is_sorted());
+
+    let mut silence = 0.0;
+    for pause in &after_an_event {
+        assert!(*pause <= 1.5 + silence / 100.0, "{pause} ms");
+        silence += pause;
+    }
+
+    let after_silence = pauses_of_a_wait(&world, 20.0, 3600.0).await;
+    assert!(after_silence.len() <= 20_000 / 16 + 1);
+}
+
+/// The relay says for how long there was silence: that decides how often is looked.
+#[tokio::test]
+async fn the_relay_looks_often_after_an_event_of_another_process_and_rarely_before() {
+    let world = World::new().await;
+    world
+        .execute(
+            "create table wait (number bigserial, silence interval not null);
+             drop function outbox.wait_for_event;
+             create function outbox.wait_for_event(
+                 last_id bigint, gaps int8range[], timeout interval, silence interval
+             ) returns boolean language plpgsql as $$
+             begin
+                 insert into public.wait (silence) values (silence);
+                 perform pg_sleep(0.01);
+                 return exists (select from outbox.event where id > wait_for_event.last_id);
+             end
+             $$",
+        )
+        .await;
+    let silences = async || -> Vec<f64> {
+        let silences = "select extract(epoch from silence)::float8 from wait order by number";
+        let silences = sqlx::query_scalar(silences).fetch_all(world.pool()).await;
+        silences.expect("silences")
+    };
+    let relay = world.relay(&[]);
+    eventually("a first wait", async || {
+        (!silences().await.is_empty()).then_some(())
+    })
+    .await;
+    let idle = silences().await;
+    assert!(idle.iter().all(|silence| *silence >= 2.0), "{idle:?}");
+
+    let append = "select outbox.append('order', '1', 'placed', '{}')";
+    // It can also be found by polling, or while the relay is not waiting.
+    eventually("a wait shortly after an event", async || {
+        world.execute(append).await;
+        let silences = silences().await;
+        silences.iter().any(|silence| *silence < 1.0).then_some(())
+    })
+    .await;
+    eventually("silence that grows", async || {
+        let silences = silences().await;
+        silences.last().filter(|silence| **silence >= 1.0).copied()
+    })
+    .await;
+    drop(relay);
+}
