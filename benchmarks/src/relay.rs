@@ -131,6 +131,8 @@ fn message(event: &Event, stream: &str) -> (HeaderMap, Vec<u8>) {
     map.insert(headers::CE_TYPE, event.event_type.as_str());
     map.insert(headers::CE_TIME, "2026-01-02T03:04:05.678Z");
     map.insert(headers::CE_SUBJECT, event.aggregate_id.as_str());
+    map.insert(headers::CE_OUTBOX_ID, event.id.to_string());
+    map.insert(headers::CE_AGGREGATE_TYPE, "user");
     let body = format!(
         r#"{{"type":"{}","payload":{}}}"#,
         event.event_type, event.payload

@@ -38,6 +38,7 @@ pub(crate) struct Entry {
     pub(crate) is_wanted: bool,
     pub(crate) aggregate_id: String,
     pub(crate) event_type: String,
+    pub(crate) version: Option<i64>,
     /// JSON, passed on as it is.
     pub(crate) payload: String,
     /// A JSON object of strings.
@@ -58,6 +59,7 @@ pub(crate) async fn read_after(
         select id, event_id, aggregate_type, created_at, is_wanted as "is_wanted!",
                case when is_wanted then aggregate_id else '' end as "aggregate_id!",
                case when is_wanted then event_type else '' end as "event_type!",
+               case when is_wanted then version end as version,
                case when is_wanted then payload::text else '' end as "payload!",
                case when is_wanted then headers::text end as headers
         from (
@@ -94,6 +96,7 @@ struct FilledRow {
     is_wanted: Option<bool>,
     aggregate_id: Option<String>,
     event_type: Option<String>,
+    version: Option<i64>,
     payload: Option<String>,
     headers: Option<String>,
 }
@@ -136,6 +139,7 @@ impl FilledRow {
             is_wanted: self.is_wanted?,
             aggregate_id: self.aggregate_id?,
             event_type: self.event_type?,
+            version: self.version,
             payload: self.payload?,
             headers: self.headers,
         })

@@ -3,6 +3,7 @@ select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!",
        filled.created_at as "created_at?", filled.is_wanted as "is_wanted?",
        case when is_wanted then filled.aggregate_id else '' end as "aggregate_id?",
        case when is_wanted then filled.event_type else '' end as "event_type?",
+       case when is_wanted then filled.version end as "version?",
        case when is_wanted then filled.payload::text else '' end as "payload?",
        case when is_wanted then filled.headers::text end as headers
 from (select) as always

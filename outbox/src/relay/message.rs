@@ -36,6 +36,11 @@ pub(super) fn headers(entry: &Entry, topic: &Topic, source: &str) -> Result<Head
     insert(headers::CE_TYPE, &entry.event_type);
     insert(headers::CE_TIME, &time);
     insert(headers::CE_SUBJECT, &entry.aggregate_id);
+    insert(headers::CE_OUTBOX_ID, &entry.id.to_string());
+    insert(headers::CE_AGGREGATE_TYPE, &entry.aggregate_type);
+    if let Some(version) = entry.version {
+        insert(headers::CE_AGGREGATE_VERSION, &version.to_string());
+    }
     if let Some(more) = &entry.headers {
         add(&mut map, more)?;
     }
@@ -75,6 +80,7 @@ mod tests {
             is_wanted: true,
             aggregate_id: "3".to_owned(),
             event_type: "user_updated".to_owned(),
+            version: Some(4),
             payload: r#"{"id":3, "name":"Ada"}"#.to_owned(),
             headers: more.map(str::to_owned),
         }
@@ -106,9 +112,20 @@ mod tests {
         assert_eq!(get("ce-source").as_deref(), Some("/user-service"));
         assert_eq!(get("ce-type").as_deref(), Some("user_updated"));
         assert_eq!(get("ce-subject").as_deref(), Some("3"));
+        assert_eq!(get("ce-outboxid").as_deref(), Some("7"));
+        assert_eq!(get("ce-aggregatetype").as_deref(), Some("user"));
+        assert_eq!(get("ce-aggregateversion").as_deref(), Some("4"));
         assert_eq!(get("ce-time").as_deref(), Some("1970-01-01T00:00:00.000Z"));
         assert_eq!(get("traceparent").as_deref(), Some("00-1-2-01"));
         assert_eq!(get("tenant").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn an_event_without_a_version_has_no_header_for_it() {
+        let mut entry = entry(None);
+        entry.version = None;
+        let map = headers(&entry, &topic(), "/x").expect("headers");
+        assert!(map.get("ce-aggregateversion").is_none());
     }
 
     #[test]

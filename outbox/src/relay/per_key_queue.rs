@@ -106,6 +106,7 @@ mod tests {
             is_wanted: true,
             aggregate_id: String::new(),
             event_type: String::new(),
+            version: None,
             payload: String::new(),
             headers: None,
         };

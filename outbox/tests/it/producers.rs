@@ -26,6 +26,9 @@ async fn an_event_that_is_appended_in_plain_sql_is_published_with_its_headers() 
         ("ce-source", "/bank"),
         ("ce-type", "account_debited"),
         ("ce-subject", "a-7"),
+        ("ce-outboxid", "1"),
+        ("ce-aggregatetype", "account"),
+        ("ce-aggregateversion", "3"),
         ("traceparent", "00-1-2-01"),
         ("tenant", "t"),
     ] {

@@ -17,6 +17,11 @@ pub const CE_SOURCE: &str = "ce-source";
 pub const CE_TYPE: &str = "ce-type";
 pub const CE_TIME: &str = "ce-time";
 pub const CE_SUBJECT: &str = "ce-subject";
+/// The event's id in the ledger, in decimal.
+pub const CE_OUTBOX_ID: &str = "ce-outboxid";
+pub const CE_AGGREGATE_TYPE: &str = "ce-aggregatetype";
+/// The aggregate's version, if the event has one, in decimal.
+pub const CE_AGGREGATE_VERSION: &str = "ce-aggregateversion";
 
 /// The one `CloudEvents` version that is spoken.
 pub const CE_SPEC_VERSION_1: &str = "1.0";
