@@ -106,10 +106,9 @@ impl App {
         )
         .with_holes(holes.clone());
 
-        let streams = streams.database(database_name).collection(collection);
+        let streams = mongo::primary(&streams.database(database_name), collection);
         let live = Live::new(streams, tasks.shutdown());
-        let copy = database.collection(collection);
-        let reader = Reader::new(copy, live.clone(), &config.limits);
+        let reader = Reader::new(&database, collection, live.clone(), &config.limits);
         let letters = Source {
             connection: projector.connection(),
             topic: topic.clone(),

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use mongodb::{
-    Client, Database,
+    Client, Collection, Database,
     bson::doc,
     error::{Error, ErrorKind},
-    options::ClientOptions,
+    options::{
+        Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference,
+        SelectionCriteria, WriteConcern,
+    },
 };
 use service_runtime::{connection_url::ConnectionUrl, health::Check};
 use tokio::time::timeout;
@@ -70,6 +73,31 @@ fn without_uri(error: &Error) -> anyhow::Error {
         ErrorKind::DnsResolve { .. } => anyhow!("the SRV record of MONGODB_URI can't be resolved"),
         _ => anyhow!("MONGODB_URI is not a valid MongoDB URI"),
     }
+}
+
+/// A collection that is read on the primary. As with [`preferred`], reads show only what a majority of
+/// the members has, so that no election takes it back, and writes are acknowledged once a majority has
+/// them in its journal, whatever the URI says.
+pub(crate) fn primary<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
+    let mut options = majority();
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+    database.collection_with_options(name, options)
+}
+
+/// A collection that is read on the members that the URI prefers: they may be behind.
+pub(crate) fn preferred<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
+    database.collection_with_options(name, majority())
+}
+
+fn majority() -> CollectionOptions {
+    let write_concern = WriteConcern::builder()
+        .w(Acknowledgment::Majority)
+        .journal(true)
+        .build();
+    CollectionOptions::builder()
+        .read_concern(ReadConcern::majority())
+        .write_concern(write_concern)
+        .build()
 }
 
 /// Why nothing is known to have been done. Trying again later may help.

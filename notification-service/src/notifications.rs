@@ -7,32 +7,62 @@ mod stream;
 
 use std::time::Duration;
 
-use mongodb::{Collection, bson::RawDocumentBuf};
+use axum::http::{HeaderMap, header};
+use mongodb::{Collection, Database, bson::RawDocumentBuf};
 use service_runtime::http::{PerClientLimit, Routes};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{config::ReaderLimits, live::Live};
+use crate::{config::ReaderLimits, live::Live, mongo};
 
 /// How long a read may take; MongoDB ends it itself shortly before.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 const MAX_TIME: Duration = Duration::from_secs(4);
 
+/// Of the header `Cache-Control`.
+const NO_CACHE: &str =
+    "With `no-cache` the primary of MongoDB answers, whatever the service's settings prefer";
+
 /// What the handlers work with.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
-    copy: Collection<RawDocumentBuf>,
+    /// On the members that the URI prefers, which may be behind.
+    preferred: Collection<RawDocumentBuf>,
+    /// On the member that has every version that was announced.
+    primary: Collection<RawDocumentBuf>,
     live: Live,
     followers: PerClientLimit,
     waiting: PerClientLimit,
 }
 
 impl Reader {
-    pub(crate) fn new(copy: Collection<RawDocumentBuf>, live: Live, limits: &ReaderLimits) -> Self {
+    pub(crate) fn new(
+        database: &Database,
+        collection: &str,
+        live: Live,
+        limits: &ReaderLimits,
+    ) -> Self {
         Self {
-            copy,
+            preferred: mongo::preferred(database, collection),
+            primary: mongo::primary(database, collection),
             live,
             followers: limits.followers(),
             waiting: limits.waiting(),
+        }
+    }
+
+    /// Where a request is answered that names no version: on the primary if it says that a copy will
+    /// not do.
+    fn copy_for(&self, request: &HeaderMap) -> &Collection<RawDocumentBuf> {
+        let wants_the_latest = request
+            .get_all(header::CACHE_CONTROL)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"));
+        if wants_the_latest {
+            &self.primary
+        } else {
+            &self.preferred
         }
     }
 }

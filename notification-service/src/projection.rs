@@ -18,7 +18,11 @@ use std::{
     time::Duration,
 };
 
-use mongodb::{Database, bson::Document, error::ErrorKind};
+use mongodb::{
+    Database,
+    bson::{Document, doc},
+    error::ErrorKind,
+};
 use shared_events::UserEvent;
 
 use crate::mongo::{self, Failure};
@@ -101,12 +105,34 @@ impl Projection {
         Ok(found)
     }
 
+    /// A command that only reads.
     async fn run(&self, command: Document) -> Result<Document, Failure> {
         let database = self.database.clone();
         mongo::call(WRITE_DEADLINE, async move {
             database.run_command(command).await
         })
         .await
+    }
+
+    async fn change(&self, command: Document) -> Result<Document, Failure> {
+        change(self.database.clone(), WRITE_DEADLINE, command).await
+    }
+}
+
+/// Runs a command that changes something, until a majority has the change.
+async fn change(
+    database: Database,
+    deadline: Duration,
+    mut command: Document,
+) -> Result<Document, Failure> {
+    let majority = doc! { "w": "majority", "j": true, "wtimeout": command::MAX_TIME_MS };
+    command.insert("writeConcern", majority);
+    let changed = mongo::call(deadline, async move { database.run_command(command).await });
+    let reply = changed.await?;
+    // Carried out here, and may yet be rolled back. The driver takes that for success.
+    match reply.get_document("writeConcernError") {
+        Ok(error) => Err(Failure::Unconfirmed(error.to_string())),
+        Err(_) => Ok(reply),
     }
 }
 

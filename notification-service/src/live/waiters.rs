@@ -76,6 +76,11 @@ impl Waiter {
         }
     }
 
+    /// Whether the copy was announced to have `version` of the user or a later one.
+    pub(crate) fn has_seen(&self, version: i64) -> bool {
+        self.seen.borrow().version >= version
+    }
+
     /// Waits until the copy has `version` of the user or a later one, or until that may have been
     /// missed: then it is time to look.
     pub(crate) async fn changed(&mut self, version: i64) {

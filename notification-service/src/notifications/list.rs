@@ -2,7 +2,7 @@
 
 use axum::{
     extract::State,
-    http::{HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue},
     response::Response,
 };
 use futures::TryStreamExt;
@@ -16,7 +16,7 @@ use mongodb::{
 use service_runtime::page::{Page, PageParameters};
 use shared_events::UserState;
 
-use super::{MAX_TIME, READ_DEADLINE, Reader, error::ReadError};
+use super::{MAX_TIME, NO_CACHE, READ_DEADLINE, Reader, error::ReadError};
 use crate::{
     mongo::{self, Failure},
     projection::{LIVING_INDEX, Notification, StoredUser},
@@ -31,15 +31,16 @@ const MAX_DAMAGED: usize = 100;
 /// Users whose document is damaged are left out and named in a header.
 #[utoipa::path(
     get, path = "/notifications", tag = "notifications",
-    params(PageParameters),
+    params(PageParameters, ("Cache-Control" = Option<String>, Header, description = NO_CACHE)),
     responses((status = 200, description = "A page", body = Vec<Notification>,
                headers(("Link"), ("X-Damaged-Users"), ("X-Projection-Lag-Ms"))))
 )]
 pub(super) async fn list(
-    State(Reader { copy, .. }): State<Reader>,
+    State(reader): State<Reader>,
     page: Page,
+    headers: HeaderMap,
 ) -> Result<Response, ReadError> {
-    let found = Found::read(&copy, page.after, page.limit).await?;
+    let found = Found::read(reader.copy_for(&headers), page.after, page.limit).await?;
     let mut response = page.respond_up_to(&found.living, found.next);
     if let Some(ids) = found.damaged_ids() {
         let damaged = found.damaged.len();

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use backon::{BackoffBuilder, ExponentialBuilder};
 use mongodb::{
     Collection,
     bson::{RawDocumentBuf, doc},
@@ -21,7 +22,7 @@ use service_runtime::{
 use tokio::time::{self, Instant};
 use utoipa::IntoParams;
 
-use super::{MAX_TIME, READ_DEADLINE, Reader, error::ReadError};
+use super::{MAX_TIME, NO_CACHE, READ_DEADLINE, Reader, error::ReadError};
 use crate::{
     mongo,
     projection::{Notification, StoredUser},
@@ -29,6 +30,14 @@ use crate::{
 
 /// With the reads before and after it, the wait must fit into a request's deadline.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at a version that was announced and does not show yet, as on a primary that was
+/// elected just now, or after a look that failed.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(10))
+    .with_max_delay(MAX_PAUSE)
+    .with_jitter()
+    .without_max_times();
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// The version that the client wants to see, and for how long it waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +66,11 @@ struct WaitParameters {
 /// Read one user of the copy
 #[utoipa::path(
     get, path = "/notifications/user/{id}", tag = "notifications",
-    params(("id" = i64, Path, minimum = 1), WaitParameters, ("If-None-Match" = Option<String>, Header)),
+    params(
+        ("id" = i64, Path, minimum = 1), WaitParameters,
+        ("If-None-Match" = Option<String>, Header),
+        ("Cache-Control" = Option<String>, Header, description = NO_CACHE),
+    ),
     responses(
         (status = 200, description = "The user", body = Notification,
          headers(("ETag"), ("X-Projection-Lag-Ms"))),
@@ -77,7 +90,8 @@ pub(super) async fn get(
 ) -> Result<Response, ReadError> {
     let id = parse_id(&id)?;
     let user = match Wanted::parse(&uri)? {
-        None => read(&reader.copy, id).await?,
+        None => read(reader.copy_for(&headers), id).await?,
+        // Only the primary is known to have what was announced.
         Some(wanted) => Some(wait_for(&reader, id, wanted, client, &slot).await?),
     };
     match user {
@@ -105,30 +119,42 @@ async fn wait_for(
     slot: &RequestSlot,
 ) -> Result<StoredUser, ReadError> {
     let deadline = Instant::now() + wanted.wait;
-    if let Some(user) = wanted.read(&reader.copy, id).await? {
-        return Ok(user);
-    }
-    if wanted.wait.is_zero() {
-        return Err(ReadError::NotYet(wanted.min_version));
+    let first = wanted.read(&reader.primary, id).await;
+    if is_final(&first) || wanted.wait.is_zero() {
+        return first;
     }
     let _permit = reader.waiting.try_acquire(client)?;
     slot.release();
     // Only now, since most find what they want at once; each look comes after it.
     let mut waiter = reader.live.waiter(id);
+    let mut pauses = PAUSES.build();
     loop {
-        if let Some(user) = wanted.read(&reader.copy, id).await? {
-            return Ok(user);
+        let was_announced = waiter.has_seen(wanted.min_version);
+        let outcome = wanted.read(&reader.primary, id).await;
+        let stopped = Instant::now() >= deadline || reader.live.shutdown().is_cancelled();
+        if is_final(&outcome) || stopped {
+            return outcome;
         }
-        if Instant::now() >= deadline || reader.live.shutdown().is_cancelled() {
-            return Err(ReadError::NotYet(wanted.min_version));
-        }
+        let is_due = was_announced || !matches!(outcome, Err(ReadError::NotYet(_)));
+        let woken = async {
+            if is_due {
+                time::sleep(pauses.next().unwrap_or(MAX_PAUSE)).await;
+            } else {
+                waiter.changed(wanted.min_version).await;
+            }
+        };
         tokio::select! {
-            () = waiter.changed(wanted.min_version) => {}
+            () = woken => {}
             // One last look: change streams may be late, or not to be had.
             () = time::sleep_until(deadline) => {}
             () = reader.live.shutdown().cancelled() => {}
         }
     }
+}
+
+/// Whether another look would say the same.
+fn is_final(outcome: &Result<StoredUser, ReadError>) -> bool {
+    !matches!(outcome, Err(ReadError::NotYet(_) | ReadError::Failed(_)))
 }
 
 impl Wanted {
@@ -157,12 +183,12 @@ impl Wanted {
         self,
         copy: &Collection<RawDocumentBuf>,
         id: i64,
-    ) -> Result<Option<StoredUser>, ReadError> {
-        let user = read(copy, id).await?;
-        Ok(user.filter(|user| match user {
+    ) -> Result<StoredUser, ReadError> {
+        let user = read(copy, id).await?.filter(|user| match user {
             StoredUser::Living(notification) => notification.version >= self.min_version,
             StoredUser::Deleted(_) => true,
-        }))
+        });
+        user.ok_or(ReadError::NotYet(self.min_version))
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Projection, WRITE_DEADLINE, has_code,
     indexes::{LIVING_INDEX, TTL_INDEX},
 };
-use crate::mongo::{self, Failure};
+use crate::mongo::Failure;
 
 const NAMESPACE_NOT_FOUND: i32 = 26;
 /// More than a collection may have.
@@ -54,17 +54,17 @@ impl Projection {
     pub(crate) async fn create(&self, settings: &Settings) -> Result<(), Failure> {
         let mut create = doc! { "create": &self.collection };
         create.extend(settings.options.clone());
-        self.run(create).await?;
+        self.change(create).await?;
         if settings.indexes.is_empty() {
             return Ok(());
         }
         let indexes = doc! { "createIndexes": &self.collection, "indexes": &settings.indexes };
-        self.run(indexes).await.map(drop)
+        self.change(indexes).await.map(drop)
     }
 
     /// Removes the collection with all that is in it, if it is there.
     pub(crate) async fn discard(&self) -> Result<(), Failure> {
-        match self.run(doc! { "drop": &self.collection }).await {
+        match self.change(doc! { "drop": &self.collection }).await {
             Err(failure) if has_code(&failure, NAMESPACE_NOT_FOUND) => Ok(()),
             outcome => outcome.map(drop),
         }
@@ -92,13 +92,9 @@ impl Projection {
             "renameCollection": name(self),
             "to": name(other),
             "dropTarget": true,
-            "writeConcern": { "w": "majority" },
         };
         let admin = self.database.client().database("admin");
-        let renamed = mongo::call(
-            WRITE_DEADLINE,
-            async move { admin.run_command(rename).await },
-        );
+        let renamed = super::change(admin, WRITE_DEADLINE, rename);
         renamed.await.map(drop)
     }
 }

@@ -11,7 +11,7 @@ use super::outcome::{Refusal, WriteOutcome};
 const MAX_UPDATE_BYTES: usize = 16 * 1024 * 1024;
 /// In an array, an update also has its type, its index in decimal and a zero byte.
 const ARRAY_ELEMENT_BYTES: usize = 12;
-const MAX_TIME_MS: i32 = 9_000;
+pub(super) const MAX_TIME_MS: i32 = 9_000;
 const FIRST_VERSION: i64 = 1;
 const FIRST_REVISION: i32 = 1;
 

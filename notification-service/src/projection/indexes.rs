@@ -7,7 +7,7 @@ use service_runtime::progress::Progress;
 use tokio_util::sync::CancellationToken;
 
 use super::{Projection, has_code};
-use crate::mongo::{self, Failure};
+use crate::mongo::Failure;
 
 pub(super) const TTL_INDEX: &str = "tombstone_ttl";
 /// Holds the living users only, so that a list does not have to pass over tombstones.
@@ -36,7 +36,7 @@ impl Projection {
             // Only tombstones have the field: living users cost the index nothing.
             "sparse": true,
         };
-        match self.run(self.create_index(index)).await {
+        match self.change(self.create_index(index)).await {
             Err(failure) if has_code(&failure, INDEX_OPTIONS_CONFLICT) => {}
             outcome => return outcome.map(drop),
         }
@@ -44,7 +44,7 @@ impl Projection {
             "collMod": &self.collection,
             "index": { "name": TTL_INDEX, "expireAfterSeconds": seconds },
         };
-        self.run(change).await.map(drop)
+        self.change(change).await.map(drop)
     }
 
     /// Makes the index of the living users if there is none; reads and writes go on meanwhile.
@@ -55,11 +55,7 @@ impl Projection {
             // No tombstone has the field. (That a field is absent can't be a condition.)
             "partialFilterExpression": { "updated_at": { "$exists": true } },
         });
-        let database = self.database.clone();
-        let built = mongo::call(
-            BUILD_DEADLINE,
-            async move { database.run_command(create).await },
-        );
+        let built = super::change(self.database.clone(), BUILD_DEADLINE, create);
         built.await.map(drop)
     }
 

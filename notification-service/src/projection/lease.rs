@@ -92,9 +92,8 @@ impl Lease {
         let command = doc! {
             "update": &self.leases.collection,
             "updates": [update],
-            "writeConcern": { "w": "majority" },
         };
-        let reply = self.leases.run(command).await?;
+        let reply = self.leases.change(command).await?;
         Ok(reply.get_i32("n").unwrap_or_default())
     }
 }

@@ -63,7 +63,7 @@ impl Projection {
     }
 
     fn documents(&self) -> Collection<RawDocumentBuf> {
-        self.database.collection(&self.collection)
+        mongo::primary(&self.database, &self.collection)
     }
 }
 

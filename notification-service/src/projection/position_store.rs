@@ -8,7 +8,6 @@ use mongodb::{
     Collection, Database,
     bson::{self, doc},
     error::ErrorKind,
-    options::{CollectionOptions, WriteConcern},
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,11 +54,8 @@ pub(crate) struct MongoPositionStore {
 impl MongoPositionStore {
     /// For the copy in the collection `copy`.
     pub(crate) fn new(database: &Database, copy: &str) -> Self {
-        let majority = CollectionOptions::builder()
-            .write_concern(WriteConcern::majority())
-            .build();
         Self {
-            collection: database.collection_with_options(COLLECTION, majority),
+            collection: mongo::primary(database, COLLECTION),
             id: copy.to_owned(),
         }
     }

@@ -146,7 +146,9 @@ impl ApiClient {
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Response> {
-        self.send(self.client.get(format!("{}{path}", self.base)))
+        let request = self.client.get(format!("{}{path}", self.base));
+        // A secondary of MongoDB that is behind would show differences that are none.
+        self.send(request.header(header::CACHE_CONTROL, "no-cache"))
             .await
     }
 

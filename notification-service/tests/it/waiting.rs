@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mongodb::bson::{DateTime, doc};
 use serde_json::Value;
 use testkit::eventually;
 
@@ -132,5 +133,44 @@ async fn reads_that_wait_leave_room_for_other_clients_and_other_reads() {
             world.publish(&created(1)).await;
         });
     });
+    service.stop().await;
+}
+
+/// As when the change stream is ahead of the member that reads: it has announced version 9, and no
+/// read shows it.
+#[tokio::test]
+async fn a_version_that_was_announced_and_can_not_be_read_is_looked_for_now_and_then() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+    let (client, collection) = (world.database.database.client(), world.collection());
+    let path = "/notifications/user/1?min_version=9&wait=2s";
+    let (response, ()) = tokio::join!(service.get(path), async {
+        listening(&world).await;
+        let mut session = client.start_session().await.expect("a session");
+        session.start_transaction().await.expect("a transaction");
+        let user = doc! {
+            "_id": 1_i64, "user_id": 1_i64, "name": "Ada", "email": "ada@example.com",
+            "updated_at": DateTime::now(), "version": 9_i64,
+        };
+        let announced = collection.replace_one(doc! { "_id": 1_i64 }, user);
+        announced.session(&mut session).await.expect("a write");
+        let back = doc! { "$set": { "version": 1_i64 } };
+        let hidden = collection.update_one(doc! { "_id": 1_i64 }, back);
+        hidden.session(&mut session).await.expect("a write");
+        // Of this database only.
+        let profile = doc! { "profile": 2 };
+        let profiled = world.database.database.run_command(profile).await;
+        profiled.expect("a profile");
+        session.commit_transaction().await.expect("committed");
+    });
+
+    assert_eq!(response.status(), 503);
+    let reads =
+        doc! { "ns": collection.namespace().to_string(), "command.find": { "$exists": true } };
+    let profile = world.database.collection("system.profile");
+    let reads = profile.count_documents(reads).await.expect("a count");
+    assert!((1..=20).contains(&reads), "{reads} reads");
     service.stop().await;
 }
