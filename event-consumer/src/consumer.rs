@@ -3,11 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::{
-    Client,
-    jetstream::{self, Context},
-};
-use futures::future::BoxFuture;
+use async_nats::{Client, jetstream};
 use service_runtime::{
     nats::{self, ConsumerName, NatsSettings, Topic},
     progress::Progress,
@@ -21,8 +17,9 @@ use crate::{
     batch_processor::BatchProcessor,
     batch_size::BatchSize,
     dead_letters::{DeadLetterWriter, Retry},
-    durable,
-    holes::PositionStore,
+    durable::{self, Bound},
+    holes::{PositionStore, Watch},
+    incarnation,
     pull_subscription::PullSubscription,
     quarantine::{self, Suspects},
     session,
@@ -51,13 +48,11 @@ pub struct EventConsumer<H> {
     settings: ConsumerSettings,
     handler: Arc<H>,
     connection: Connection,
-    look_for_holes: Option<LookForHoles>,
+    holes: Option<Arc<dyn Watch>>,
     batch_size: Arc<BatchSize>,
     retry: Retry,
     progress: Progress,
 }
-
-type LookForHoles = Box<dyn Fn(Context) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
 impl<H> fmt::Debug for EventConsumer<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,7 +72,7 @@ impl<H: Handler> EventConsumer<H> {
             settings,
             handler: Arc::new(handler),
             connection: Connection::default(),
-            look_for_holes: None,
+            holes: None,
             batch_size: Arc::new(BatchSize::new(batch_time)),
             retry: Retry::default(),
             progress,
@@ -88,11 +83,7 @@ impl<H: Handler> EventConsumer<H> {
     /// end. [`Holes::observe`] looks in between.
     #[must_use]
     pub fn with_holes<S: PositionStore>(mut self, holes: Holes<S>) -> Self {
-        let holes = Arc::new(holes);
-        self.look_for_holes = Some(Box::new(move |jetstream| {
-            let holes = holes.clone();
-            Box::pin(async move { holes.look(&jetstream).await })
-        }));
+        self.holes = Some(Arc::new(holes));
         self
     }
 
@@ -162,16 +153,18 @@ impl<H: Handler> EventConsumer<H> {
         else {
             return Ok(());
         };
-        let (subscription, processor) = opened?;
+        let (subscription, processor, incarnation) = opened?;
         self.progress.succeeded();
-        session::run(subscription, &processor, worked, shutdown, grace).await
+        let jetstream = jetstream::new(client.clone());
+        let changed = incarnation::changed(&jetstream, &self.settings.topic.stream, incarnation);
+        session::run(subscription, &processor, worked, changed, shutdown, grace).await
     }
 
     async fn open(
         &self,
         client: &Client,
         suspects: &mut Suspects,
-    ) -> anyhow::Result<(PullSubscription, BatchProcessor<H>)> {
+    ) -> anyhow::Result<(PullSubscription, BatchProcessor<H>, u64)> {
         let ConsumerSettings {
             topic,
             consumer: name,
@@ -180,17 +173,21 @@ impl<H: Handler> EventConsumer<H> {
         } = &self.settings;
         self.handler.prepare().await?;
         let jetstream = jetstream::new(client.clone());
-        let (stream, consumer) = durable::bind(&jetstream, topic, name, *ack_wait)
-            .await
-            .context("waiting for JetStream")?;
+        let holes = self.holes.as_deref();
+        let bound = durable::bind(&jetstream, topic, name, *ack_wait, holes).await;
+        let Bound {
+            stream,
+            consumer,
+            incarnation,
+        } = bound.context("waiting for JetStream")?;
         let dead_letters =
             DeadLetterWriter::open(&jetstream, &stream, topic, name, self.retry.clone()).await;
         let (info, subjects) = (consumer.cached_info(), name.reads(topic));
         quarantine::sweep(suspects, &jetstream, info, &subjects, &dead_letters)
             .await
             .context("looking for unreadable headers")?;
-        if let Some(look) = &self.look_for_holes
-            && let Err(error) = look(jetstream).await
+        if let Some(holes) = holes
+            && let Err(error) = holes.look(&jetstream).await
         {
             let error = format!("{error:#}");
             tracing::warn!(error, "could not look for missing events");
@@ -203,15 +200,16 @@ impl<H: Handler> EventConsumer<H> {
         tracing::info!(stream = topic.stream, consumer = %name, "consuming");
         let handler = self.handler.clone();
         let processor = BatchProcessor::new(handler, dead_letters, batch_size, progress);
-        Ok((subscription, processor))
+        Ok((subscription, processor, incarnation))
     }
 
     /// What is acknowledged now may leave the stream before anybody looks again.
     async fn look_for_the_last_time(&self, client: Client) {
-        let Some(look) = &self.look_for_holes else {
+        let Some(holes) = &self.holes else {
             return;
         };
-        let last_look = time::timeout(FLUSH_DEADLINE, look(jetstream::new(client)));
+        let jetstream = jetstream::new(client);
+        let last_look = time::timeout(FLUSH_DEADLINE, holes.look(&jetstream));
         if !matches!(last_look.await, Ok(Ok(()))) {
             tracing::warn!(
                 "the last position was not kept; later, events may be taken for missing"

@@ -4,41 +4,92 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::{
-    Context,
-    consumer::{AckPolicy, Consumer, DeliverPolicy, pull::Config},
+    Context, ErrorCode,
+    consumer::{AckPolicy, Consumer, DeliverPolicy, Info, pull::Config},
+    context::ConsumerInfoErrorKind,
     stream::Stream,
 };
-use service_runtime::nats::{ConsumerName, Topic, stream};
+use service_runtime::nats::{
+    ConsumerName, Topic,
+    stream::{self, StreamMetadata},
+};
+
+use crate::{
+    holes::Watch,
+    incarnation::{self, Rewind},
+};
 
 /// How many unacknowledged messages all services together may hold.
 const MAX_ACK_PENDING: i64 = 20_000;
 
+/// The stream, its consumer, and the incarnation of the stream that the consumer follows.
+pub(crate) struct Bound {
+    pub(crate) stream: Stream,
+    pub(crate) consumer: Consumer<Config>,
+    pub(crate) incarnation: u64,
+}
+
 /// The stream and its consumer, both created if they are missing and the consumer brought up to
-/// date. A consumer that has counted past what the stream holds would skip as many new messages: it
-/// is created anew and starts from the first message; handlers are idempotent.
+/// date. One that has read what the stream has lost since would skip what stands there now: it goes
+/// back to where the stream has changed; handlers are idempotent. The position of its
+/// `holes` goes along.
+///
+/// Several processes may do this at once, and any may end half-way. The consumer's metadata names the
+/// incarnation only once it has gone back, and to go back twice does no harm.
 pub(crate) async fn bind(
     jetstream: &Context,
     topic: &Topic,
     name: &ConsumerName,
     ack_wait: Duration,
-) -> anyhow::Result<(Stream, Consumer<Config>)> {
+    holes: Option<&dyn Watch>,
+) -> anyhow::Result<Bound> {
     let stream = stream::get_or_create(jetstream, topic)
         .await
         .context("the stream")?;
-    let mut consumer = stream
-        .create_consumer(config(topic, name, ack_wait))
+    // Asked before the consumer: what that delivers later is of this incarnation or of a newer one.
+    let incarnations = StreamMetadata::of(&stream.get_info().await?).incarnations;
+    let mut config = Config {
+        metadata: incarnation::metadata(incarnations.number()),
+        ..config(topic, name, ack_wait)
+    };
+    if let Some(info) = existing(&stream, name).await.context("the consumer")? {
+        // Asked after the consumer, so that what was delivered meanwhile is not taken for lost.
+        let last = stream.get_info().await?.state.last_sequence;
+        if let Some(rewind) = Rewind::needed(&incarnations, &info, last) {
+            if let Some(holes) = holes {
+                holes.rewind(rewind.common_up_to).await?;
+            }
+            rewind.run(&stream, &info, &config).await?;
+        }
+        // It can't be changed, but by creating the consumer again.
+        if let Some(info) = existing(&stream, name).await? {
+            config.deliver_policy = info.config.deliver_policy;
+        }
+    }
+    let consumer = stream
+        .create_consumer(config)
         .await
         .context("the consumer")?;
-    // Asked after the consumer, so that what was delivered meanwhile is not taken for lost.
-    let last_sequence = stream.get_info().await?.state.last_sequence;
-    if consumer.cached_info().delivered.stream_sequence > last_sequence {
-        tracing::warn!(consumer = %name, "the stream lost its tail; starting over");
-        stream.delete_consumer(name.as_str()).await?;
-        consumer = stream
-            .create_consumer(config(topic, name, ack_wait))
-            .await?;
+    Ok(Bound {
+        stream,
+        consumer,
+        incarnation: incarnations.number(),
+    })
+}
+
+async fn existing(stream: &Stream, name: &ConsumerName) -> anyhow::Result<Option<Info>> {
+    match stream.consumer_info(name.as_str()).await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) => match error.kind() {
+            ConsumerInfoErrorKind::NotFound => Ok(None),
+            ConsumerInfoErrorKind::JetStream(answer)
+                if answer.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
+            {
+                Ok(None)
+            }
+            _ => Err(error.into()),
+        },
     }
-    Ok((stream, consumer))
 }
 
 fn config(topic: &Topic, name: &ConsumerName, ack_wait: Duration) -> Config {

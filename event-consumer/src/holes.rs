@@ -9,17 +9,35 @@ mod position_store;
 
 use anyhow::ensure;
 use async_nats::jetstream::Context;
+use futures::{FutureExt, future::BoxFuture};
 use service_runtime::{
-    nats::{ConsumerName, Topic},
+    nats::{ConsumerName, Topic, stream::StreamMetadata},
     progress::Progress,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::position::Seen;
-use crate::{Connection, raw_message};
+use crate::{Connection, incarnation, raw_message};
 
 pub use self::position_store::{Hole, Position, PositionStore, Range, StoredPosition};
+
+/// What the consumer's sessions need of it, wherever the position is kept.
+pub(crate) trait Watch: Send + Sync {
+    fn look<'a>(&'a self, jetstream: &'a Context) -> BoxFuture<'a, anyhow::Result<()>>;
+
+    fn rewind(&self, common_up_to: u64) -> BoxFuture<'_, anyhow::Result<()>>;
+}
+
+impl<S: PositionStore> Watch for Holes<S> {
+    fn look<'a>(&'a self, jetstream: &'a Context) -> BoxFuture<'a, anyhow::Result<()>> {
+        Self::look(self, jetstream).boxed()
+    }
+
+    fn rewind(&self, common_up_to: u64) -> BoxFuture<'_, anyhow::Result<()>> {
+        Self::rewind(self, common_up_to).boxed()
+    }
+}
 
 /// Finds out which messages a consumer has missed.
 #[derive(Debug, Clone)]
@@ -103,6 +121,21 @@ impl<S: PositionStore> Holes<S> {
         Ok(())
     }
 
+    /// The consumer goes back, to messages after `common_up_to`: what is missing there was not read.
+    async fn rewind(&self, common_up_to: u64) -> anyhow::Result<()> {
+        let common_up_to = common_up_to.cast_signed();
+        while let Some(stored) = self.store.load().await? {
+            if stored.position.settled <= common_up_to {
+                break;
+            }
+            let position = stored.position.rewound(common_up_to);
+            if self.store.save(&position, Some(stored.revision)).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The consumer first: what it settles after that can only be taken for missing if it leaves
     /// the stream at once.
     async fn seen(&self, jetstream: &Context) -> anyhow::Result<Seen> {
@@ -113,6 +146,10 @@ impl<S: PositionStore> Holes<S> {
         let settled = self.settled(jetstream, ack_floor, last).await?;
         // What is gone before the last look at the stream is seen by it.
         let mut info = stream.get_info().await?;
+        let metadata = StreamMetadata::of(&info);
+        // As long as the consumer has not gone back, it has not read what stands there now.
+        let common = (metadata.incarnations).common_up_to(incarnation::followed(&consumer));
+        let settled = settled.min(common.unwrap_or(settled));
         if info.state.deleted_count.unwrap_or_default() > 0 {
             let detailed = stream.info_builder().with_deleted(true).fetch();
             info = detailed.await?.info;

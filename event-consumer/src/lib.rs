@@ -59,6 +59,7 @@ pub mod dead_letters;
 mod durable;
 mod handler;
 pub mod holes;
+mod incarnation;
 mod lag;
 mod message;
 pub mod pause;

@@ -17,11 +17,12 @@ use crate::{
 const MAX_BATCHES: usize = 2;
 
 /// Follows the subscription until `shutdown`, after which the batches in hand have `grace` to be
-/// finished. Sets `worked` once a batch is processed. What was not processed is given back.
+/// finished, or until the stream has `changed`. Sets `worked` once a batch is processed. What was not processed is given back.
 pub(crate) async fn run<H: Handler>(
     mut subscription: PullSubscription,
     processor: &BatchProcessor<H>,
     worked: &mut bool,
+    changed: impl Future<Output = anyhow::Error>,
     shutdown: &CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
@@ -29,6 +30,7 @@ pub(crate) async fn run<H: Handler>(
         shutdown.cancelled().await;
         time::sleep(grace).await;
     });
+    let mut changed = pin!(changed);
     let mut in_hand = FuturesUnordered::new();
     let mut held = Vec::new();
     let mut ended = None;
@@ -43,6 +45,7 @@ pub(crate) async fn run<H: Handler>(
                 }
             },
             () = shutdown.cancelled(), if ended.is_none() => ended = Some(Ok(())),
+            error = &mut changed, if ended.is_none() => ended = Some(Err(error)),
             () = &mut grace_over => {
                 tracing::warn!("stopping in the middle of a batch; its messages will come again");
                 break;

@@ -7,6 +7,7 @@
 mod completeness;
 mod cursor;
 mod failure;
+mod incarnation;
 mod lease;
 mod ledger_check;
 mod message;
@@ -19,6 +20,7 @@ mod responsibility;
 mod session;
 mod start;
 mod stream_check;
+mod stream_metadata;
 mod stream_progress;
 mod task;
 mod waiter;
@@ -42,6 +44,7 @@ use self::{
     cursor::Owned,
     lease::Lease,
     session::{End, StreamRelay},
+    stream_metadata::MetadataWriter,
     stream_progress::StreamProgress,
     waiter::Waiter,
 };
@@ -185,6 +188,10 @@ impl ActiveRelay<'_> {
                 stream: stream.topic.stream.clone(),
                 epoch: lease.epoch,
             },
+            metadata: MetadataWriter::new(
+                jetstream(self.client.clone(), self.max_in_flight),
+                stream.topic.stream.clone(),
+            ),
             progress,
         };
         let streams: Vec<_> = (streams.iter().zip(progress).enumerate())

@@ -20,6 +20,17 @@ pub(super) struct Seen {
     pub(super) deleted: Vec<i64>,
 }
 
+impl Position {
+    /// Of a consumer that goes back to the messages after this one.
+    pub(super) fn rewound(self, settled: i64) -> Self {
+        Self {
+            settled: self.settled.min(settled),
+            known: Vec::new(),
+            ..self
+        }
+    }
+}
+
 /// The position now, and the holes that were not known before.
 ///
 /// What is not on the stream and was not settled when it was last looked at was lost, unless it was

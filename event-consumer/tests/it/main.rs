@@ -3,6 +3,7 @@
 mod back_pressure;
 mod draining;
 mod holes;
+mod incarnations;
 mod quarantine;
 mod recovery;
 mod support;

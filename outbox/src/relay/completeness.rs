@@ -8,15 +8,11 @@
 use std::{convert::Infallible, time::Duration};
 
 use async_nats::jetstream::Context;
-use futures::TryFutureExt;
 use postgres_pool::{Connection, Pool};
 use service_runtime::nats::{Topic, stream::StreamMetadata};
 
 use super::{
-    STREAM_TIMEOUT,
-    cursor::Owned,
-    failure::{Failure, within},
-    stream_check,
+    cursor::Owned, failure::Failure, incarnation, stream_check, stream_metadata::MetadataWriter,
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,11 +23,12 @@ pub(super) async fn keep_told(
     jetstream: &Context,
     topic: &Topic,
     owned: &Owned,
+    metadata: &MetadataWriter,
 ) -> Infallible {
     let mut told = None;
     let mut has_failed = false;
     loop {
-        match tell(pool, jetstream, topic, owned, told).await {
+        match tell(pool, jetstream, topic, owned, metadata, told).await {
             Ok(complete_from) => {
                 told = Some(complete_from);
                 has_failed = false;
@@ -57,34 +54,49 @@ async fn tell(
     jetstream: &Context,
     topic: &Topic,
     owned: &Owned,
+    metadata: &MetadataWriter,
     told: Option<Option<u64>>,
 ) -> Result<Option<u64>, Failure> {
     let complete_from = note_published_runs(pool, owned).await?;
     let complete_from = complete_from.and_then(|sequence| u64::try_from(sequence).ok());
-    if told == Some(complete_from) {
+    if told == Some(complete_from) || metadata.read().await?.complete_from == complete_from {
         return Ok(complete_from);
     }
-    let by_jetstream = |error: &dyn std::error::Error| Failure::JetStream(error.to_string());
-    let asking = jetstream.get_stream(&topic.stream);
-    let stream = within(STREAM_TIMEOUT, asking.map_err(|it| by_jetstream(&it))).await?;
-    let info = stream.cached_info();
-    let mut metadata = StreamMetadata::of(info);
-    metadata.complete_from = complete_from;
-    if let Some(config) = metadata.config(info) {
-        // Asked now: a stream that was created again before fails this, and one that is created
-        // again after it has another time of creation than the metadata name.
-        if !stream_check::is_whole(pool, jetstream, topic).await? {
-            return Err(Failure::StreamChanged);
+    // Asked now: a stream that was created again before fails this, and one that is created again
+    // after it has another time of creation than the metadata name.
+    if !stream_check::is_whole(pool, jetstream, topic).await? {
+        return Err(Failure::StreamChanged);
+    }
+    metadata
+        .change(|it| it.complete_from = complete_from)
+        .await?;
+    tracing::info!(
+        stream = topic.stream,
+        complete_from,
+        "told readers from where the stream is complete"
+    );
+    Ok(complete_from)
+}
+
+/// Before anything is published: readers have to know of each time that the relay has moved back.
+pub(super) async fn tell_incarnations(
+    pool: &Pool,
+    metadata: &MetadataWriter,
+    stream: &str,
+) -> Result<(), Failure> {
+    let incarnations = incarnation::load(pool, stream).await?;
+    let add = |metadata: &mut StreamMetadata| {
+        for incarnation in incarnations {
+            metadata.incarnations.begin(incarnation);
         }
-        let updating = jetstream.update_stream(config);
-        within(STREAM_TIMEOUT, updating.map_err(|it| by_jetstream(&it))).await?;
+    };
+    if metadata.change(add).await? {
         tracing::info!(
-            stream = topic.stream,
-            complete_from,
-            "told readers from where the stream is complete"
+            stream,
+            "told readers to go back to where the stream has changed"
         );
     }
-    Ok(complete_from)
+    Ok(())
 }
 
 /// A run is published when no event up to its last id is pending. What the stream is complete from

@@ -21,6 +21,7 @@ use super::{
     publisher::{Destination, Publisher},
     reader::{Interest, Reader},
     start, stream_check,
+    stream_metadata::MetadataWriter,
     stream_progress::StreamProgress,
     task::Task,
 };
@@ -54,6 +55,7 @@ pub(super) struct StreamRelay<'a> {
     /// Among the relay's streams.
     pub(super) number: usize,
     pub(super) owned: Owned,
+    pub(super) metadata: MetadataWriter,
     pub(super) progress: StreamProgress,
 }
 
@@ -104,7 +106,8 @@ impl StreamRelay<'_> {
         let preparing = stream::create_or_update(jetstream, topic, &self.relay.settings)
             .map_err(|error| Failure::JetStream(error.to_string()));
         within(STREAM_TIMEOUT, preparing).await?;
-        let cursor = start::find(pool, jetstream, topic, &self.owned).await?;
+        let cursor = start::find(pool, jetstream, topic, &self.owned, &self.metadata).await?;
+        completeness::tell_incarnations(pool, &self.metadata, &topic.stream).await?;
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let interest = Interest::of(self.stream, self.relay.routes);
@@ -125,7 +128,7 @@ impl StreamRelay<'_> {
         tokio::select! {
             result = both => result,
             failure = self.watch_both_ends() => Err(failure),
-            never = completeness::keep_told(pool, jetstream, topic, &self.owned) => match never {},
+            never = completeness::keep_told(self.relay.pool, jetstream, topic, &self.owned, &self.metadata) => match never {},
         }
     }
 

@@ -10,7 +10,8 @@ use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
     failure::Failure,
-    ledger_check, stream_check,
+    incarnation, ledger_check, stream_check,
+    stream_metadata::MetadataWriter,
 };
 use crate::ledger;
 
@@ -28,6 +29,7 @@ pub(super) async fn find(
     jetstream: &Context,
     topic: &Topic,
     owned: &Owned,
+    metadata: &MetadataWriter,
 ) -> Result<Cursor, Failure> {
     let mut lost = Lost::default();
     let saved = cursor::load(pool, &topic.stream).await?;
@@ -68,18 +70,29 @@ pub(super) async fn find(
         );
     }
     if lost != Lost::default() {
-        move_back(pool, owned, &found).await?;
+        let told = metadata.read().await?.incarnations.number();
+        let told = lost.on_stream.then_some(told);
+        move_back(pool, owned, &found, told).await?;
     }
     Ok(found)
 }
 
-/// Moves the cursor back to a checkpoint and forgets those behind it.
-async fn move_back(pool: &Pool, owned: &Owned, checkpoint: &Cursor) -> Result<(), CursorError> {
+/// Moves the cursor back to a checkpoint and forgets those behind it. If the stream has lost what came
+/// after it, another incarnation of it begins there, after the one that readers were `told` of.
+async fn move_back(
+    pool: &Pool,
+    owned: &Owned,
+    checkpoint: &Cursor,
+    told: Option<u64>,
+) -> Result<(), CursorError> {
     let mut transaction = pool.begin().await?;
     cursor::save(&mut *transaction, owned, checkpoint).await?;
     let sequence = checkpoint.tail.sequence;
     cursor::forget_checkpoints_above(&mut *transaction, &owned.stream, sequence).await?;
     completeness::move_back(&mut transaction, &owned.stream).await?;
+    if let Some(told) = told {
+        incarnation::begin(&mut transaction, &owned.stream, told, sequence).await?;
+    }
     transaction.commit().await?;
     Ok(())
 }

@@ -1,0 +1,60 @@
+//! The only way in which the relay changes a stream's metadata: one change at a time, so that none
+//! undoes another.
+
+use async_nats::jetstream::Context;
+use futures::TryFutureExt;
+use service_runtime::nats::stream::StreamMetadata;
+use tokio::sync::Mutex;
+
+use super::{
+    STREAM_TIMEOUT,
+    failure::{Failure, within},
+};
+
+pub(super) struct MetadataWriter {
+    jetstream: Context,
+    stream: String,
+    is_writing: Mutex<()>,
+}
+
+impl MetadataWriter {
+    pub(super) fn new(jetstream: Context, stream: String) -> Self {
+        Self {
+            jetstream,
+            stream,
+            is_writing: Mutex::new(()),
+        }
+    }
+
+    /// As it is now.
+    pub(super) async fn read(&self) -> Result<StreamMetadata, Failure> {
+        let asking = self.jetstream.get_stream(&self.stream);
+        let asking = asking.map_err(|error| Failure::JetStream(error.to_string()));
+        let stream = within(STREAM_TIMEOUT, asking).await?;
+        Ok(StreamMetadata::of(stream.cached_info()))
+    }
+
+    /// Changes it; whether there was anything to change.
+    pub(super) async fn change(
+        &self,
+        change: impl FnOnce(&mut StreamMetadata),
+    ) -> Result<bool, Failure> {
+        let _one_at_a_time = self.is_writing.lock().await;
+        let changing = async {
+            let by_jetstream =
+                |error: &dyn std::error::Error| Failure::JetStream(error.to_string());
+            let asking = self.jetstream.get_stream(&self.stream);
+            let stream = asking.map_err(|it| by_jetstream(&it)).await?;
+            let info = stream.cached_info();
+            let mut metadata = StreamMetadata::of(info);
+            change(&mut metadata);
+            let Some(config) = metadata.config(info) else {
+                return Ok::<_, Failure>(false);
+            };
+            let updating = self.jetstream.update_stream(config);
+            updating.map_err(|it| by_jetstream(&it)).await?;
+            Ok(true)
+        };
+        within(STREAM_TIMEOUT, changing).await
+    }
+}
