@@ -92,6 +92,11 @@ impl Process {
         self.signal(Signal::SIGTERM);
     }
 
+    /// SIGINT
+    pub fn interrupt(&self) {
+        self.signal(Signal::SIGINT);
+    }
+
     /// SIGTERM, then waits for the end.
     ///
     /// # Panics

@@ -180,6 +180,10 @@ impl App {
         (self.tasks).spawn_watched("sweeper", self.process.stall_timeout, |progress| {
             idempotency::sweep(pool, retention, progress, stop)
         });
+        let (pool, stop) = (self.writes.clone(), shutdown.clone());
+        (self.tasks).spawn_watched("id sequence", self.process.stall_timeout, |progress| {
+            users::watch_id_sequence(pool, progress, stop)
+        });
         let (pool, stop) = (self.writes, shutdown.clone());
         (self.tasks).spawn_watched("e-mail backfill", self.process.stall_timeout, |progress| {
             users::backfill_normal_emails(pool, progress, stop)

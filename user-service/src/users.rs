@@ -7,6 +7,7 @@ mod draft;
 mod email;
 mod email_backfill;
 mod error;
+mod id_sequence;
 mod idempotent_create;
 mod import;
 mod name;
@@ -24,6 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub(crate) use self::{
     creation::{CREATORS, Creator, creation},
     email_backfill::backfill as backfill_normal_emails,
+    id_sequence::watch_id_sequence,
     import::Imports,
     state::Users,
     store::{

@@ -112,13 +112,9 @@ impl ApiClient {
         }
     }
 
-    pub(super) async fn post(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> anyhow::Result<StatusCode> {
+    pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> anyhow::Result<Response> {
         let request = self.client.post(format!("{}{path}", self.base)).json(body);
-        Ok(self.send(request).await?.status())
+        self.send(request).await
     }
 
     /// One kind of error tells something of the user, all others only of the service.

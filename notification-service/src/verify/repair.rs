@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use reqwest::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     api_client::ApiClient,
@@ -27,6 +27,22 @@ struct Differing {
     above: i64,
 }
 
+#[derive(Deserialize)]
+struct Answer {
+    /// Earlier releases don't say it.
+    #[serde(default)]
+    left_alone: LeftAlone,
+}
+
+/// Users who are not there, and of whom no deletion was published.
+#[derive(Default, Deserialize)]
+struct LeftAlone {
+    /// Somebody may be creating them.
+    maybe_in_creation: u64,
+    /// Their ids are far beyond those given out.
+    out_of_reach: u64,
+}
+
 /// Has the users published above what the copy has of them; they are suspects from now on.
 ///
 /// A request that is refused is halved until it is known whose fault it is, so that one user does
@@ -37,9 +53,14 @@ pub(super) async fn republish(
 ) -> anyhow::Result<Vec<Suspect>> {
     let mut open: Vec<_> = differences.chunks(BATCH).rev().collect();
     let mut refused = 0;
+    let mut left_alone = LeftAlone::default();
     while let Some(batch) = open.pop() {
-        let status = users.post(PATH, &request(batch)).await?;
+        let response = users.post(PATH, &request(batch)).await?;
+        let status = response.status();
         if status.is_success() {
+            let answer: Answer = users.read(response).await?;
+            left_alone.maybe_in_creation += answer.left_alone.maybe_in_creation;
+            left_alone.out_of_reach += answer.left_alone.out_of_reach;
             continue;
         }
         ensure!(depends_on_users(status), "{PATH} answered {status}");
@@ -52,6 +73,17 @@ pub(super) async fn republish(
             let (first, second) = batch.split_at(batch.len() / 2);
             open.extend([second, first]);
         }
+    }
+    let LeftAlone {
+        maybe_in_creation,
+        out_of_reach,
+    } = left_alone;
+    if maybe_in_creation + out_of_reach > 0 {
+        tracing::warn!(
+            maybe_in_creation,
+            out_of_reach,
+            "users who are not there were not published as deleted"
+        );
     }
     let suspects = differences.iter().map(|it| Suspect::new(it.user_id, None));
     Ok(suspects.collect())

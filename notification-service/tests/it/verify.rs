@@ -13,7 +13,7 @@ use axum::{
     routing::{get, post},
 };
 use mongodb::bson::doc;
-use serde_json::Value;
+use serde_json::{Value, json};
 use service_runtime::page::Page;
 use shared_events::{UserEvent, UserState};
 use testkit::eventually;
@@ -60,15 +60,15 @@ impl Users {
     }
 
     /// Refuses user 3, whoever else is named.
-    async fn republish(State(it): State<Self>, Json(body): Json<Value>) -> StatusCode {
+    async fn republish(State(it): State<Self>, Json(body): Json<Value>) -> Response {
         let users = body["users"].as_array().expect("users");
         let ids: Vec<_> = users.iter().filter_map(|it| it["id"].as_i64()).collect();
-        let is_refused = ids.contains(&3);
+        let (is_refused, republished) = (ids.contains(&3), ids.len());
         it.republished.lock().expect("no panic").push(ids);
         if is_refused {
-            return StatusCode::UNPROCESSABLE_ENTITY;
+            return StatusCode::UNPROCESSABLE_ENTITY.into_response();
         }
-        StatusCode::OK
+        Json(json!({ "republished": republished })).into_response()
     }
 
     async fn one(State(it): State<Self>, Path(id): Path<i64>) -> Response {

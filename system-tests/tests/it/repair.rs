@@ -3,7 +3,12 @@ use mongodb::bson::{DateTime, Document, doc};
 use crate::support::{Api, Stack};
 
 /// Whether the two sides agree in the end, and what was printed.
-async fn verify(stack: &Stack, users: &Api, notifications: &Api, more: &[&str]) -> (bool, String) {
+pub(crate) async fn verify(
+    stack: &Stack,
+    users: &Api,
+    notifications: &Api,
+    more: &[&str],
+) -> (bool, String) {
     let sides = ["--users", &users.url, "--notifications", &notifications.url];
     let arguments = [&["verify"], &sides[..], more].concat();
     let mut verify = stack.start("notification-service", &arguments);
@@ -89,4 +94,40 @@ async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
         "raised only where the copy demanded it"
     );
     assert_eq!(rows[5].name, untouched.name);
+}
+
+/// As after a restore whose events the stream no longer has.
+#[tokio::test]
+async fn copies_of_users_who_were_never_there_are_repaired() {
+    let stack = Stack::new().await;
+    let (users, notifications) = (stack.users(&[]).await, stack.notifications().await);
+    users.create("Ada").await;
+    stack.converged().await;
+    let copy = stack.mongo.collection("user_notifications");
+    let add = async |id: i64| {
+        let document = doc! {
+            "_id": id, "user_id": id, "name": "Eve", "email": "eve@example.com",
+            "updated_at": DateTime::now(), "version": 4_i64,
+        };
+        copy.insert_one(document).await.expect("a write");
+    };
+    for id in 40..50 {
+        add(id).await;
+    }
+    let repair = ["--settle", "1s", "--repair"];
+    let (agree, output) = verify(&stack, &users, &notifications, &repair).await;
+    assert!(agree && output.contains("10 repaired"), "{output}");
+    let next = users.create("Grace").await;
+    assert!(next.id > 49, "{} was given to another", next.id);
+    stack.converged().await;
+
+    let damaged = 5_000_000_000_000;
+    add(damaged).await;
+    let (agree, output) = verify(&stack, &users, &notifications, &repair).await;
+    assert!(!agree && output.contains("1 extra"), "{output}");
+    assert!(
+        output.contains("out_of_reach=1") || output.contains("\"out_of_reach\":1"),
+        "{output}"
+    );
+    assert!(users.create("Joan").await.id < damaged);
 }

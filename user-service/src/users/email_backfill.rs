@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     email::normal_form,
-    store::normal_emails::{self, Normalized, Unnormalized},
+    store::{
+        has_code, is_old_schema,
+        normal_emails::{self, Normalized, Unnormalized},
+    },
 };
 
 /// Few enough to hold up nobody.
@@ -148,14 +151,4 @@ impl Reported {
 /// The address is locked, or was taken just now: unique violation, deadlock, lock timeout.
 fn is_conflict(error: &sqlx::Error) -> bool {
     has_code(error, &["23505", "40P01", "55P03"])
-}
-
-/// Somebody is still migrating: the table or the column is not there.
-fn is_old_schema(error: &sqlx::Error) -> bool {
-    has_code(error, &["42P01", "42703"])
-}
-
-fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| codes.contains(&code.as_ref()))
 }

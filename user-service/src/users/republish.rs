@@ -19,7 +19,7 @@ use super::{
     state::Users,
     store::{
         StoreError,
-        republish::{Wanted, republish_these},
+        republish::{Wanted, restate},
     },
 };
 
@@ -30,9 +30,18 @@ const MAX_ABOVE: i64 = UserState::MAX_NUMBER - 1;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Republished)]
 struct RepublishResponse {
-    /// How many events were written. Ids that were never given out get none, nor do those of users
-    /// who may be being created right now: ask again.
+    /// How many events were written.
     republished: u64,
+    left_alone: LeftAlone,
+}
+
+/// How many users got no event, and why
+#[derive(Debug, Serialize, ToSchema)]
+struct LeftAlone {
+    /// They are not there, but somebody may be creating them right now: ask again.
+    maybe_in_creation: u64,
+    /// Their ids are more than a billion beyond those that were given out.
+    out_of_reach: u64,
 }
 
 pub(super) fn router() -> OpenApiRouter<Users> {
@@ -42,7 +51,7 @@ pub(super) fn router() -> OpenApiRouter<Users> {
 /// Publish the present state of some users again, to mend a copy
 ///
 /// Writes an event for each: the user's state, or its deletion if there is none, at a version
-/// above that of the copy.
+/// above that of the copy. Ids that were not given out yet never will be then.
 #[utoipa::path(
     post, path = "/users/republish", tag = "users",
     request_body = RepublishBody,
@@ -53,13 +62,19 @@ async fn republish(
     State(users): State<Users>,
     Differing(wanted): Differing,
 ) -> Result<Json<RepublishResponse>, Problem> {
-    let republishing = async || {
-        let republished = republish_these(&users.pool, &wanted).await;
-        republished.map_err(StoreError::from)
+    let restating = async || {
+        let restated = restate(&users.pool, &wanted).await;
+        restated.map_err(StoreError::from)
     };
-    let republished = retry_conflicts(republishing, StoreError::is_conflict).await?;
+    let restated = retry_conflicts(restating, StoreError::is_conflict).await?;
     users.written.raise();
-    Ok(Json(RepublishResponse { republished }))
+    Ok(Json(RepublishResponse {
+        republished: restated.published,
+        left_alone: LeftAlone {
+            maybe_in_creation: restated.maybe_in_creation,
+            out_of_reach: restated.out_of_reach,
+        },
+    }))
 }
 
 /// 1 to 1,000 users. Of one who is named twice the higher version counts.

@@ -3,6 +3,7 @@
 //! xid before the event's id is drawn, which the relay relies on.
 
 mod create;
+pub(super) mod id_sequence;
 pub(super) mod normal_emails;
 pub(super) mod republish;
 
@@ -249,6 +250,16 @@ pub(crate) async fn check(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     .fetch_optional(db)
     .await?;
     Ok(())
+}
+
+/// Somebody is still migrating: a table, a column or a function is not there.
+pub(super) fn is_old_schema(error: &sqlx::Error) -> bool {
+    has_code(error, &["42P01", "42703", "42883"])
+}
+
+pub(super) fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
 }
 
 impl StoreError {

@@ -132,26 +132,6 @@ async fn spellings_of_one_address_in_an_import_are_one_user() {
 }
 
 #[tokio::test]
-async fn a_sequence_of_ids_that_is_behind_is_not_taken_for_a_taken_address() {
-    let world = World::new().await;
-    let api = world.serve(&["--no-relay"]).await;
-    for _ in 0..3 {
-        api.create().await;
-    }
-    sqlx::query("select setval('users_id_seq', 1, false)")
-        .execute(&world.database.pool)
-        .await
-        .expect("a sequence");
-    let email = "ada@example.com";
-    for _ in 0..3 {
-        let refused = status(&api, email).await;
-        assert!(refused.is_server_error(), "{refused}");
-    }
-    assert_eq!(status(&api, email).await, StatusCode::CREATED);
-    assert_eq!(status(&api, email).await, StatusCode::CONFLICT);
-}
-
-#[tokio::test]
 async fn what_an_older_release_writes_gets_its_normal_form() {
     let world = World::new().await;
     let api = world.serve(&["--no-relay"]).await;

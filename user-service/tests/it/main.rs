@@ -7,6 +7,7 @@ mod completeness;
 mod conditional;
 mod fail_over;
 mod health;
+mod id_sequence;
 mod idempotency;
 mod import;
 mod import_limits;

@@ -18,6 +18,11 @@ async fn republish(api: &Api, users: &Value) -> Value {
     response.json().await.expect("JSON")
 }
 
+/// The answer if nobody was left alone.
+fn published(users: u64) -> Value {
+    json!({"republished": users, "left_alone": {"maybe_in_creation": 0, "out_of_reach": 0}})
+}
+
 #[tokio::test]
 async fn each_user_is_published_above_the_version_of_the_copy() {
     let world = World::new().await;
@@ -29,7 +34,7 @@ async fn each_user_is_published_above_the_version_of_the_copy() {
         {"id": stale}, {"id": ahead, "above": 7.0}, {"id": ahead, "above": 3}, {"id": gone, "above": 2}
     ]);
     let answer = republish(&api, &wanted).await;
-    assert_eq!(answer, json!({"republished": 3}));
+    assert_eq!(answer, published(3));
 
     let events = world.published(7).await;
     let told: Vec<_> = events[4..].iter().map(|it| &it.event).collect();
@@ -61,14 +66,30 @@ async fn each_user_is_published_above_the_version_of_the_copy() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_never_given_out_is_left_alone() {
+async fn an_id_beyond_the_sequence_is_published_as_deleted_and_never_given_out() {
+    let world = World::new().await;
+    let api = world.serve(&[]).await;
+    let answer = republish(&api, &json!([{"id": 40, "above": 9}])).await;
+    assert_eq!(answer, published(1), "no id was given out yet");
+    let id = api.create().await;
+    assert!(id > 40, "{id} was the copy's");
+    let events = world.published(2).await;
+    let UserEvent::UserDeleted(deleted) = &events[0].event else {
+        panic!("{}", events[0].body);
+    };
+    assert_eq!((deleted.id, deleted.version), (40, 10));
+}
+
+#[tokio::test]
+async fn an_id_far_beyond_the_sequence_is_left_alone_and_uses_up_no_ids() {
     let world = World::new().await;
     let api = world.serve(&["--no-relay"]).await;
-    let answer = republish(&api, &json!([{"id": 1, "above": 9}])).await;
-    assert_eq!(answer, json!({"republished": 0}), "no id was given out yet");
     let id = api.create().await;
-    let answer = republish(&api, &json!([{"id": id + 1, "above": 9}])).await;
-    assert_eq!(answer, json!({"republished": 0}));
+    let wanted = json!([{"id": i64::MAX / 2}, {"id": 2_000_000_000}, {"id": id}]);
+    let answer = republish(&api, &wanted).await;
+    let left_alone = json!({"maybe_in_creation": 0, "out_of_reach": 2});
+    assert_eq!(answer, json!({"republished": 1, "left_alone": left_alone}));
+    assert_eq!(api.create().await, id + 1);
 }
 
 #[tokio::test]
@@ -89,7 +110,7 @@ async fn a_user_who_is_being_created_is_not_taken_for_deleted() {
         open.commit().await.expect("a commit");
     };
     let (answer, ()) = tokio::join!(republish(&api, &wanted), commit_once_waited_for);
-    assert_eq!(answer, json!({"republished": 1}));
+    assert_eq!(answer, published(1));
     let (r#type, version): (String, i64) =
         sqlx::query_as("select event_type, version from outbox.event")
             .fetch_one(pool)
@@ -124,7 +145,7 @@ async fn a_user_whose_creation_waits_for_its_address_is_not_taken_for_deleted() 
     };
     let (id, answer, ()) = tokio::join!(creating, republishing, giving_way);
     assert_eq!(id.expect("a user"), 2);
-    assert_eq!(answer, json!({"republished": 1}));
+    assert_eq!(answer, published(1));
     let (r#type, version): (String, i64) =
         sqlx::query_as("select event_type, version from outbox.event")
             .fetch_one(pool)
@@ -145,17 +166,21 @@ async fn an_absent_user_is_left_alone_while_somebody_may_be_creating_it() {
         .await
         .expect("a user");
     let wanted = json!([{"id": id, "above": 3}]);
-    assert_eq!(republish(&api, &wanted).await, json!({"republished": 0}));
+    let left_alone = json!({"maybe_in_creation": 1, "out_of_reach": 0});
+    assert_eq!(
+        republish(&api, &wanted).await,
+        json!({"republished": 0, "left_alone": left_alone})
+    );
     open.commit().await.expect("a commit");
-    assert_eq!(republish(&api, &wanted).await, json!({"republished": 1}));
+    assert_eq!(republish(&api, &wanted).await, published(1));
 }
 
-/// Waits until a republish looks at who may be creating users.
+/// Waits until a republish waits for those who may be creating users.
 async fn a_republish_waits(world: &World) {
     eventually("a republish that waits", async || {
         let looking: i64 = sqlx::query_scalar(
             "select count(*) from pg_stat_activity
-             where query like '%virtualtransaction%' and pid <> pg_backend_pid()
+             where query like '%restate_each%' and wait_event = 'PgSleep'
                  and datname = current_database()",
         )
         .fetch_one(&world.database.pool)

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Creation, Creator, Request, creation};
 use crate::users::{
     draft::Draft,
-    store::{NewUser, StoreError},
+    store::{self, NewUser, StoreError},
 };
 
 async fn lanes(database: &Database) -> (Creation, [Creator; 2]) {
@@ -117,8 +117,8 @@ async fn of_many_creations_only_those_of_held_addresses_fail_and_later_ones_keep
     assert!(!creation.contended_addresses.contains("a@held.example"));
 }
 
-/// Ids were written that the sequence does not know. The statement of both has committed by the time that
-/// this is found out.
+/// Ids were written that the sequence does not know, and it can't be moved. The statement of both has
+/// committed by the time that this is found out.
 #[tokio::test]
 async fn a_user_who_was_created_is_told_so_though_another_of_the_same_statement_was_not() {
     let database = Database::create().await;
@@ -130,6 +130,10 @@ async fn a_user_who_was_created_is_told_so_though_another_of_the_same_statement_
     .execute(&database.pool)
     .await
     .expect("users");
+    sqlx::query("drop function repair_users_id_seq")
+        .execute(&database.pool)
+        .await
+        .expect("no such function");
     let refused = creation.create(user("refused", "a@example.com"));
     let created = creation.create(user("created", "b@example.com"));
     let both = async { tokio::join!(refused, created) };
@@ -140,4 +144,48 @@ async fn a_user_who_was_created_is_told_so_though_another_of_the_same_statement_
         "{refused:?}"
     );
     assert_eq!(created.expect("a user").id, 2);
+}
+
+/// As after a logical replication, which brings rows but no sequences. The last user was created and
+/// deleted meanwhile: its id is known from the ledger alone.
+const LOSE_THE_SEQUENCE: &str = r#"
+    insert into users (name, email) values
+        ('a', 'a@example.com'), ('b', 'b@example.com'), ('c', 'c@example.com');
+    select outbox.append('user', id::text, 'user_deleted', '{}', 2) from users where id = 3;
+    delete from users where id = 3;
+    select setval('users_id_seq', 1, false);
+"#;
+const LAST_ID: i64 = 3;
+
+#[tokio::test]
+async fn creations_that_meet_ids_in_use_succeed_with_ids_beyond_all_that_are_known() {
+    let database = Database::create().await;
+    let (creation, creators) = lanes(&database).await;
+    let lose = sqlx::raw_sql(LOSE_THE_SEQUENCE).execute(&database.pool);
+    lose.await.expect("statements that run");
+    start(creators);
+    let first = creation.create(anyone("Ada")).await.expect("a user");
+    assert!(first.id > LAST_ID);
+    let taken = creation.create(user("Eve", "a@example.com")).await;
+    let others = (0..20).map(|_| creation.create(anyone("Ada")));
+    for created in futures::future::join_all(others).await {
+        assert!(created.expect("a user").id > LAST_ID);
+    }
+    assert!(matches!(taken, Err(StoreError::EmailTaken)), "{taken:?}");
+}
+
+#[tokio::test]
+async fn a_creation_in_a_transaction_of_its_own_succeeds_though_it_meets_ids_in_use() {
+    let database = Database::create().await;
+    let _schema = lanes(&database).await;
+    let lose = sqlx::raw_sql(LOSE_THE_SEQUENCE).execute(&database.pool);
+    lose.await.expect("statements that run");
+    let url = database.url.parse().expect("a URL");
+    let pool = postgres_pool::pool(&url, 1, Duration::from_secs(1)).expect("a pool");
+    let mut transaction = pool.begin().await.expect("a transaction");
+    let created = store::create(&mut transaction, &[&anyone("Ada"), &anyone("Eve")]).await;
+    transaction.commit().await.expect("a commit");
+    for created in created.expect("answers") {
+        assert!(created.expect("a user").id > LAST_ID);
+    }
 }

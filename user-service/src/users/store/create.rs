@@ -1,14 +1,17 @@
 //! New users, many with one statement.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use postgres_pool::{Connection, Transaction};
 use uuid::Uuid;
 
-use super::{NewUser, StoreError, User};
+use super::{
+    NewUser, StoreError, User,
+    id_sequence::{self, Look},
+};
+
+/// How often those are tried again whose addresses are free after all.
+const MAX_REPEATS: usize = 2;
 
 type Answers = Vec<Result<User, StoreError>>;
 
@@ -21,8 +24,8 @@ pub(in crate::users) async fn create(
     transaction: &mut Transaction,
     users: &[&NewUser],
 ) -> Result<Answers, StoreError> {
-    let created = insert(transaction, users).await?;
-    let taken = taken(transaction, &missing(users, &created)).await?;
+    let mut created = insert(transaction, users).await?;
+    let taken = settle(transaction, users, &mut created).await?;
     Ok(answers(users, created, &Ok(taken)))
 }
 
@@ -35,8 +38,8 @@ pub(in crate::users) async fn create_at_once(
     db: &mut Connection,
     users: &[&NewUser],
 ) -> Result<Answers, StoreError> {
-    let created = insert(db, users).await?;
-    let taken = taken(db, &missing(users, &created)).await;
+    let mut created = insert(db, users).await?;
+    let taken = settle(db, users, &mut created).await;
     Ok(answers(users, created, &taken))
 }
 
@@ -66,6 +69,32 @@ async fn insert(db: &mut Connection, users: &[&NewUser]) -> Result<Created, Stor
     Ok(by_address.collect())
 }
 
+/// Finds out why some were not created: their addresses are taken (which they are is returned), or
+/// their ids, because the sequence was behind, or the conflict has gone in the meantime. Those whose
+/// addresses are free are tried again.
+async fn settle(
+    db: &mut Connection,
+    users: &[&NewUser],
+    created: &mut Created,
+) -> Result<HashSet<String>, StoreError> {
+    let mut taken = HashSet::new();
+    let mut open = missing(users, created);
+    for _ in 0..MAX_REPEATS {
+        if open.is_empty() {
+            break;
+        }
+        taken.extend(look_for_taken(db, &open).await?);
+        open.retain(|user| !taken.contains(user.draft.email.as_str()));
+        if open.is_empty() {
+            break;
+        }
+        id_sequence::repair(&mut *db, Look::Thorough).await?;
+        created.extend(insert(db, &open).await?);
+        open = missing(&open, created);
+    }
+    Ok(taken)
+}
+
 fn missing<'a>(users: &[&'a NewUser], created: &Created) -> Vec<&'a NewUser> {
     let is_missing = |user: &&&NewUser| !created.contains_key(user.draft.email.as_str());
     users.iter().filter(is_missing).copied().collect()
@@ -81,7 +110,7 @@ fn answers(
         match (created.remove(email), taken) {
             (Some(user), _) => Ok(user),
             (None, Ok(taken)) if taken.contains(email) => Err(StoreError::EmailTaken),
-            // Its user has gone in the meantime.
+            // Whoever had it has gone in the meantime.
             (None, Ok(_)) => Err(StoreError::Locked),
             (None, Err(error)) => Err(error.clone()),
         }
@@ -91,34 +120,24 @@ fn answers(
 
 /// Which of these addresses somebody has. The statement before tells only that there was a
 /// conflict, which may also have been one of ids.
-async fn taken(db: &mut Connection, users: &[&NewUser]) -> Result<HashSet<String>, StoreError> {
-    if users.is_empty() {
-        return Ok(HashSet::new());
-    }
+async fn look_for_taken(
+    db: &mut Connection,
+    users: &[&NewUser],
+) -> Result<HashSet<String>, StoreError> {
     let column = |field: fn(&NewUser) -> &str| users.iter().map(|user| field(user)).collect();
     let emails: Vec<&str> = column(|user| user.draft.email.as_str());
     let normal_emails: Vec<&str> = column(|user| user.draft.email.normal());
-    let found = sqlx::query!(
+    let taken = sqlx::query_scalar!(
         r#"
-        select email as "email!",
-               exists (select from users where users.normal_email = draft.normal_email)
-                   or exists (select from users where lower(users.email) = lower(draft.email))
-                   as "is_taken!",
-               (select last_value from users_id_seq) < (select coalesce(max(id), 0) from users)
-                   as "is_sequence_behind!"
+        select email as "email!"
         from unnest($1::text[], $2::text[]) as draft (email, normal_email)
+        where exists (select from users where users.normal_email = draft.normal_email)
+            or exists (select from users where lower(users.email) = lower(draft.email))
         "#,
         emails as _,
         normal_emails as _,
     )
     .fetch_all(db)
     .await?;
-    if (found.iter()).any(|it| it.is_sequence_behind && !it.is_taken) {
-        let fault = "users_id_seq is behind the ids in use: setval it to the greatest id";
-        return Err(StoreError::Refused(Arc::new(sqlx::Error::Configuration(
-            fault.into(),
-        ))));
-    }
-    let taken = found.into_iter().filter(|it| it.is_taken);
-    Ok(taken.map(|it| it.email).collect())
+    Ok(taken.into_iter().collect())
 }

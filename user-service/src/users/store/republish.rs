@@ -1,6 +1,4 @@
-//! Putting the present state of users into the outbox once more, so that a copy can be rebuilt.
-
-mod creations;
+//! Putting the present state of users into the outbox once more, so that a copy can be mended or rebuilt.
 
 use outbox::parked::{self, Decision, Parked};
 use postgres_pool::{Connection, Pool};
@@ -96,123 +94,61 @@ pub(crate) struct Wanted {
     pub(crate) above: i64,
 }
 
+/// How many users were published, and how many were left alone and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Restated {
+    pub(crate) published: u64,
+    /// Somebody may be creating them: they would be born deleted.
+    pub(crate) maybe_in_creation: u64,
+    /// Their ids are too far beyond those given out.
+    pub(crate) out_of_reach: u64,
+}
+
 /// Writes an event for each of these users, at a version above the one named: the user's state, or
-/// the deletion of one that is not there. Users whose own version is too low are raised first.
-/// Ids that were never given out, or whose users may be being created, are left alone: their users
-/// would be born deleted. How many events it wrote.
-///
-/// Each user may be named once.
-pub(crate) async fn republish_these(pool: &Pool, wanted: &[Wanted]) -> sqlx::Result<u64> {
-    let settled = creations::settled(pool).await?;
-    if settled.is_none() {
-        tracing::warn!(
-            "users who are not there were not republished as deleted: a transaction that may be \
-             creating them is open"
-        );
-    }
-    let mut transaction = pool.begin().await?;
-    let absent = hold_absent(&mut transaction, wanted, settled.unwrap_or(0)).await?;
-    let (absent, present): (Vec<Wanted>, Vec<_>) =
-        (wanted.iter()).partition(|it| absent.contains(&it.user_id));
-    let mut written = 0;
-    if !present.is_empty() {
-        written += republish_present(&mut transaction, &present).await?;
-    }
-    if !absent.is_empty() {
-        written += republish_deleted(&mut transaction, &absent).await?;
-    }
-    transaction.commit().await?;
-    Ok(written)
-}
-
-/// Which of these users are not there, of those with ids up to `settled`. Each is held by a row that
-/// nobody else will ever see: its insertion waits for whoever is deleting the user right now.
-async fn hold_absent(
-    db: &mut Connection,
-    wanted: &[Wanted],
-    settled: i64,
-) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar!(
-        r"
-        insert into users (id, name, email) overriding system value
-        select id, '', gen_random_uuid()::text from unnest($1::bigint[]) as wanted (id)
-        where id <= $2
-        order by id
-        on conflict (id) do nothing
-        returning id
-        ",
-        &wanted.iter().map(|it| it.user_id).collect::<Vec<_>>(),
-        settled,
-    )
-    .fetch_all(db)
-    .await
-}
-
-async fn republish_present(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<u64> {
-    let (user_ids, above, event_ids) = columns(wanted);
-    let written = sqlx::query!(
-        r"
-        with wanted as (
-            select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
-                as wanted (user_id, above, event_id)
-        ), present as (
-            select id from users where id = any($1) order by id for no key update
-        ), raised as (
-            update users set version = greatest(version, above + 1)
-            from present join wanted on user_id = present.id
-            where users.id = present.id
-            returning event_id, users.id, users.version,
-                      user_state(users, users.version, users.updated_at) as state
-        )
-        insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
-                                  payload, headers)
-        select event_id, 'user', id::text, 'user_updated', version, state, event_headers(null)
-        from raised
-        ",
-        &user_ids,
-        &above,
-        &event_ids,
-    );
-    Ok(written.execute(db).await?.rows_affected())
-}
-
-async fn republish_deleted(db: &mut Connection, wanted: &[Wanted]) -> sqlx::Result<u64> {
-    let (user_ids, above, event_ids) = columns(wanted);
-    let written = sqlx::query!(
+/// the deletion of one that is not there. Users whose own version is too low are raised first. The
+/// relay does the same for users of whom the stream has more than the ledger (`restate_users`).
+pub(crate) async fn restate(pool: &Pool, wanted: &[Wanted]) -> sqlx::Result<Restated> {
+    let user_ids: Vec<_> = wanted.iter().map(|it| it.user_id).collect();
+    let above: Vec<_> = wanted.iter().map(|it| it.above).collect();
+    let restated = sqlx::query_as!(
+        Counts,
         r#"
-        with wanted as (
-            select * from unnest($1::bigint[], $2::bigint[], $3::uuid[])
-                as wanted (user_id, above, event_id)
-        ), placeholder as (
-            delete from users where id = any($1) returning id
-        ), deleted as (
-            -- Nothing is known of them but their ids.
-            select event_id, id, above + 1 as version,
-                   jsonb_populate_record(
-                       null::users, jsonb_build_object('id', id, 'name', '', 'email', '')
-                   ) as "user"
-            from placeholder join wanted on user_id = id
-        )
-        insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
-                                  payload, headers)
-        select event_id, 'user', id::text, 'user_deleted', version,
-               user_state("user", version, clock_timestamp()), event_headers(null)
-        from deleted
+        select count(*) filter (where outcome = 'published') as "published!",
+               count(*) filter (where outcome = 'maybe_in_creation') as "maybe_in_creation!",
+               count(*) filter (where outcome = 'out_of_reach') as "out_of_reach!"
+        from restate_each($1, $2)
         "#,
         &user_ids,
         &above,
-        &event_ids,
     );
-    Ok(written.execute(db).await?.rows_affected())
+    let restated = Restated::from(restated.fetch_one(pool).await?);
+    if restated.maybe_in_creation > 0 || restated.out_of_reach > 0 {
+        let Restated {
+            maybe_in_creation,
+            out_of_reach,
+            ..
+        } = restated;
+        tracing::warn!(
+            maybe_in_creation,
+            out_of_reach,
+            "users who are not there were not published as deleted"
+        );
+    }
+    Ok(restated)
 }
 
-/// The ids and versions, and an id for each event.
-fn columns(wanted: &[Wanted]) -> (Vec<i64>, Vec<i64>, Vec<Uuid>) {
-    let user_ids = wanted.iter().map(|it| it.user_id).collect();
-    let above = wanted.iter().map(|it| it.above).collect();
-    (
-        user_ids,
-        above,
-        wanted.iter().map(|_| Uuid::now_v7()).collect(),
-    )
+struct Counts {
+    published: i64,
+    maybe_in_creation: i64,
+    out_of_reach: i64,
+}
+
+impl From<Counts> for Restated {
+    fn from(counts: Counts) -> Self {
+        Self {
+            published: counts.published.unsigned_abs(),
+            maybe_in_creation: counts.maybe_in_creation.unsigned_abs(),
+            out_of_reach: counts.out_of_reach.unsigned_abs(),
+        }
+    }
 }
