@@ -46,12 +46,14 @@ pub(crate) struct Entry {
 }
 
 /// The entries above `last_id` that are committed, in order, at most `limit` of them. Ids that are
-/// missing between them belong to transactions that are still open or were rolled back.
+/// missing between them belong to transactions that are still open or were rolled back. A database
+/// with another identity than the one given has none.
 pub(crate) async fn read_after(
     db: impl PgExecutor<'_>,
     last_id: i64,
     limit: u16,
     selection: &Selection,
+    identity: Option<&str>,
 ) -> sqlx::Result<Vec<Entry>> {
     sqlx::query_as!(
         Entry,
@@ -64,7 +66,9 @@ pub(crate) async fn read_after(
                case when is_wanted then headers::text end as headers
         from (
             select *, (aggregate_type = any ($3::text[])) <> $4::boolean as is_wanted
-            from outbox.event where id > $1 order by id limit $2
+            from outbox.event
+            where id > $1 and ($5::text is null or outbox.database_identity() = $5)
+            order by id limit $2
         ) as event
         order by id
         "#,
@@ -72,6 +76,7 @@ pub(crate) async fn read_after(
         i64::from(limit),
         selection.types(),
         selection.is_inverted(),
+        identity,
     )
     .fetch_all(db)
     .await
@@ -107,11 +112,15 @@ struct FilledRow {
 /// Each gap is looked up by itself: a join with a limit would merge all partitions in the order of
 /// their ids and read the whole ledger for an id that is missing. `gaps` are in order and do not
 /// overlap, so their numbers order the entries, and reading ends at the limit.
+///
+/// # Errors
+/// If Postgres can't be reached, or is a database with another identity than the one given.
 pub(crate) async fn read_gaps(
     db: impl PgExecutor<'_>,
     gaps: &[Range<i64>],
     limit: u16,
     selection: &Selection,
+    identity: Option<&str>,
 ) -> sqlx::Result<Filled> {
     let gaps: Vec<_> = gaps.iter().cloned().map(PgRange::from).collect();
     let rows = sqlx::query_file_as!(
@@ -121,6 +130,7 @@ pub(crate) async fn read_gaps(
         i64::from(limit),
         selection.types(),
         selection.is_inverted(),
+        identity,
     )
     .fetch_all(db)
     .await?;

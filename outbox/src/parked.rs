@@ -81,24 +81,29 @@ pub(crate) async fn park_unrouted(
     ids: &[i64],
     stream: &str,
     epoch: i64,
+    identity: &str,
 ) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
-        with parked as (
+        with held as (
+            select from outbox.cursor
+            where stream = $2 and epoch = $3 and outbox.database_identity() = $4
+        ), parked as (
             insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type,
                                        version, payload, headers, created_at, reason, attempts)
             select event.id, event_id, aggregate_type, aggregate_id, event_type, version,
                    payload, headers, created_at, 'no route for the aggregate type', 0
             from unnest($1::bigint[]) as wanted (id)
             cross join lateral (select * from outbox.event where id = wanted.id offset 0) as event
-            where exists (select from outbox.cursor where stream = $2 and epoch = $3)
+            where exists (select from held)
             on conflict (id) do nothing
         )
-        select exists (select from outbox.cursor where stream = $2 and epoch = $3) as "is_held!"
+        select exists (select from held) as "is_held!"
         "#,
         ids,
         stream,
         epoch,
+        identity,
     )
     .fetch_one(db)
     .await

@@ -11,6 +11,7 @@ mod incarnation;
 mod lease;
 mod ledger_check;
 mod message;
+mod orphans;
 mod parking;
 mod per_key_queue;
 mod position;
@@ -187,6 +188,7 @@ impl ActiveRelay<'_> {
             owned: Owned {
                 stream: stream.topic.stream.clone(),
                 epoch: lease.epoch,
+                identity: lease.identity.clone(),
             },
             metadata: MetadataWriter::new(
                 jetstream(self.client.clone(), self.max_in_flight),

@@ -16,3 +16,4 @@ left join (
     ) as found
     order by number, id limit $2
 ) as filled on true
+where $5::text is null or outbox.database_identity() = $5

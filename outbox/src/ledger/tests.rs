@@ -84,12 +84,12 @@ async fn explain_read_gaps(db: &mut PgConnection, mode: &str, gaps: &str, limit:
     run(db, &format!("set plan_cache_mode = {mode}")).await;
     run(
         db,
-        &format!("prepare read_gaps (int8range[], bigint, text[], boolean) as {READ_GAPS}"),
+        &format!("prepare read_gaps (int8range[], bigint, text[], boolean, text) as {READ_GAPS}"),
     )
     .await;
     explain(
         db,
-        &format!("execute read_gaps ({gaps}, {limit}, '{{}}', true)"),
+        &format!("execute read_gaps ({gaps}, {limit}, '{{}}', true, outbox.database_identity())"),
     )
     .await
 }

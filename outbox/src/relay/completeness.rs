@@ -110,7 +110,10 @@ async fn note_published_runs(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<
                 and not exists (
                     select from outbox.pending where stream = $1 and id <= run.last_id
                 )
-                and exists (select from outbox.cursor where stream = $1 and epoch = $2)
+                and exists (
+                    select from outbox.cursor
+                    where stream = $1 and epoch = $2 and outbox.database_identity() = $3
+                )
         ), done as (
             delete from outbox.republish_run as run using published where run.id = published.id
         ), raised as (
@@ -126,6 +129,7 @@ async fn note_published_runs(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<
         "#,
         owned.stream,
         owned.epoch,
+        owned.identity,
     )
     .fetch_optional(pool)
     .await?;

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, Range};
 
-use postgres_pool::Pool;
+use postgres_pool::{Connection, Pool};
 use sqlx::{PgExecutor, postgres::types::PgRange};
 use uuid::Uuid;
 
@@ -17,6 +17,27 @@ const SAVED_GAPS: usize = 1000;
 pub(super) struct Owned {
     pub(super) stream: String,
     pub(super) epoch: i64,
+    /// Of the database that gave the lease. A connection may come to another one without a word.
+    pub(super) identity: String,
+}
+
+impl Owned {
+    /// Whether the cursor is still this relay's. If so, it stays so until the transaction ends.
+    pub(super) async fn hold(&self, transaction: &mut Connection) -> Result<(), CursorError> {
+        let held = sqlx::query_scalar!(
+            r"
+            select epoch from outbox.cursor
+            where stream = $1 and epoch = $2 and outbox.database_identity() = $3 for update
+            ",
+            self.stream,
+            self.epoch,
+            self.identity,
+        );
+        match held.fetch_optional(transaction).await? {
+            Some(_) => Ok(()),
+            None => Err(CursorError::LeaseLost),
+        }
+    }
 }
 
 /// How far the ledger is on the stream, and how to tell that both still have it.
@@ -103,7 +124,7 @@ pub(super) async fn save(
         r#"
         update outbox.cursor
         set last_id = $3, gaps = $4, stream_sequence = $5, stream_event_id = $6, last_event_id = $7
-        where stream = $1 and epoch = $2
+        where stream = $1 and epoch = $2 and outbox.database_identity() = $8
         returning (select last_value from outbox.event_id_seq) as "drawn!"
         "#,
         owned.stream,
@@ -113,6 +134,7 @@ pub(super) async fn save(
         cursor.tail.sequence,
         cursor.tail.event_id,
         cursor.last_event_id,
+        owned.identity,
     )
     .fetch_optional(db)
     .await?;
@@ -150,7 +172,10 @@ pub(super) async fn save_checkpoint(
         insert into outbox.checkpoint (stream, stream_sequence, stream_event_id, last_id, gaps,
                                        last_event_id)
         select $1::text, $2::bigint, $3::uuid, $4::bigint, $5::int8range[], $6::uuid
-        where exists (select from outbox.cursor where stream = $1 and epoch = $7)
+        where exists (
+            select from outbox.cursor
+            where stream = $1 and epoch = $7 and outbox.database_identity() = $8
+        )
         on conflict (stream, stream_sequence) do update
         set stream_event_id = excluded.stream_event_id, last_id = excluded.last_id,
             gaps = excluded.gaps, last_event_id = excluded.last_event_id,
@@ -163,6 +188,7 @@ pub(super) async fn save_checkpoint(
         &ranges(&cursor.position),
         cursor.last_event_id,
         owned.epoch,
+        owned.identity,
     )
     .execute(pool)
     .await?;

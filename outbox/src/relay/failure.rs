@@ -24,6 +24,9 @@ pub(super) enum Failure {
     /// Events get ids that were passed already, whichever streams passed them: all sessions have to end.
     #[error("the sequence of the outbox is behind the cursor")]
     SequenceBehind,
+    /// Somebody else has published events that the outbox does not have: restate their aggregates.
+    #[error("there are events on the stream that the outbox does not have")]
+    Orphans,
     /// Unknown whether it was stored: publish it again, under the same id.
     #[error("no acknowledgement: {0}")]
     Unacknowledged(#[source] PublishError),

@@ -20,14 +20,21 @@ const STANDBY_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
     pub(super) epoch: i64,
+    /// Of the database that gave it. A connection may come to another one without a word, as after a
+    /// fail-over behind one address: what it says there must change nothing.
+    pub(super) identity: String,
 }
 
 impl Lease {
     /// Whether it is still held. If so, nobody else can acquire it before the transaction ends.
     pub(super) async fn hold(&self, transaction: &mut Connection) -> sqlx::Result<bool> {
         let held = sqlx::query_scalar!(
-            "select epoch from outbox.lease where epoch = $1 for update",
+            r"
+            select epoch from outbox.lease
+            where epoch = $1 and outbox.database_identity() = $2 for update
+            ",
             self.epoch,
+            self.identity,
         );
         Ok(held.fetch_optional(transaction).await?.is_some())
     }
@@ -46,8 +53,10 @@ impl Lease {
             let stale = stale.map(|it| it.expires_at.as_str());
             let wait = match try_acquire(pool, owner, routes, stale).await {
                 Ok(Attempt {
-                    epoch: Some(epoch), ..
-                }) => return Self { epoch },
+                    epoch: Some(epoch),
+                    identity,
+                    ..
+                }) => return Self { epoch, identity },
                 Ok(held) => {
                     progress.succeeded();
                     if seen
@@ -90,10 +99,11 @@ impl Lease {
             r"
             update outbox.lease
             set expires_at = clock_timestamp() + $2::float8 * interval '1 millisecond'
-            where epoch = $1
+            where epoch = $1 and outbox.database_identity() = $3
             ",
             self.epoch,
             millis(TTL),
+            self.identity,
         )
         .execute(pool)
         .await?;
@@ -103,8 +113,12 @@ impl Lease {
     /// Lets a standby take over at once.
     pub(super) async fn release(&self, pool: &Pool) -> sqlx::Result<()> {
         sqlx::query!(
-            "update outbox.lease set expires_at = '-infinity' where epoch = $1",
+            r"
+            update outbox.lease set expires_at = '-infinity'
+            where epoch = $1 and outbox.database_identity() = $2
+            ",
             self.epoch,
+            self.identity,
         )
         .execute(pool)
         .await
@@ -135,6 +149,7 @@ struct Attempt {
     /// As Postgres writes it.
     expires_at: String,
     held_for_ms: i64,
+    identity: String,
 }
 
 /// Takes the lease if it has expired, or if it is still the `stale` one. Time is Postgres' own.
@@ -158,7 +173,8 @@ async fn try_acquire(
         select (select epoch from taken) as epoch, expires_at::text as "expires_at!",
                case when expires_at = '-infinity' then 0
                     else ceil(extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint
-               end as "held_for_ms!"
+               end as "held_for_ms!",
+               outbox.database_identity() as "identity!"
         from outbox.lease
         "#,
         owner,

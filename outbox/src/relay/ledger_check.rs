@@ -95,19 +95,7 @@ async fn repair_sequence(pool: &Pool, lease: &Lease) -> sqlx::Result<()> {
     if !lease.hold(&mut transaction).await? {
         return Ok(());
     }
-    // Others may have drawn ids meanwhile.
-    let next_id = sqlx::query_scalar!(
-        r#"
-        select setval(
-            'outbox.event_id_seq',
-            greatest($1, nextval('outbox.event_id_seq'), (select max(id) from outbox.event)) + $2
-        ) as "id!"
-        "#,
-        greatest,
-        ROOM,
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
+    let next_id = move_sequence(&mut transaction, greatest).await?;
     transaction.commit().await?;
     tracing::error!(
         ?streams,
@@ -117,6 +105,37 @@ async fn repair_sequence(pool: &Pool, lease: &Lease) -> sqlx::Result<()> {
          ledger again"
     );
     Ok(())
+}
+
+/// Moves the sequence above this id, unless it is there.
+pub(super) async fn move_sequence_above(db: &mut Connection, id: i64) -> sqlx::Result<()> {
+    let last = sqlx::query_scalar!("select last_value from outbox.event_id_seq")
+        .fetch_one(&mut *db)
+        .await?;
+    if last <= id {
+        let next_id = move_sequence(db, id).await?;
+        tracing::warn!(
+            next_id,
+            "moved the sequence of the outbox above ids that are on the stream"
+        );
+    }
+    Ok(())
+}
+
+/// Others may have drawn ids meanwhile.
+async fn move_sequence(db: &mut Connection, above: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        select setval(
+            'outbox.event_id_seq',
+            greatest($1, nextval('outbox.event_id_seq'), (select max(id) from outbox.event)) + $2
+        ) as "id!"
+        "#,
+        above,
+        ROOM,
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// The streams of those that have passed ids that are given out again.
@@ -132,10 +151,20 @@ async fn move_cursors_back(db: &mut Connection, lease: &Lease) -> sqlx::Result<V
             delete from outbox.republish_run where stream in (select stream from behind)
         )
         update outbox.cursor
-        set last_id = 0, last_event_id = null, gaps = '{}', stream_sequence = 0,
-            stream_event_id = null, complete_from = case when ledger_from = 1 then 1 end
-        from outbox.ledger where stream in (select stream from behind)
-        returning stream
+        set last_id = 0, last_event_id = null, gaps = '{}',
+            -- What is on the stream up to there the ledger had, if it has the last of it.
+            stream_sequence = case when has_last then stream_sequence else 0 end,
+            stream_event_id = case when has_last then stream_event_id end,
+            looked_up_to = case when has_last then looked_up_to else 0 end,
+            complete_from = case when ledger_from = 1 then 1 end
+        from outbox.ledger, (
+            select cursor.stream, event.event_id is not null as has_last from outbox.cursor
+            left join lateral (
+                select event_id from outbox.event where id = cursor.last_id offset 0
+            ) as event on event.event_id = cursor.last_event_id
+        ) as known
+        where cursor.stream in (select stream from behind) and known.stream = cursor.stream
+        returning cursor.stream
         "#,
         lease.epoch,
     )

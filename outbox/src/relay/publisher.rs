@@ -18,6 +18,7 @@ use super::{
     cursor::{self, Cursor, Owned, Tail},
     failure::{Failure, within},
     message,
+    orphans::{self, LookedUp, Lookup},
     per_key_queue::PerKeyQueue,
     stream_progress::StreamProgress,
     task::{Key, Publication, Task},
@@ -55,6 +56,8 @@ pub(super) struct Publisher<'a> {
     checkpoint_at: Instant,
     queue: PerKeyQueue,
     progress: &'a StreamProgress,
+    lookup: Lookup<'a>,
+    looked_up: &'a LookedUp,
 }
 
 /// A task that was begun, and how to learn its end.
@@ -85,6 +88,7 @@ impl<'a> Publisher<'a> {
         owned: &'a Owned,
         cursor: Cursor,
         progress: &'a StreamProgress,
+        (lookup, looked_up): (Lookup<'a>, &'a LookedUp),
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -97,6 +101,8 @@ impl<'a> Publisher<'a> {
             checkpoint_at: now,
             queue: PerKeyQueue::default(),
             progress,
+            lookup,
+            looked_up,
         }
     }
 
@@ -105,10 +111,15 @@ impl<'a> Publisher<'a> {
     pub(super) async fn run(mut self, mut tasks: mpsc::Receiver<Vec<Task>>) -> Result<(), Failure> {
         let mut in_flight = FuturesOrdered::new();
         let mut saving: Option<BoxFuture<'_, Result<(), Failure>>> = None;
+        let mut looking: Option<BoxFuture<'_, Result<(), Failure>>> = None;
         let mut result = Ok(());
         let mut reading = true;
         loop {
+            if looking.is_none() && result.is_ok() && self.has_strangers() {
+                looking = Some(self.begin_look());
+            }
             while result.is_ok()
+                && looking.is_none()
                 && in_flight.len() < self.to.max_in_flight
                 && let Some(task) = self.queue.take_ready()
             {
@@ -117,11 +128,11 @@ impl<'a> Publisher<'a> {
                     Err(failure) => result = Err(failure),
                 }
             }
-            if saving.is_none() && self.is_save_due() {
+            if saving.is_none() && !self.has_strangers() && self.is_save_due() {
                 saving = Some(self.begin_save());
             }
             let done = result.is_err() || (self.queue.is_empty() && !reading);
-            if done && in_flight.is_empty() && saving.is_none() {
+            if done && in_flight.is_empty() && saving.is_none() && looking.is_none() {
                 break;
             }
             tokio::select! {
@@ -136,6 +147,10 @@ impl<'a> Publisher<'a> {
                     saved?;
                     self.progress.succeeded();
                 }
+                Some(looked) = async { Some(looking.as_mut()?.await) } => {
+                    looking = None;
+                    result = result.and(looked);
+                }
                 received = tasks.recv(), if reading && self.queue.has_room(MOST_HELD) && result.is_ok() => {
                     match received {
                         Some(tasks) => {
@@ -149,10 +164,10 @@ impl<'a> Publisher<'a> {
                     }
                 }
                 () = tokio::time::sleep_until(self.saved_at + SAVE_INTERVAL),
-                    if self.unsaved > 0 && saving.is_none() => {}
+                    if self.unsaved > 0 && saving.is_none() && looking.is_none() => {}
             }
         }
-        if self.unsaved > 0 {
+        if self.unsaved > 0 && !self.has_strangers() {
             cursor::save(self.pool, self.owned, &self.cursor).await?;
         }
         result
@@ -165,7 +180,12 @@ impl<'a> Publisher<'a> {
                 let ids: Vec<_> = events.iter().map(|(id, _)| *id).collect();
                 let (pool, owned) = (self.pool, self.owned);
                 let parking = Box::pin(async move {
-                    parked::park_unrouted(pool, &ids, &owned.stream, owned.epoch).await
+                    let Owned {
+                        stream,
+                        epoch,
+                        identity,
+                    } = owned;
+                    parked::park_unrouted(pool, &ids, stream, *epoch, identity).await
                 });
                 Begun::Parking(events, parking)
             }
@@ -212,6 +232,7 @@ impl<'a> Publisher<'a> {
             }
             Finished::Published(event, Ok(ack)) => {
                 self.extend_tail(&event, &ack)?;
+                self.note_sequence(ack.sequence);
                 self.cursor.pass(event.id..event.id + 1, event.event_id);
                 self.queue.done(event.key);
             }
@@ -238,6 +259,36 @@ impl<'a> Publisher<'a> {
             return Err(Failure::StreamChanged);
         }
         Ok(())
+    }
+
+    /// An acknowledgement that follows on what is known leaves no room for messages of others.
+    fn note_sequence(&self, sequence: u64) {
+        if sequence == self.looked_up.get() + 1 {
+            self.looked_up.raise(sequence);
+        }
+    }
+
+    /// Whether others have published below the tail. It is not saved before their messages have been
+    /// looked up.
+    fn has_strangers(&self) -> bool {
+        self.tail_sequence() > self.looked_up.get()
+    }
+
+    fn tail_sequence(&self) -> u64 {
+        u64::try_from(self.cursor.tail.sequence).unwrap_or(0)
+    }
+
+    fn begin_look(&self) -> BoxFuture<'a, Result<(), Failure>> {
+        let (lookup, looked_up) = (self.lookup, self.looked_up);
+        let (from, to) = (looked_up.get(), self.tail_sequence());
+        Box::pin(async move {
+            let has_orphans = orphans::look_up(lookup, from, to).await?;
+            looked_up.raise(to);
+            if has_orphans {
+                return Err(Failure::Orphans);
+            }
+            Ok(())
+        })
     }
 
     fn is_save_due(&self) -> bool {

@@ -13,7 +13,10 @@ use postgres_pool::Pool;
 use uuid::Uuid;
 
 use self::batch::Batch;
-use super::{cursor::Cursor, failure::Failure, position::Position, task::Task};
+use super::{
+    cursor::Cursor, failure::Failure, orphans::superseded::Superseded, position::Position,
+    task::Task,
+};
 use crate::{
     ledger::{self, Entry, Selection},
     route::{RoutedStream, Routes},
@@ -36,11 +39,13 @@ pub(super) struct Interest {
     pub(super) selection: Selection,
     /// Of those that are selected: others are parked.
     pub(super) routed_types: Vec<String>,
+    /// Of the database to read from; `None`: of any.
+    pub(super) identity: Option<String>,
 }
 
 impl Interest {
     /// The first stream's reader sees to events that have no route as well.
-    pub(super) fn of(stream: &RoutedStream, routes: &Routes) -> Self {
+    pub(super) fn of(stream: &RoutedStream, routes: &Routes, identity: &str) -> Self {
         let is_first = routes.streams().first() == Some(stream);
         Self {
             selection: if is_first {
@@ -49,6 +54,7 @@ impl Interest {
                 Selection::Only(stream.aggregate_types.clone())
             },
             routed_types: stream.aggregate_types.clone(),
+            identity: Some(identity.to_owned()),
         }
     }
 }
@@ -61,6 +67,8 @@ pub(super) struct Reader {
     position: Position,
     /// The event with the position's `last_id`.
     last_event_id: Option<Uuid>,
+    /// Events that are not to be published any more.
+    superseded: Option<Superseded>,
     watch: Option<Watch>,
     found: Batch,
 }
@@ -82,8 +90,13 @@ impl Reader {
             interest,
             position: cursor.position.clone(),
             last_event_id: cursor.last_event_id,
+            superseded: None,
             watch: None,
         }
+    }
+
+    pub(super) fn without(self, superseded: Option<Superseded>) -> Self {
+        Self { superseded, ..self }
     }
 
     /// What was read so far.
@@ -126,8 +139,10 @@ impl Reader {
     async fn read_new(&mut self) -> Result<Vec<Entry>, Failure> {
         let last_id = self.position.last_id();
         let selection = &self.interest.selection;
+        let identity = self.interest.identity.as_deref();
+        let limit = self.batch + 1;
         let mut entries =
-            ledger::read_after(&self.pool, last_id - 1, self.batch + 1, selection).await?;
+            ledger::read_after(&self.pool, last_id - 1, limit, selection, identity).await?;
         let last = entries.first().filter(|entry| entry.id == last_id);
         let last_event_id = last.map(|entry| entry.event_id);
         if self.last_event_id.is_some() && self.last_event_id != last_event_id {
@@ -138,6 +153,7 @@ impl Reader {
             entries.remove(0);
         }
         entries.truncate(self.batch.into());
+        self.mark_superseded(&mut entries).await?;
         Ok(entries)
     }
 
@@ -151,7 +167,10 @@ impl Reader {
         let mut found = 0;
         for slice in gaps.chunks(GAPS_AT_ONCE) {
             let selection = &self.interest.selection;
-            let filled = ledger::read_gaps(&self.pool, slice, self.batch, selection).await?;
+            let identity = self.interest.identity.as_deref();
+            let mut filled =
+                ledger::read_gaps(&self.pool, slice, self.batch, selection, identity).await?;
+            self.mark_superseded(&mut filled.entries).await?;
             found += filled.entries.len();
             for entry in filled.entries {
                 self.pass(entry);
@@ -166,6 +185,13 @@ impl Reader {
             self.abandon_gaps(watch.up_to);
         }
         Ok(true)
+    }
+
+    async fn mark_superseded(&self, entries: &mut [Entry]) -> sqlx::Result<()> {
+        match &self.superseded {
+            Some(superseded) => superseded.mark(&self.pool, entries).await,
+            None => Ok(()),
+        }
     }
 
     fn abandon_gaps(&mut self, up_to: i64) {

@@ -17,7 +17,9 @@ use super::{
     ActiveRelay, STREAM_TIMEOUT, completeness,
     cursor::Owned,
     failure::{Failure, within},
-    ledger_check, parking,
+    ledger_check,
+    orphans::{self, LookedUp, Lookup, superseded::Superseded},
+    parking,
     publisher::{Destination, Publisher},
     reader::{Interest, Reader},
     start, stream_check,
@@ -106,19 +108,24 @@ impl StreamRelay<'_> {
         let preparing = stream::create_or_update(jetstream, topic, &self.relay.settings)
             .map_err(|error| Failure::JetStream(error.to_string()));
         within(STREAM_TIMEOUT, preparing).await?;
-        let cursor = start::find(pool, jetstream, topic, &self.owned, &self.metadata).await?;
+        let start = start::find(pool, jetstream, topic, &self.owned, &self.metadata).await?;
         completeness::tell_incarnations(pool, &self.metadata, &topic.stream).await?;
+        let lookup = self.lookup();
+        let looked_up = orphans::reconcile(lookup, &start).await?;
+        let cursor = start.cursor;
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let interest = Interest::of(self.stream, self.relay.routes);
-        let reader = Reader::new(pool.clone(), BATCH, interest, &cursor);
+        let interest = Interest::of(self.stream, self.relay.routes, &self.owned.identity);
+        let superseded = Superseded::load(pool, &topic.stream).await?;
+        let reader = Reader::new(pool.clone(), BATCH, interest, &cursor).without(superseded);
         let to = Destination {
             jetstream,
             topic,
             source: self.relay.source,
             max_in_flight: self.relay.max_in_flight.into(),
         };
-        let publisher = Publisher::new(pool, to, &self.owned, cursor, &self.progress);
+        let known = (lookup, &looked_up);
+        let publisher = Publisher::new(pool, to, &self.owned, cursor, &self.progress, known);
         // When reading ends, for whatever reason, the publisher finishes what it has in hand.
         let both = async {
             let (read, published) =
@@ -127,7 +134,7 @@ impl StreamRelay<'_> {
         };
         tokio::select! {
             result = both => result,
-            failure = self.watch_both_ends() => Err(failure),
+            failure = self.watch_both_ends(&looked_up) => Err(failure),
             never = completeness::keep_told(self.relay.pool, jetstream, topic, &self.owned, &self.metadata) => match never {},
         }
     }
@@ -168,10 +175,24 @@ impl StreamRelay<'_> {
         }
     }
 
-    async fn watch_both_ends(&self) -> Failure {
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup {
+            pool: self.relay.pool,
+            jetstream: &self.jetstream,
+            topic: &self.stream.topic,
+            owned: &self.owned,
+            aggregate_types: &self.stream.aggregate_types,
+            progress: self.relay.progress,
+        }
+    }
+
+    async fn watch_both_ends(&self, looked_up: &LookedUp) -> Failure {
         let (pool, jetstream) = (self.relay.pool, &self.jetstream);
         loop {
             sleep(CHECK_INTERVAL).await;
+            if let Err(failure) = orphans::watch(self.lookup(), looked_up).await {
+                return failure;
+            }
             match stream_check::is_whole(pool, jetstream, &self.stream.topic).await {
                 Ok(true) => {}
                 Ok(false) => return Failure::StreamChanged,

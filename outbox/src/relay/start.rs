@@ -10,18 +10,24 @@ use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
     failure::Failure,
-    incarnation, ledger_check, stream_check,
+    incarnation, ledger_check, orphans, stream_check,
     stream_metadata::MetadataWriter,
 };
 use crate::ledger;
 
-/// What the saved cursor no longer agrees with.
-#[derive(Default, PartialEq, Eq)]
-struct Lost {
+/// Where to begin, and what the saved cursor no longer agreed with.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) cursor: Cursor,
+    pub(super) lost: Lost,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
     /// The stream has lost events that it had acknowledged.
-    on_stream: bool,
+    pub(super) on_stream: bool,
     /// The ledger was restored to an earlier state.
-    in_ledger: bool,
+    pub(super) in_ledger: bool,
 }
 
 pub(super) async fn find(
@@ -30,7 +36,7 @@ pub(super) async fn find(
     topic: &Topic,
     owned: &Owned,
     metadata: &MetadataWriter,
-) -> Result<Cursor, Failure> {
+) -> Result<Start, Failure> {
     let mut lost = Lost::default();
     let saved = cursor::load(pool, &topic.stream).await?;
     let mut found = saved.clone();
@@ -74,7 +80,10 @@ pub(super) async fn find(
         let told = lost.on_stream.then_some(told);
         move_back(pool, owned, &found, told).await?;
     }
-    Ok(found)
+    Ok(Start {
+        cursor: found,
+        lost,
+    })
 }
 
 /// Moves the cursor back to a checkpoint and forgets those behind it. If the stream has lost what came
@@ -89,6 +98,7 @@ async fn move_back(
     cursor::save(&mut *transaction, owned, checkpoint).await?;
     let sequence = checkpoint.tail.sequence;
     cursor::forget_checkpoints_above(&mut *transaction, &owned.stream, sequence).await?;
+    orphans::look_up_again(&mut transaction, &owned.stream).await?;
     completeness::move_back(&mut transaction, &owned.stream).await?;
     if let Some(told) = told {
         incarnation::begin(&mut transaction, &owned.stream, told, sequence).await?;

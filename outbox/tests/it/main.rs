@@ -1,8 +1,11 @@
 //! The relay on real servers, with producers that know nothing but SQL.
 
+mod accounts;
+mod orphans;
 mod parking;
 mod producers;
 mod program;
 mod repair;
+mod restore;
 mod streams;
 mod support;

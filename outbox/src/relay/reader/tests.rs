@@ -276,6 +276,7 @@ fn reader(pool: &PgPool, batch: u16) -> Reader {
     let interest = Interest {
         selection: Selection::AllBut(vec![]),
         routed_types: vec!["account".to_owned()],
+        identity: None,
     };
     Reader::new(pool.clone().into(), batch, interest, &Cursor::default())
 }

@@ -38,6 +38,7 @@ async fn events_of_other_streams_are_no_gaps_and_those_without_a_route_are_parke
         let interest = Interest {
             selection,
             routed_types: vec![routed.to_owned()],
+            identity: None,
         };
         Reader::new(pool.clone().into(), 1000, interest, &Cursor::default())
     };

@@ -1,0 +1,286 @@
+//! Messages that the ledger does not have: of writes that a restore or a fail-over has undone.
+//!
+//! Everything above the saved tail is looked up in the ledger before the tail passes it: at the start
+//! of each session what is on the stream by then, and later whatever comes between the relay's own
+//! acknowledgements. The aggregates of what is not there are restated: they get an event with their
+//! present state, at a version above that of every message that the stream has of them.
+
+mod lookup;
+mod restate;
+mod scan;
+pub(super) mod superseded;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use async_nats::jetstream::Context;
+use futures::TryFutureExt;
+use postgres_pool::{Connection, Pool};
+use service_runtime::{nats::Topic, progress::Progress};
+
+use tokio::time::{sleep, timeout};
+
+use self::{lookup::Findings, scan::Scan};
+use super::{
+    STREAM_TIMEOUT,
+    cursor::Owned,
+    failure::{Failure, within},
+    start::Start,
+};
+
+/// What the relay has published itself is usually acknowledged within this time.
+const ACK_PATIENCE: Duration = Duration::from_secs(1);
+const ACK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What looking up takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lookup<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) jetstream: &'a Context,
+    pub(super) topic: &'a Topic,
+    pub(super) owned: &'a Owned,
+    pub(super) aggregate_types: &'a [String],
+    pub(super) progress: &'a Progress,
+}
+
+/// Every message of the stream up to this sequence was looked up, or is an event that this relay
+/// has published.
+#[derive(Debug, Default)]
+pub(super) struct LookedUp(AtomicU64);
+
+impl LookedUp {
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(super) fn raise(&self, sequence: u64) {
+        self.0.fetch_max(sequence, Ordering::AcqRel);
+    }
+}
+
+/// Finds the orphans that the stream has now and has their aggregates restated. Nothing may be
+/// published meanwhile. Each step can be repeated: what was found is kept before it counts as
+/// looked up, and is restated in the transaction that notes that.
+pub(super) async fn reconcile(lookup: Lookup<'_>, start: &Start) -> Result<LookedUp, Failure> {
+    let Lookup { pool, owned, .. } = lookup;
+    let (first, last) = ends(lookup).await?;
+    let saved = saved(pool, &owned.stream).await?;
+    let tail = u64::try_from(start.cursor.tail.sequence).unwrap_or(0);
+    // A stream that ends below has lost what was looked up.
+    let from = Some(saved.looked_up_to).filter(|it| *it <= last);
+    let from = tail.max(from.unwrap_or(0));
+    note_doubts(lookup, start, &saved, from, first).await?;
+    begin(lookup, &saved, from).await?;
+    let has_found = look_up(lookup, from, last).await?;
+    restate::all(lookup).await?;
+    if has_found {
+        restate::report_without_function(pool, &owned.stream).await?;
+    }
+    note_database(pool, owned, &saved).await?;
+    let looked_up = LookedUp::default();
+    looked_up.raise(from.max(last));
+    Ok(looked_up)
+}
+
+/// Looks up the messages above `from`, up to `to`; whether there are orphans among them.
+pub(super) async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bool, Failure> {
+    if to <= from {
+        return Ok(false);
+    }
+    let stream = lookup.topic.stream.as_str();
+    let mut findings = Findings::default();
+    let mut scan = Scan::begin(lookup.jetstream, lookup.topic, from, to).await?;
+    loop {
+        let batch = scan.next().await?;
+        let looked_up_to = batch.last().map_or(to, |last| last.sequence);
+        let is_last = batch.is_empty();
+        let found = lookup::keep(lookup, batch, looked_up_to).await?;
+        findings.add(found);
+        lookup.progress.attempted();
+        if is_last {
+            break;
+        }
+    }
+    if findings.orphans > 0 {
+        tracing::error!(
+            stream,
+            orphans = findings.orphans,
+            messages = findings.messages,
+            from_sequence = from,
+            "the stream has events that the database does not have, as after a restore or a fail-over; \
+             their aggregates are restated"
+        );
+    }
+    if let Some((sequence, reason)) = findings.first_unreadable {
+        tracing::warn!(
+            stream,
+            messages = findings.unreadable,
+            sequence,
+            reason,
+            "messages on the stream do not say which event they are; ignored them"
+        );
+    }
+    Ok(findings.orphans > 0)
+}
+
+/// Looks for messages that others have published, also while the relay publishes nothing, and for
+/// aggregates that can be restated by now.
+pub(super) async fn watch(lookup: Lookup<'_>, looked_up: &LookedUp) -> Result<(), Failure> {
+    let (_, last) = ends(lookup).await?;
+    // Most are the relay's own, whose acknowledgements are on their way.
+    let own = async {
+        while looked_up.get() < last {
+            sleep(ACK_PAUSE).await;
+        }
+    };
+    if timeout(ACK_PATIENCE, own).await.is_err() {
+        let from = looked_up.get();
+        let has_orphans = look_up(lookup, from, last).await?;
+        looked_up.raise(last);
+        if has_orphans {
+            return Err(Failure::Orphans);
+        }
+    }
+    if restate::is_due(lookup.pool, &lookup.owned.stream).await? {
+        return Err(Failure::Orphans);
+    }
+    Ok(())
+}
+
+async fn ends(
+    Lookup {
+        jetstream, topic, ..
+    }: Lookup<'_>,
+) -> Result<(u64, u64), Failure> {
+    let asking = jetstream.get_stream(&topic.stream);
+    let asking = asking.map_err(|error| Failure::JetStream(error.to_string()));
+    let stream = within(STREAM_TIMEOUT, asking).await?;
+    let state = &stream.cached_info().state;
+    Ok((state.first_sequence, state.last_sequence))
+}
+
+struct Saved {
+    looked_up_to: u64,
+    database_identity: Option<String>,
+}
+
+async fn saved(pool: &Pool, stream: &str) -> sqlx::Result<Saved> {
+    let row = sqlx::query!(
+        "select looked_up_to, database_identity from outbox.cursor where stream = $1",
+        stream,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(Saved {
+        looked_up_to: u64::try_from(row.looked_up_to).unwrap_or(0),
+        database_identity: row.database_identity,
+    })
+}
+
+/// What was looked up on a stream that has lost its end since does not count.
+async fn begin(lookup: Lookup<'_>, saved: &Saved, from: u64) -> Result<(), Failure> {
+    if saved.looked_up_to <= from {
+        return Ok(());
+    }
+    let mut transaction = lookup.pool.begin().await?;
+    lookup.owned.hold(&mut transaction).await?;
+    sqlx::query!(
+        "update outbox.cursor set looked_up_to = $2 where stream = $1",
+        lookup.owned.stream,
+        i64::try_from(from).unwrap_or(i64::MAX),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(transaction.commit().await?)
+}
+
+/// By this a later session knows whether it has another database before it.
+async fn note_database(pool: &Pool, owned: &Owned, saved: &Saved) -> Result<(), Failure> {
+    if saved.database_identity.as_ref() == Some(&owned.identity) {
+        return Ok(());
+    }
+    let noted = sqlx::query!(
+        r"
+        update outbox.cursor set database_identity = $3
+        where stream = $1 and epoch = $2 and outbox.database_identity() = $3
+        ",
+        owned.stream,
+        owned.epoch,
+        owned.identity,
+    )
+    .execute(pool)
+    .await?;
+    match noted.rows_affected() {
+        0 => Err(Failure::LeaseLost),
+        _ => Ok(()),
+    }
+}
+
+/// Of messages that have left the stream nothing can be told: an operator has to compare.
+async fn note_doubts(
+    lookup: Lookup<'_>,
+    start: &Start,
+    saved: &Saved,
+    from: u64,
+    first: u64,
+) -> Result<(), Failure> {
+    let owned = lookup.owned;
+    let is_other_database =
+        (saved.database_identity.as_ref()).is_some_and(|it| *it != owned.identity);
+    let reason = if start.lost.on_stream && (is_other_database || start.lost.in_ledger) {
+        "the stream has lost events, and the database is another one than before"
+    } else if !start.lost.on_stream && first > from + 1 {
+        "messages that were published after what the database knows of have left the stream"
+    } else {
+        return Ok(());
+    };
+    let mut transaction = lookup.pool.begin().await?;
+    owned.hold(&mut transaction).await?;
+    let is_known = sqlx::query_scalar!(
+        r#"
+        update outbox.cursor as cursor
+        set unreconciled_since = coalesce(cursor.unreconciled_since, clock_timestamp())
+        from outbox.cursor as before
+        where cursor.stream = $1 and before.stream = cursor.stream
+        returning before.unreconciled_since is not null as "is_known!"
+        "#,
+        owned.stream,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    if !is_known {
+        tracing::error!(
+            stream = owned.stream,
+            reason,
+            database_knows_up_to_sequence = from,
+            first_sequence = first,
+            "consumers may have events that the database does not have: compare their copies, as by \
+             `notification-service verify --repair`, then run `outbox-relay reconciled {}`",
+            owned.stream
+        );
+    }
+    Ok(())
+}
+
+/// The cursor of a stream was moved back, in this transaction: what is above its tail is to be looked
+/// up again.
+pub(super) async fn look_up_again(transaction: &mut Connection, stream: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        r"
+        with moved as (
+            update outbox.cursor set looked_up_to = least(looked_up_to, stream_sequence)
+            where stream = $1 returning stream_sequence
+        )
+        update outbox.orphan
+        set stream_sequence = least(orphan.stream_sequence, moved.stream_sequence)
+        from moved where stream = $1
+        ",
+        stream,
+    )
+    .execute(transaction)
+    .await
+    .map(drop)
+}

@@ -1,0 +1,137 @@
+//! Messages that somebody else publishes while the relay runs.
+
+use async_nats::HeaderMap;
+
+use crate::{
+    accounts::REGISTER,
+    support::{RunningRelay, Target, World},
+};
+
+async fn running() -> (World, Target, RunningRelay) {
+    let world = World::with_accounts().await;
+    let accounts = Target::new("account");
+    world.execute(REGISTER).await;
+    let relay = world.relay(&[accounts.route("account")], &[]);
+    world.change("a", "ours").await;
+    world.drained(&accounts).await;
+    (world, accounts, relay)
+}
+
+/// As a relay would that still reads the database of before.
+async fn publish(world: &World, to: &Target, headers: &[(&str, &str)]) {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.insert(*name, *value);
+    }
+    let body = r#"{"type":"account_changed","payload":{"name":"theirs"}}"#;
+    let published = (world.jetstream)
+        .publish_with_headers(to.subject.clone(), map, body.into())
+        .await;
+    published.expect("published").await.expect("stored");
+}
+
+fn of_account<'a>(id: &'a str, version: &'a str) -> [(&'static str, &'a str); 5] {
+    [
+        ("ce-id", "00000000-0000-7000-8000-000000000001"),
+        ("ce-subject", id),
+        ("ce-aggregatetype", "account"),
+        ("ce-outboxid", "5"),
+        ("ce-aggregateversion", version),
+    ]
+}
+
+#[tokio::test]
+async fn what_another_relay_publishes_between_two_events_is_found() {
+    let (world, accounts, relay) = running().await;
+    publish(&world, &accounts, &of_account("a", "5")).await;
+    world.change("b", "ours").await;
+    world.converges(&accounts).await;
+    assert_eq!(
+        world.copy(&accounts).await["a"],
+        (6, Some("ours".to_owned()))
+    );
+    world.change("a", "still ours").await;
+    world.converges(&accounts).await;
+    relay.stop().await;
+}
+
+/// Nothing is acknowledged that would show it.
+#[tokio::test]
+async fn what_another_relay_publishes_is_found_while_there_is_nothing_to_publish() {
+    let (world, accounts, relay) = running().await;
+    publish(&world, &accounts, &of_account("a", "5")).await;
+    world.converges(&accounts).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_event_of_the_outbox_is_passed_and_stops_nothing() {
+    let (world, accounts, relay) = running().await;
+    publish(&world, &accounts, &[]).await;
+    publish(
+        &world,
+        &accounts,
+        &[("ce-id", "no id"), ("ce-subject", "a")],
+    )
+    .await;
+    let huge = i64::MAX.to_string();
+    publish(&world, &accounts, &of_account("a", &huge)).await;
+    let mut far_ahead = of_account("a", "7");
+    far_ahead[3].1 = &huge;
+    publish(&world, &accounts, &far_ahead).await;
+    world.change("b", "ours").await;
+    world.holds(&accounts, 6).await;
+    world.drained(&accounts).await;
+    assert_eq!(world.count("outbox.orphan").await, 0);
+    relay.stop().await;
+}
+
+/// They are on the same stream under another subject.
+#[tokio::test]
+async fn replays_are_no_orphans() {
+    let (world, accounts, relay) = running().await;
+    let replays = Target {
+        stream: accounts.stream.clone(),
+        subject: format!("replay.{}.consumer", accounts.subject),
+    };
+    publish(&world, &replays, &of_account("a", "5")).await;
+    world.change("b", "ours").await;
+    world.holds(&accounts, 3).await;
+    world.drained(&accounts).await;
+    assert_eq!(world.count("outbox.orphan").await, 0);
+    relay.stop().await;
+}
+
+/// Releases before this said neither the type nor the place nor the version.
+#[tokio::test]
+async fn messages_of_earlier_releases_are_looked_up_by_their_event_ids() {
+    let (world, accounts, relay) = running().await;
+    relay.stop().await;
+    world.change("a", "ours too").await;
+    let event_id: String =
+        sqlx::query_scalar("select event_id::text from outbox.event order by id desc limit 1")
+            .fetch_one(&world.database.pool)
+            .await
+            .expect("an event");
+    publish(
+        &world,
+        &accounts,
+        &[("ce-id", &event_id), ("ce-subject", "a")],
+    )
+    .await;
+    let orphan = [
+        ("ce-id", "00000000-0000-7000-8000-000000000002"),
+        ("ce-subject", "c"),
+    ];
+    publish(&world, &accounts, &orphan).await;
+    let relay = world.relay(&[accounts.route("account")], &[]);
+    world
+        .has(
+            1,
+            "outbox.orphan where aggregate_id = 'c' and restated_at is not null",
+        )
+        .await;
+    world.drained(&accounts).await;
+    assert_eq!(world.count("outbox.orphan").await, 1);
+    relay.stop().await;
+}
