@@ -40,8 +40,8 @@ async fn livez() -> Response {
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     params(("exclude" = Option<String>, Query, description = "Names of checks, separated by commas, \
-            that are shown but do not decide, such as `relay` where requests are to be served while \
-            events wait")),
+            that are shown but do not decide, such as one of work that may wait while requests are \
+            served")),
     responses(
         (status = 200, description = "All checks have passed", body = Object,
          example = json!({"status": "ready", "checks": {"postgres": "ok"}})),
