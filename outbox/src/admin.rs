@@ -6,12 +6,10 @@ use postgres_pool::{Connection, Pool};
 use service_runtime::terminal::confirm;
 
 use crate::{
-    inspect,
+    inspect::{self, MAX_COUNTED, counted},
     parked::{self, Decision, Parked, Retried},
+    status,
 };
-
-/// Pending events are counted up to this number.
-const MAX_COUNT: i64 = 100_000;
 
 /// Commands that need no more than the database.
 #[derive(Debug, Subcommand)]
@@ -67,11 +65,8 @@ pub async fn retry(
 }
 
 async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
-    let backlog = inspect::backlog(pool, MAX_COUNT + 1).await?;
-    match backlog.events {
-        events @ ..=MAX_COUNT => println!("{events} pending"),
-        _ => println!("more than {MAX_COUNT} pending"),
-    }
+    let backlog = inspect::backlog(pool, MAX_COUNTED + 1).await?;
+    println!("{} pending", counted(backlog.events));
     if !backlog.has_relay {
         println!("no relay is active");
     }
@@ -81,9 +76,8 @@ async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
             event.id, event.event_type, event.aggregate_type, event.aggregate_id, event.created_at
         );
     }
-    let parked = parked::list(pool, limit).await?;
-    println!("{} parked", parked.len());
-    for event in parked {
+    println!("{} parked", status::relay(pool).await?.parked);
+    for event in parked::list(pool, limit).await? {
         println!(
             "  {}  {}  {} {}{}  {} tries: {}",
             event.id,

@@ -23,6 +23,18 @@ pub struct OutboxEvent {
     pub created_at: DateTime<Utc>,
 }
 
+/// People are told of so many pending events at most: to count all of a large backlog takes too long.
+pub const MAX_COUNTED: i64 = 100_000;
+
+/// A number of events that were counted up to [`MAX_COUNTED`] + 1, for people.
+#[must_use]
+pub fn counted(events: i64) -> String {
+    match events {
+        ..=MAX_COUNTED => events.to_string(),
+        _ => format!("more than {MAX_COUNTED}"),
+    }
+}
+
 /// What the relay has before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backlog {
@@ -32,7 +44,7 @@ pub struct Backlog {
     pub has_relay: bool,
 }
 
-/// Counts up to `limit` events: to count all of a large backlog takes too long.
+/// Counts up to `limit` events.
 ///
 /// # Errors
 /// If Postgres can't be reached.

@@ -24,8 +24,6 @@ const REPUBLISH_BATCH: u16 = 500;
 /// With more events than this before the relay, republishing waits: live events go first.
 const MAX_BACKLOG: i64 = 10_000;
 const BACKLOG_POLL: Duration = Duration::from_millis(100);
-/// Pending events are counted up to this number.
-const MAX_COUNT: i64 = 100_000;
 const PROGRESS_POLL: Duration = Duration::from_millis(200);
 /// How often it is said what is waited for.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
@@ -96,9 +94,9 @@ async fn wait_until_published(pool: &Pool, stream: &str, run: Run) -> anyhow::Re
             }
             Progress::Lost => bail!("the stream has lost events meanwhile: run this again"),
             Progress::Pending if said_at.is_none_or(|it| it.elapsed() > SAY_AGAIN) => {
-                let backlog = inspect::backlog(pool, MAX_COUNT).await?;
+                let backlog = inspect::backlog(pool, inspect::MAX_COUNTED + 1).await?;
                 let reason = no_relay(backlog);
-                let events = backlog.events;
+                let events = inspect::counted(backlog.events);
                 println!("waiting for the relay: {events} events are left to publish{reason}");
                 said_at = Some(Instant::now());
             }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use outbox::status::{self, RelayStatus, StreamStatus};
+use outbox::{
+    inspect::{MAX_COUNTED, counted},
+    status::{self, RelayStatus, StreamStatus},
+};
 use postgres_pool::Pool;
-
-/// Pending events are counted up to this number.
-const MAX_COUNT: i64 = 100_000;
 
 /// Prints what there is; whether all is well. Events may wait for `max_age`.
 pub(crate) async fn show(pool: &Pool, max_age: Duration) -> anyhow::Result<bool> {
     let relay = status::relay(pool).await?;
-    let streams = status::streams(pool, MAX_COUNT + 1).await?;
+    let streams = status::streams(pool, MAX_COUNTED + 1).await?;
     let now = status::now(pool).await?;
     println!("{}", describe_relay(&relay));
     println!("{} parked", relay.parked);
@@ -42,10 +42,7 @@ fn describe_stream(stream: &StreamStatus, age: Option<Duration>) -> String {
         Some(types) => types.join(", "),
         None => "all other aggregate types".to_owned(),
     };
-    let pending = match stream.pending {
-        count @ ..=MAX_COUNT => count.to_string(),
-        _ => format!("more than {MAX_COUNT}"),
-    };
+    let pending = counted(stream.pending);
     let oldest = age.map_or_else(String::new, |age| {
         format!(", the oldest for {}", humantime::format_duration(age))
     });

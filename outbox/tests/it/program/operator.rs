@@ -42,6 +42,18 @@ async fn status_tells_people_and_scripts_what_needs_attention() {
 }
 
 #[tokio::test]
+async fn a_list_counts_all_parked_events_and_shows_so_many() {
+    let world = World::new().await;
+    world
+        .execute("select outbox.append('order', '1', 'placed', '{}') from generate_series(1, 3)")
+        .await;
+    world.park_all().await;
+    let list = world.run(&["list", "--limit", "1"]).await.expect("a list");
+    assert!(list.contains("3 parked"), "{list}");
+    assert_eq!(list.matches(" tries: ").count(), 1, "{list}");
+}
+
+#[tokio::test]
 async fn an_event_without_a_route_is_parked_shown_and_retried_once_there_is_one() {
     let world = World::new().await;
     let mut relay = world.relay(&[]);
