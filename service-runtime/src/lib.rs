@@ -6,6 +6,8 @@
 pub mod backoff;
 pub mod connection_url;
 #[cfg(feature = "http")]
+pub mod digests;
+#[cfg(feature = "http")]
 pub mod etag;
 pub mod health;
 #[cfg(feature = "http")]

@@ -4,10 +4,12 @@
 //! Nothing here belongs to one side alone.
 
 mod asyncapi;
+mod digest;
 mod event;
 mod later_fields;
 
 pub use asyncapi::asyncapi;
+pub use digest::user_digest;
 pub use event::{UnreadableEvent, UserEvent, UserState};
 
 /// The stream that keeps the events.

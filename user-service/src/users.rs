@@ -3,6 +3,7 @@
 mod api;
 mod body;
 mod creation;
+mod digests;
 mod draft;
 mod email;
 mod email_backfill;
@@ -53,5 +54,7 @@ pub(crate) fn description() -> Routes {
 }
 
 fn bounded() -> OpenApiRouter<Users> {
-    api::router().merge(republish::router())
+    api::router()
+        .merge(digests::router())
+        .merge(republish::router())
 }

@@ -3,6 +3,7 @@
 //! xid before the event's id is drawn, which the relay relies on.
 
 mod create;
+pub(super) mod digests;
 pub(super) mod id_sequence;
 pub(super) mod normal_emails;
 pub(super) mod republish;

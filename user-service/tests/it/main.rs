@@ -5,6 +5,7 @@ mod api;
 mod cluster;
 mod completeness;
 mod conditional;
+mod digests;
 mod fail_over;
 mod health;
 mod id_sequence;
