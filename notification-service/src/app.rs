@@ -19,18 +19,21 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::api::API;
 use crate::{
-    config::ServeConfig,
+    config::{MongoConfig, ServeConfig},
     dead_letters::{self, api::Source},
     holes, lag,
     live::{self, Live},
     mongo,
-    notifications::{self, Reader},
+    notifications::{self, Copy, Reader},
     projection::{MongoPositionStore, Projection},
     projector::Projector,
+    verification::{self, Store, Verification},
 };
 
 /// Longer than a write may take, and than JetStream may be silent.
 const MAX_PROJECTOR_SILENCE: Duration = Duration::from_secs(15);
+/// To MongoDB, of the verification: it reads in turns, and keeps its lease meanwhile.
+const VERIFICATION_CONNECTIONS: u32 = 2;
 
 /// # Errors
 /// If the service can't start, or does not end in good order.
@@ -49,6 +52,8 @@ pub fn openapi() -> Value {
     routes.bounded.get_openapi_mut().merge(letters);
     let holes = holes::router().into_openapi();
     routes.bounded.get_openapi_mut().merge(holes);
+    let verification = verification::router().into_openapi();
+    routes.bounded.get_openapi_mut().merge(verification);
     routes.document(&API)
 }
 
@@ -64,6 +69,7 @@ pub struct App {
     topic: Topic,
     consumer: ConsumerName,
     live: Live,
+    verification: Option<Verification>,
     tasks: Tasks,
     stall_timeout: StallTimeout,
     drain_timeout: Duration,
@@ -114,6 +120,11 @@ impl App {
             topic: topic.clone(),
             consumer: consumer.clone(),
         };
+        let verification = verification(&config).await?;
+        let shown = verification::Shown {
+            projection: projection.clone(),
+            store: Store::new(&database, collection),
+        };
         let ping = mongo::check(database);
         let checks = checks(ping, &progress, &holes, &lag, config.max_lag);
         let stamp = middleware::map_response_with_state(lag.clone(), lag::stamp);
@@ -123,7 +134,8 @@ impl App {
                 .bounded
                 .layer(stamp.clone())
                 .merge(dead_letters::api::router().with_state(letters))
-                .merge(holes::router().with_state(positions)),
+                .merge(holes::router().with_state(positions))
+                .merge(verification::router().with_state(shown)),
             streaming: notifications.streaming.layer(stamp),
             health: health::router(checks),
         };
@@ -138,6 +150,7 @@ impl App {
             topic,
             consumer,
             live,
+            verification,
             tasks,
             stall_timeout,
             drain_timeout: config.process.drain_timeout,
@@ -172,6 +185,12 @@ impl App {
         (self.tasks).spawn_watched("change stream", self.stall_timeout, |progress| {
             self.live.run(progress)
         });
+        if let Some(verification) = self.verification {
+            let stop = shutdown.clone();
+            (self.tasks).spawn_watched("verification", self.stall_timeout, |progress| {
+                verification.run(progress, stop)
+            });
+        }
         let serving = http::serve(
             self.listener,
             self.routes,
@@ -202,6 +221,31 @@ impl App {
             lag.observe(connection, topic, consumer, progress, shutdown.clone())
         });
     }
+}
+
+/// With connections of its own: the projector and readers wait for none of them.
+async fn verification(config: &ServeConfig) -> anyhow::Result<Option<Verification>> {
+    let settings = config.verification.clone();
+    let Some(users) = settings.verify_users.clone() else {
+        return Ok(None);
+    };
+    let MongoConfig {
+        mongodb_uri: uri,
+        mongodb_database: name,
+        mongodb_collection: collection,
+        ..
+    } = &config.mongo;
+    let client = mongo::background_client(uri, VERIFICATION_CONNECTIONS).await?;
+    let database = client.database(name);
+    Verification::new(
+        &users,
+        settings,
+        Copy::new(mongo::primary(&database, collection)),
+        Projection::new(database.clone(), collection.clone()),
+        MongoPositionStore::new(&database, collection),
+        Store::new(&database, collection),
+    )
+    .map(Some)
 }
 
 fn checks(

@@ -54,7 +54,34 @@ pub struct ServeConfig {
     #[arg(long, env = "MAX_LAG", value_parser = duration(Duration::from_secs(1)..=Duration::from_hours(24 * 365)))]
     pub max_lag: Option<Duration>,
     #[command(flatten)]
+    pub verification: VerificationSettings,
+    #[command(flatten)]
     pub process: ProcessSettings,
+}
+
+/// The comparison of the copy with the users in the background.
+#[derive(Debug, Clone, Args)]
+pub struct VerificationSettings {
+    /// Compare the copy with this user service in the background: http://host:8080, without TLS.
+    /// Of several processes one does so at a time; not done unless set
+    #[arg(long, env = "VERIFY_USERS", value_name = "URL", value_parser = http_url)]
+    pub verify_users: Option<String>,
+    /// How often all users are compared, from the beginning of one pass to that of the next (1s to
+    /// 30days)
+    #[arg(long, env = "VERIFY_EVERY", default_value = "1h", value_parser = duration(Duration::from_secs(1)..=Duration::from_hours(24 * 30)))]
+    pub verify_every: Duration,
+    /// How long a difference must last to be one (0s to 1h)
+    #[arg(long, env = "VERIFY_SETTLE", default_value = "10s", value_parser = duration(Duration::ZERO..=Duration::from_hours(1)))]
+    pub verify_settle: Duration,
+    /// Users of the copy that are compared in a second at most
+    #[arg(long, env = "VERIFY_RATE", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
+    pub verify_rate: u32,
+    /// Have users who differ published again
+    #[arg(long, env = "VERIFY_REPAIR")]
+    pub verify_repair: bool,
+    /// Token for the user service, if it needs one: of scope read, or repair with `--verify-repair`
+    #[arg(long, env = "VERIFY_USERS_TOKEN", hide_env_values = true)]
+    pub verify_users_token: Option<SecretString>,
 }
 
 /// Requests that take long, and so have limits of their own.
@@ -207,6 +234,9 @@ pub struct VerifyConfig {
     /// Have the differing users published again, and look whether that mended it
     #[arg(long)]
     pub repair: bool,
+    /// Read both lists from beginning to end instead of comparing digests of ranges
+    #[arg(long)]
+    pub full: bool,
     /// One JSON object a line: each difference, then the counts
     #[arg(long)]
     pub json: bool,

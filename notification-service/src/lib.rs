@@ -13,4 +13,5 @@ mod problems;
 mod projection;
 mod projector;
 mod rebuild;
+mod verification;
 mod verify;

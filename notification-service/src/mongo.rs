@@ -53,6 +53,19 @@ pub(crate) async fn change_stream_client(
     Client::with_options(options).map_err(|error| without_uri(&error))
 }
 
+/// A client for one task that works in the background, with at most `connections`.
+///
+/// # Errors
+/// If the URI is not one that MongoDB understands.
+pub(crate) async fn background_client(
+    uri: &ConnectionUrl,
+    connections: u32,
+) -> anyhow::Result<Client> {
+    let mut options = options(uri).await?;
+    options.max_pool_size = Some(connections);
+    Client::with_options(options).map_err(|error| without_uri(&error))
+}
+
 async fn options(uri: &ConnectionUrl) -> anyhow::Result<ClientOptions> {
     let mut options = ClientOptions::parse(uri.expose())
         .await

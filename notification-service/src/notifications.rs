@@ -1,8 +1,11 @@
 //! Reading the copy.
 
+mod copy;
+mod digests;
 mod error;
 mod list;
 mod one;
+mod pace;
 mod stream;
 
 use std::time::Duration;
@@ -12,6 +15,7 @@ use mongodb::{Collection, Database, bson::RawDocumentBuf};
 use service_runtime::http::{PerClientLimit, Routes};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::{copy::Copy, pace::Pace};
 use crate::{config::ReaderLimits, live::Live, mongo};
 
 /// How long a read may take; MongoDB ends it itself shortly before.
@@ -71,6 +75,7 @@ pub(crate) fn routes() -> Routes<Reader> {
     Routes {
         bounded: OpenApiRouter::new()
             .routes(routes!(list::list))
+            .routes(routes!(digests::digests))
             .routes(routes!(one::get)),
         streaming: OpenApiRouter::new().routes(routes!(stream::follow)),
         ..Routes::default()

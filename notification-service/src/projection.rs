@@ -8,6 +8,7 @@ mod lease;
 mod living;
 mod outcome;
 mod position_store;
+mod state_store;
 mod stored_user;
 
 use std::{
@@ -34,6 +35,7 @@ pub(crate) use indexes::LIVING_INDEX;
 pub(crate) use lease::Lease;
 pub(crate) use outcome::{Refusal, WriteOutcome};
 pub(crate) use position_store::MongoPositionStore;
+pub(crate) use state_store::StateStore;
 pub(crate) use stored_user::{Damaged, Notification, StoredUser};
 
 /// How long one `update` command may take; MongoDB ends it itself shortly before.

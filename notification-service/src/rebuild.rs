@@ -108,7 +108,7 @@ impl Rebuild {
 
         let run = uuid::Uuid::now_v7().simple().to_string();
         let lease = live
-            .lease(&run)
+            .lease("rebuild", &run)
             .await?
             .context("another rebuild is under way, or was killed less than half a minute ago")?;
         // Whoever left them has lost the lease: without its collection it can't swap any more.

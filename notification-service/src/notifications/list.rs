@@ -72,7 +72,7 @@ impl Found {
         let mut after = after;
         loop {
             let missing = usize::from(limit) - found.living.len();
-            let documents = read(copy, after, missing).await?;
+            let documents = read(copy, after, UserState::MAX_NUMBER, missing).await?;
             let is_last = documents.len() < missing;
             for document in documents {
                 after = found.take(&document).unwrap_or(after).max(after);
@@ -89,8 +89,7 @@ impl Found {
 
     /// The id that the document is listed by.
     fn take(&mut self, document: &RawDocumentBuf) -> Option<i64> {
-        let value = document.get("user_id").ok()??;
-        let listed = value.as_i64().or(value.as_i32().map(i64::from));
+        let listed = listed_id(document);
         match StoredUser::read(document) {
             Ok(user) => self.living.extend(user.living()),
             Err(damaged) => self.damaged.extend(damaged.user_id.or(listed)),
@@ -105,15 +104,22 @@ impl Found {
     }
 }
 
-/// The next living users, by the index that holds no others; by their primary key while that index
-/// is still being made.
-async fn read(
+/// The id that a document is listed by.
+pub(super) fn listed_id(document: &RawDocumentBuf) -> Option<i64> {
+    let value = document.get("user_id").ok()??;
+    value.as_i64().or(value.as_i32().map(i64::from))
+}
+
+/// The next living users up to `last`, by the index that holds no others; by their primary key while
+/// that index is still being made.
+pub(super) async fn read(
     copy: &Collection<RawDocumentBuf>,
     after: i64,
+    last: i64,
     limit: usize,
 ) -> Result<Vec<RawDocumentBuf>, Failure> {
     // With the type, so that each page ends with a number to go on from.
-    let ids = doc! { "$gt": after, "$lte": UserState::MAX_NUMBER, "$type": ["int", "long"] };
+    let ids = doc! { "$gt": after, "$lte": last, "$type": ["int", "long"] };
     let by_index = doc! { "user_id": ids.clone(), "updated_at": { "$exists": true } };
     let hint = Hint::Name(LIVING_INDEX.to_owned());
     match find(copy, by_index, doc! { "user_id": 1 }, Some(hint), limit).await {

@@ -1,4 +1,5 @@
-//! One rebuild of a copy at a time: a document that expires unless its owner renews it.
+//! One process at a time that rebuilds a copy, and one that verifies it: a document that expires
+//! unless its owner renews it.
 
 use std::time::Duration;
 
@@ -12,25 +13,46 @@ use crate::mongo::Failure;
 /// former owner has sent can still take effect.
 const TTL: Duration = Duration::from_secs(30);
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
-const LEASE: &str = "rebuild";
 
 #[derive(Debug)]
 pub(crate) struct Lease {
     leases: Projection,
+    work: &'static str,
     owner: String,
 }
 
 impl Projection {
-    /// The right to rebuild this copy, for `owner`; `None` while another one has it.
-    pub(crate) async fn lease(&self, owner: &str) -> Result<Option<Lease>, Failure> {
-        let name = format!("{}.rebuild_lease", self.collection);
+    /// The right to do this work on this copy, such as `rebuild`, for `owner`; `None` while another
+    /// one has it.
+    pub(crate) async fn lease(
+        &self,
+        work: &'static str,
+        owner: &str,
+    ) -> Result<Option<Lease>, Failure> {
         let lease = Lease {
-            leases: Self::new(self.database.clone(), name),
+            leases: self.leases(work),
+            work,
             owner: owner.to_owned(),
         };
         lease.put_first().await?;
         let is_free = doc! { "$lt": ["$expires_at", "$$NOW"] };
         Ok(lease.extend(is_free).await?.then_some(lease))
+    }
+
+    /// Whether somebody has the right to do this work now.
+    pub(crate) async fn is_leased(&self, work: &str) -> Result<bool, Failure> {
+        let leases = self.leases(work);
+        let held = doc! { "_id": work, "$expr": { "$gte": ["$expires_at", "$$NOW"] } };
+        let find = doc! { "find": &leases.collection, "filter": held, "limit": 1 };
+        let reply = leases.run(find).await?;
+        let cursor = reply.get_document("cursor");
+        let found = cursor.and_then(|cursor| cursor.get_array("firstBatch"));
+        Ok(found.is_ok_and(|found| !found.is_empty()))
+    }
+
+    fn leases(&self, work: &str) -> Self {
+        let name = format!("{}.{work}_lease", self.collection);
+        Self::new(self.database.clone(), name)
     }
 }
 
@@ -43,9 +65,11 @@ impl Lease {
             let begun = Instant::now();
             match self.renew().await {
                 Ok(true) => expires = begun + TTL,
-                Ok(false) => return anyhow::anyhow!("another rebuild has taken over"),
+                Ok(false) => return anyhow::anyhow!("another {} has taken over", self.work),
                 Err(failure) if Instant::now() > expires => return failure.into(),
-                Err(failure) => tracing::warn!(%failure, "the rebuild's lease was not renewed"),
+                Err(failure) => {
+                    tracing::warn!(%failure, "the lease of the {} was not renewed", self.work);
+                }
             }
         }
     }
@@ -58,7 +82,7 @@ impl Lease {
     /// Lets another one have it at once.
     pub(crate) async fn release(&self) -> Result<(), Failure> {
         let update = doc! {
-            "q": { "_id": LEASE, "owner": &self.owner },
+            "q": { "_id": self.work, "owner": &self.owner },
             "u": { "$set": { "expires_at": DateTime::from_millis(0) } },
         };
         self.update(update).await.map(drop)
@@ -68,7 +92,7 @@ impl Lease {
     async fn put_first(&self) -> Result<(), Failure> {
         let expired = DateTime::from_millis(0);
         let update = doc! {
-            "q": { "_id": LEASE },
+            "q": { "_id": self.work },
             "u": { "$setOnInsert": { "owner": "", "expires_at": expired } },
             "upsert": true,
         };
@@ -78,7 +102,7 @@ impl Lease {
     async fn extend(&self, condition: Document) -> Result<bool, Failure> {
         let ttl = i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
         let update = doc! {
-            "q": { "_id": LEASE, "$expr": condition },
+            "q": { "_id": self.work, "$expr": condition },
             "u": [{ "$set": {
                 "owner": { "$literal": &self.owner },
                 "expires_at": { "$add": ["$$NOW", ttl] },

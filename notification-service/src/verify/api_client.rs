@@ -7,6 +7,9 @@ use chrono::{DateTime, Utc};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use service_runtime::digests::{DigestQuery, Digests};
+
+use crate::projection::Notification;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE: u16 = 1_000;
@@ -43,6 +46,18 @@ pub(super) enum Found {
     Nothing,
 }
 
+impl From<Notification> for Record {
+    fn from(copy: Notification) -> Self {
+        Self {
+            id: copy.user_id,
+            name: copy.name,
+            email: copy.email,
+            updated_at: copy.updated_at,
+            version: copy.version,
+        }
+    }
+}
+
 impl Found {
     pub(super) fn living(&self) -> Option<&Record> {
         match self {
@@ -69,8 +84,8 @@ impl Found {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct ApiClient {
+#[derive(Debug, Clone)]
+pub(crate) struct ApiClient {
     client: Client,
     token: Option<SecretString>,
     base: String,
@@ -79,7 +94,7 @@ pub(super) struct ApiClient {
 }
 
 impl ApiClient {
-    pub(super) fn users(base: &str, token: Option<SecretString>) -> anyhow::Result<Self> {
+    pub(crate) fn users(base: &str, token: Option<SecretString>) -> anyhow::Result<Self> {
         Self::new(base, token, "/users", "/users")
     }
 
@@ -109,6 +124,21 @@ impl ApiClient {
             StatusCode::GONE => Ok(Found::Deleted(tagged_version(&response))),
             StatusCode::INTERNAL_SERVER_ERROR => self.read_fault(response).await,
             _ => self.read(response).await.map(Found::Living),
+        }
+    }
+
+    /// `None` if this release of the service offers none.
+    pub(super) async fn digests(&self, query: DigestQuery) -> anyhow::Result<Option<Digests>> {
+        let DigestQuery { first, last, size } = query;
+        let path = format!(
+            "{}/digests?first={first}&last={last}&size={size}",
+            self.list
+        );
+        let response = self.get(&path).await?;
+        match response.status() {
+            // Where there is no such route, `digests` may be taken for an id.
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Ok(None),
+            _ => self.read(response).await.map(Some),
         }
     }
 

@@ -1,38 +1,47 @@
 //! What it means to differ.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::api_client::{ApiClient, Record};
+use super::{
+    api_client::{ApiClient, Record},
+    copies::Copies,
+};
+use crate::notifications::Pace;
 
 #[derive(Debug)]
-pub(super) struct Verifier {
-    pub(super) users: ApiClient,
-    pub(super) copies: ApiClient,
+pub(crate) struct Verifier {
+    pub(crate) users: ApiClient,
+    pub(crate) copies: Copies,
+    pub(crate) pace: Pace,
+    /// Users that are looked at at once.
+    pub(crate) concurrency: usize,
 }
 
 /// A user on whom the two services did not agree at first.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Suspect {
-    id: i64,
-    /// The version that the user had then. A copy that has it has not been left behind, however
-    /// fast the user goes on changing.
-    version: Option<i64>,
+pub(crate) struct Suspect {
+    pub(super) id: i64,
+    /// The version that the user had when it was first seen. A copy that has it has not been left
+    /// behind, however fast the user goes on changing.
+    pub(super) version: Option<i64>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Difference {
-    pub(super) difference: Kind,
-    pub(super) user_id: i64,
-    pub(super) user_version: Option<i64>,
-    pub(super) copy_version: Option<i64>,
+/// What the two services have of a user, if it is not the same.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Difference {
+    pub(crate) difference: Kind,
+    pub(crate) user_id: i64,
+    pub(crate) user_version: Option<i64>,
+    pub(crate) copy_version: Option<i64>,
     /// The version that a repair has to exceed, a tombstone's included.
     #[serde(skip)]
     pub(super) above: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A user that the copy does not have.
     Missing,
     /// The copy has an older version.
@@ -59,6 +68,7 @@ impl Suspect {
 impl Verifier {
     /// How the two services differ now, if they do.
     pub(super) async fn look(&self, suspect: Suspect) -> anyhow::Result<Option<Difference>> {
+        self.pace.pause(1).await;
         let mut user = self.users.find(suspect.id).await?;
         let copy = self.copies.find(suspect.id).await?;
         if copy.version() > user.version() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::compare::Difference;
+use super::settle::Verdict;
 
 #[derive(Debug)]
 pub(super) struct Report {
@@ -27,13 +27,14 @@ impl Report {
         }
     }
 
-    pub(super) fn seen(&mut self, user: bool, copy: bool) {
-        self.users += u64::from(user);
-        self.copies += u64::from(copy);
+    pub(super) fn seen(&mut self, users: u64, copies: u64) {
+        self.users += users;
+        self.copies += copies;
     }
 
-    pub(super) fn differ(&mut self, differences: &[Difference]) -> anyhow::Result<()> {
-        for difference in differences {
+    pub(super) fn judged(&mut self, verdict: &Verdict) -> anyhow::Result<()> {
+        self.repaired += verdict.repaired as u64;
+        for difference in &verdict.differences {
             let kind = format!("{:?}", difference.difference).to_lowercase();
             if self.json {
                 println!("{}", serde_json::to_string(difference)?);
@@ -49,10 +50,6 @@ impl Report {
             *self.counts.entry(kind).or_default() += 1;
         }
         Ok(())
-    }
-
-    pub(super) fn repaired(&mut self, count: usize) {
-        self.repaired += count as u64;
     }
 
     pub(super) fn differences(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The service against real servers, which `TEST_NATS_URL` and `TEST_MONGODB_URI` name.
 
 mod dead_letters;
+mod digests;
 mod events;
 mod freshness;
 mod holes;
@@ -14,5 +15,7 @@ mod rebuild;
 mod recovery;
 mod replays;
 mod support;
+mod users_api;
+mod verification;
 mod verify;
 mod waiting;

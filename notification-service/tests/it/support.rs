@@ -17,7 +17,9 @@ use mongodb::{
 };
 use notification_service::{
     app::App,
-    config::{MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig},
+    config::{
+        MongoConfig, NatsConfig, ProjectorConfig, ReaderLimits, ServeConfig, VerificationSettings,
+    },
 };
 use serde_json::{Value, json};
 use service_runtime::{
@@ -100,6 +102,14 @@ impl World {
                 ack_wait: Duration::from_secs(30),
             },
             max_lag: None,
+            verification: VerificationSettings {
+                verify_users: None,
+                verify_every: Duration::from_secs(1),
+                verify_settle: Duration::ZERO,
+                verify_rate: 100_000,
+                verify_repair: false,
+                verify_users_token: None,
+            },
             process: ProcessSettings {
                 drain_timeout: Duration::from_secs(10),
                 stall_timeout: StallTimeout::OFF,

@@ -23,6 +23,7 @@ use crate::{
     events::{created, deleted, named, state, updated},
     holes,
     support::{Service, World},
+    users_api::UsersApi,
 };
 
 /// What the user service would answer.
@@ -117,6 +118,42 @@ async fn two_sides_that_agree_are_found_to_over_many_pages() {
         (&lines[0]["users"], &lines[0]["copies"]),
         (&2500.into(), &2500.into())
     );
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_table_is_compared_by_digests_unless_all_is_to_be_read() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let events: Vec<_> = (1..=300).map(created).collect();
+    world.publish_all(&events).await;
+    world.settled().await;
+    let users = (1..=301).map(|id| state(id, if id == 7 { 2 } else { 1 }));
+    let (api, users) = UsersApi::serve(users).await;
+
+    let copies = service.url();
+    let sides = [
+        "--users",
+        &users,
+        "--notifications",
+        &copies,
+        "--settle",
+        "0s",
+    ];
+    let expected = "\
+        stale     user 7  version 2  copy 1\n\
+        missing   user 301  version 1  copy -\n\
+        301 users, 300 copies: 0 ahead, 0 conflict, 0 damaged, 0 extra, 1 missing, 1 stale\n";
+    let (agree, output) = world.run(&[&["verify"], &sides[..]].concat()).await;
+    assert!(!agree && output.starts_with(expected), "{output}");
+    assert_eq!(api.pages.load(Ordering::Relaxed), 0);
+
+    let digests = api.asked(16_384).len();
+    let (agree, output) = world
+        .run(&[&["verify", "--full"], &sides[..]].concat())
+        .await;
+    assert!(!agree && output.starts_with(expected), "{output}");
+    assert_eq!(api.asked(16_384).len(), digests);
     service.stop().await;
 }
 

@@ -1,0 +1,71 @@
+//! What is known of the verification of a copy, as kept beside it for all processes.
+
+use std::time::Duration;
+
+use mongodb::{
+    Collection, Database,
+    bson::{doc, serialize_to_bson},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::mongo::{self, Failure};
+
+const COLLECTION: &str = "verification_state";
+const DEADLINE: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredState<T> {
+    #[serde(rename = "_id")]
+    id: String,
+    /// Who may change the state: others have taken over from whoever finds another name here.
+    owner: String,
+    state: T,
+}
+
+/// Keeps the state of one copy.
+#[derive(Debug, Clone)]
+pub(crate) struct StateStore<T: Send + Sync> {
+    collection: Collection<StoredState<T>>,
+    id: String,
+}
+
+impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> StateStore<T> {
+    /// For the copy in the collection `copy`.
+    pub(crate) fn new(database: &Database, copy: &str) -> Self {
+        Self {
+            collection: mongo::primary(database, COLLECTION),
+            id: copy.to_owned(),
+        }
+    }
+
+    /// The default if nothing is known yet.
+    pub(crate) async fn load(&self) -> Result<T, Failure> {
+        let (collection, filter) = (self.collection.clone(), doc! { "_id": &self.id });
+        let found = mongo::call(DEADLINE, async move { collection.find_one(filter).await });
+        Ok(found.await?.map(|it| it.state).unwrap_or_default())
+    }
+
+    /// The same, after which only `owner` can save a state.
+    pub(crate) async fn claim(&self, owner: &str) -> Result<T, Failure> {
+        let collection = self.collection.clone();
+        let filter = doc! { "_id": &self.id };
+        let owner = owner.to_owned();
+        let claim = async move {
+            let state = serialize_to_bson(&T::default())?;
+            let update = doc! { "$set": { "owner": owner }, "$setOnInsert": { "state": state } };
+            collection.update_one(filter, update).upsert(true).await
+        };
+        mongo::call(DEADLINE, claim).await?;
+        self.load().await
+    }
+
+    /// False if another one has claimed it meanwhile.
+    pub(crate) async fn save(&self, owner: &str, state: &T) -> Result<bool, Failure> {
+        let collection = self.collection.clone();
+        let filter = doc! { "_id": &self.id, "owner": owner };
+        let state = serialize_to_bson(state).map_err(mongodb::error::Error::from)?;
+        let update = doc! { "$set": { "state": state } };
+        let save = async move { collection.update_one(filter, update).await };
+        Ok(mongo::call(DEADLINE, save).await?.matched_count == 1)
+    }
+}

@@ -1,0 +1,161 @@
+//! A user service that offers digests, and notes what it is asked.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use chrono::Utc;
+use service_runtime::{
+    digests::{DigestQuery, DigestsBuilder},
+    page::Page,
+};
+use shared_events::{UserState, user_digest};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+#[derive(Clone)]
+pub(crate) struct UsersApi(Arc<Inner>);
+
+pub(crate) struct Inner {
+    users: Mutex<BTreeMap<i64, UserState>>,
+    asked: Mutex<Vec<DigestQuery>>,
+    /// Pages of the list that were asked for.
+    pub(crate) pages: AtomicUsize,
+    /// Answers 503.
+    pub(crate) is_down: AtomicBool,
+    /// The only one that is accepted, if set.
+    pub(crate) token: Mutex<Option<&'static str>>,
+    /// How many more digests are answered; others wait for more permits.
+    pub(crate) permits: Semaphore,
+    /// Digests that are being answered, and the most of them at once.
+    at_once: AtomicUsize,
+    pub(crate) most_at_once: AtomicUsize,
+    /// Ranges of one answer.
+    max_ranges: usize,
+}
+
+impl std::ops::Deref for UsersApi {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl UsersApi {
+    /// And where it is served.
+    pub(crate) async fn serve(users: impl IntoIterator<Item = UserState>) -> (Self, String) {
+        Self::serve_slowly(users, usize::MAX).await
+    }
+
+    /// One that answers digests of at most so many ranges at once.
+    pub(crate) async fn serve_slowly(
+        users: impl IntoIterator<Item = UserState>,
+        max_ranges: usize,
+    ) -> (Self, String) {
+        let users = users.into_iter().map(|user| (user.id, user)).collect();
+        let api = Self(Arc::new(Inner {
+            users: Mutex::new(users),
+            asked: Mutex::default(),
+            pages: AtomicUsize::default(),
+            is_down: AtomicBool::default(),
+            token: Mutex::default(),
+            permits: Semaphore::new(1_000_000),
+            at_once: AtomicUsize::default(),
+            most_at_once: AtomicUsize::default(),
+            max_ranges,
+        }));
+        let routes = Router::new()
+            .route("/users", get(Self::list))
+            .route("/users/digests", get(Self::digests))
+            .route("/users/{id}", get(Self::one))
+            .layer(middleware::from_fn_with_state(api.clone(), Self::admit))
+            .with_state(api.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async { axum::serve(listener, routes).await });
+        (api, url)
+    }
+
+    pub(crate) fn users(&self) -> MutexGuard<'_, BTreeMap<i64, UserState>> {
+        self.users.lock().expect("no panic")
+    }
+
+    /// The digests that were asked for since this was called last, of ranges of this size.
+    pub(crate) fn asked(&self, size: i64) -> Vec<DigestQuery> {
+        let asked = self.asked.lock().expect("no panic");
+        asked.iter().filter(|it| it.size == size).copied().collect()
+    }
+
+    pub(crate) fn accept_only(&self, token: &'static str) {
+        *self.token.lock().expect("no panic") = Some(token);
+    }
+
+    async fn admit(State(it): State<Self>, request: Request, next: Next) -> Response {
+        if it.is_down.load(Ordering::Relaxed) {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+        let token = *it.token.lock().expect("no panic");
+        let given = request.headers().get(header::AUTHORIZATION).cloned();
+        let given = given.and_then(|it| it.to_str().map(str::to_owned).ok());
+        if token.is_some_and(|token| given != Some(format!("Bearer {token}"))) {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        next.run(request).await
+    }
+
+    async fn digests(State(it): State<Self>, query: DigestQuery) -> Response {
+        it.asked.lock().expect("no panic").push(query);
+        let at_once = it.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+        it.most_at_once.fetch_max(at_once, Ordering::Relaxed);
+        it.permits.acquire().await.expect("open").forget();
+        let mut digests = DigestsBuilder::new(query);
+        let mut is_all = true;
+        {
+            let users = it.users();
+            let users = users.range(query.first..);
+            for (id, user) in users.take_while(|(id, _)| **id <= query.last) {
+                if digests.is_full() {
+                    is_all = false;
+                    break;
+                }
+                let digest =
+                    user_digest(*id, user.version, user.updated_at, &user.name, &user.email);
+                digests.add(*id, digest);
+            }
+        }
+        let mut answer = digests.finish(Utc::now(), is_all);
+        if answer.ranges.len() > it.max_ranges {
+            answer.through = answer.ranges[it.max_ranges].first - 1;
+            answer.ranges.truncate(it.max_ranges);
+        }
+        it.at_once.fetch_sub(1, Ordering::Relaxed);
+        Json(answer).into_response()
+    }
+
+    async fn list(State(it): State<Self>, page: Page) -> Response {
+        it.pages.fetch_add(1, Ordering::Relaxed);
+        let users = it.users();
+        let users = users.values().filter(|user| user.id > page.after);
+        let users: Vec<_> = users.take(page.limit.into()).collect();
+        page.respond(&users, |user| user.id)
+    }
+
+    async fn one(State(it): State<Self>, Path(id): Path<i64>) -> Response {
+        let user = it.users().get(&id).cloned();
+        user.map_or(StatusCode::NOT_FOUND.into_response(), |user| {
+            Json(user).into_response()
+        })
+    }
+}
