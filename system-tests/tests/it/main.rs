@@ -11,6 +11,7 @@ mod outages;
 mod poison;
 mod rebuild;
 mod repair;
+mod restores;
 mod schema_change;
 mod secrets;
 mod shared_consumer;

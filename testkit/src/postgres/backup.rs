@@ -45,9 +45,18 @@ impl Archive {
 
 /// A copy of a server's data directory.
 #[derive(Debug)]
-pub struct BaseBackup(pub(super) Home);
+pub struct BaseBackup(Home);
 
 impl BaseBackup {
+    /// What the server has now.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    #[must_use]
+    pub fn of(server: &Server) -> Self {
+        Self(server.copy(&["--wal-method=fetch"]))
+    }
+
     /// A server with what was written until `target`, such as
     /// `recovery_target_name=before_the_accident`.
     ///

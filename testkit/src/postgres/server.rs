@@ -4,7 +4,6 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Database,
-    backup::BaseBackup,
     home::{Home, binary},
 };
 use crate::{Process, eventually, free_port};
@@ -47,16 +46,8 @@ impl Server {
         Self::serve(self.copy(&["--write-recovery-conf"]), &[]).await
     }
 
-    /// What the server has now, to be recovered from.
-    ///
-    /// # Panics
-    /// If the server refuses.
-    #[must_use]
-    pub fn base_backup(&self) -> BaseBackup {
-        BaseBackup(self.copy(&["--wal-method=fetch"]))
-    }
-
-    fn copy(&self, how: &[&str]) -> Home {
+    /// A copy of the data directory.
+    pub(super) fn copy(&self, how: &[&str]) -> Home {
         let home = Home::new();
         let port = format!("--port={}", self.port);
         let from = ["--host=127.0.0.1", &port, "--username=postgres"];

@@ -277,6 +277,10 @@ impl From<sqlx::Error> for StoreError {
         if let Some("users_normal_email_key" | "users_email_key") = constraint {
             return Self::EmailTaken;
         }
+        // The sequence of events is behind, as after a logical replication: the relay moves it on.
+        if constraint.is_some_and(|it| it.starts_with("event_") && it.ends_with("_pkey")) {
+            return Self::Unavailable(Arc::new(error));
+        }
         match Failure::from(&error) {
             Failure::Conflict => Self::Conflict(Arc::new(error)),
             Failure::Locked => Self::Locked,
