@@ -1,5 +1,7 @@
 //! What an operator does from the command line, in every program that has an outbox.
 
+mod orphans;
+
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use postgres_pool::{Connection, Pool};
@@ -29,6 +31,32 @@ pub enum AdminCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// List aggregates of which a stream has events that the database has lost, as after a restore
+    Orphans {
+        /// Most of them
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// Try those again that could not be restated
+        #[arg(long)]
+        retry: bool,
+    },
+    /// Say that the copies of all consumers were compared with the database and repaired, after events
+    /// that the database may have lost have left the stream; asks first
+    Reconciled {
+        /// The only one by default
+        stream: Option<String>,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take a stream over from another ledger, whose relay has to be stopped first; asks first
+    Adopt {
+        /// The only one by default
+        stream: Option<String>,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// # Errors
@@ -38,6 +66,9 @@ pub async fn run(pool: &Pool, command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::List { limit } => list(pool, limit).await,
         AdminCommand::Show { id } => show(pool, id).await,
         AdminCommand::Discard { id, yes } => discard(pool, id, yes).await,
+        AdminCommand::Orphans { limit, retry } => orphans::list(pool, limit, retry).await,
+        AdminCommand::Reconciled { stream, yes } => orphans::reconciled(pool, stream, yes).await,
+        AdminCommand::Adopt { stream, yes } => orphans::adopt(pool, stream, yes).await,
     }
 }
 

@@ -41,6 +41,7 @@ pub mod inspect;
 mod ledger;
 pub mod parked;
 mod partitions;
+pub mod reconciliation;
 mod relay;
 pub mod republish_run;
 mod route;

@@ -58,7 +58,26 @@ pub(crate) async fn maintain(pool: &Pool, retention: Retention) -> sqlx::Result<
     )
     .execute(pool)
     .await?;
-    Ok(())
+    forget_orphans(pool, retention.keep).await
+}
+
+/// Of which nothing waits any more that is superseded.
+async fn forget_orphans(pool: &Pool, keep: Duration) -> sqlx::Result<()> {
+    sqlx::query!(
+        r"
+        delete from outbox.orphan using outbox.cursor
+        where orphan.stream = cursor.stream
+            and restated_at < clock_timestamp() - $1::float8 * interval '1 second'
+            and superseded_through <= last_id
+            and not exists (
+                select from unnest(gaps) as gap where lower(gap) <= superseded_through
+            )
+        ",
+        keep.as_secs_f64(),
+    )
+    .execute(pool)
+    .await
+    .map(drop)
 }
 
 /// In the order of their ids.

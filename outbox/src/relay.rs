@@ -4,9 +4,11 @@
 //! lease ─► stream found whole ─► reader ──tasks──► publisher ──acks──► cursor      (for each stream)
 //! ```
 
+mod claim;
 mod completeness;
 mod cursor;
 mod failure;
+mod identity;
 mod incarnation;
 mod lease;
 mod ledger_check;

@@ -18,6 +18,10 @@ pub struct StreamStatus {
     /// Whether the present or last relay publishes to it. If not, its cursor keeps events from being
     /// dropped for as long as it is there.
     pub is_configured: bool,
+    /// Since when it has been unknown whether consumers have events that the database has lost.
+    pub unreconciled_since: Option<DateTime<Utc>>,
+    /// Aggregates with such events that could not be restated.
+    pub orphans: i64,
 }
 
 /// The relay, and what waits for an operator.
@@ -43,7 +47,11 @@ pub async fn streams(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<St
         r#"
         select cursor.stream, aggregate_types, stream_sequence,
                epoch = (select epoch from outbox.lease) as "is_configured!",
-               pending.events as "pending!", pending.oldest_at as oldest_pending_at
+               pending.events as "pending!", pending.oldest_at as oldest_pending_at,
+               unreconciled_since, (
+                   select count(*) from outbox.orphan
+                   where orphan.stream = cursor.stream and restated_at is null
+               ) as "orphans!"
         from outbox.cursor
         cross join lateral (
             select count(*) as events, min(created_at) as oldest_at

@@ -6,7 +6,7 @@ mod relay;
 use std::time::Duration;
 
 use anyhow::Context;
-use outbox::Written;
+use outbox::{Written, reconciliation};
 use postgres_pool::Pool;
 use serde_json::Value;
 use service_runtime::{
@@ -131,9 +131,11 @@ impl App {
             written: written.clone(),
             require_if_match: config.require_if_match,
         };
-        let mut checks = vec![postgres_check(new_pool(1, LOCK_TIMEOUT)?)];
+        let checking = new_pool(1, LOCK_TIMEOUT)?;
+        let mut checks = vec![postgres_check(checking.clone())];
         checks.extend((creators.iter()).map(|(_, progress)| progress.check(MAX_CREATION_TIME)));
         checks.extend(relay.as_ref().map(Relay::check));
+        checks.extend(relay.as_ref().map(|_| reconciliation::check(checking)));
         let mut routes = Routes {
             health: health::router(checks),
             ..users::routes(users, imports)

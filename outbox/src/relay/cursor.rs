@@ -161,6 +161,26 @@ pub(super) async fn forget_checkpoints_above(
     .map(drop)
 }
 
+/// The cursor of a stream was moved back, in this transaction: what is above its tail is to be looked
+/// up again.
+pub(super) async fn look_up_again(transaction: &mut Connection, stream: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        r"
+        with moved as (
+            update outbox.cursor set looked_up_to = least(looked_up_to, stream_sequence)
+            where stream = $1 returning stream_sequence
+        )
+        update outbox.orphan
+        set stream_sequence = least(orphan.stream_sequence, moved.stream_sequence)
+        from moved where stream = $1
+        ",
+        stream,
+    )
+    .execute(transaction)
+    .await
+    .map(drop)
+}
+
 /// Remembers the cursor as a place to come back to.
 pub(super) async fn save_checkpoint(
     pool: &Pool,

@@ -27,6 +27,9 @@ pub(super) enum Failure {
     /// Somebody else has published events that the outbox does not have: restate their aggregates.
     #[error("there are events on the stream that the outbox does not have")]
     Orphans,
+    /// The stream belongs to another ledger, or to another database of this one.
+    #[error("{0}")]
+    Foreign(String),
     /// Unknown whether it was stored: publish it again, under the same id.
     #[error("no acknowledgement: {0}")]
     Unacknowledged(#[source] PublishError),

@@ -5,6 +5,7 @@
 //! acknowledgements. The aggregates of what is not there are restated: they get an event with their
 //! present state, at a version above that of every message that the stream has of them.
 
+mod doubts;
 mod lookup;
 mod restate;
 mod scan;
@@ -17,7 +18,7 @@ use std::{
 
 use async_nats::jetstream::Context;
 use futures::TryFutureExt;
-use postgres_pool::{Connection, Pool};
+use postgres_pool::Pool;
 use service_runtime::{nats::Topic, progress::Progress};
 
 use tokio::time::{sleep, timeout};
@@ -71,7 +72,7 @@ pub(super) async fn reconcile(lookup: Lookup<'_>, start: &Start) -> Result<Looke
     // A stream that ends below has lost what was looked up.
     let from = Some(saved.looked_up_to).filter(|it| *it <= last);
     let from = tail.max(from.unwrap_or(0));
-    note_doubts(lookup, start, &saved, from, first).await?;
+    doubts::note(lookup, start, &saved, from, first).await?;
     begin(lookup, &saved, from).await?;
     let has_found = look_up(lookup, from, last).await?;
     restate::all(lookup).await?;
@@ -102,6 +103,9 @@ pub(super) async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bo
         if is_last {
             break;
         }
+    }
+    if let Err(failure) = scan.end(lookup.jetstream).await {
+        tracing::debug!(%failure, stream, "a consumer was not removed; it will expire");
     }
     if findings.orphans > 0 {
         tracing::error!(
@@ -216,71 +220,4 @@ async fn note_database(pool: &Pool, owned: &Owned, saved: &Saved) -> Result<(), 
         0 => Err(Failure::LeaseLost),
         _ => Ok(()),
     }
-}
-
-/// Of messages that have left the stream nothing can be told: an operator has to compare.
-async fn note_doubts(
-    lookup: Lookup<'_>,
-    start: &Start,
-    saved: &Saved,
-    from: u64,
-    first: u64,
-) -> Result<(), Failure> {
-    let owned = lookup.owned;
-    let is_other_database =
-        (saved.database_identity.as_ref()).is_some_and(|it| *it != owned.identity);
-    let reason = if start.lost.on_stream && (is_other_database || start.lost.in_ledger) {
-        "the stream has lost events, and the database is another one than before"
-    } else if !start.lost.on_stream && first > from + 1 {
-        "messages that were published after what the database knows of have left the stream"
-    } else {
-        return Ok(());
-    };
-    let mut transaction = lookup.pool.begin().await?;
-    owned.hold(&mut transaction).await?;
-    let is_known = sqlx::query_scalar!(
-        r#"
-        update outbox.cursor as cursor
-        set unreconciled_since = coalesce(cursor.unreconciled_since, clock_timestamp())
-        from outbox.cursor as before
-        where cursor.stream = $1 and before.stream = cursor.stream
-        returning before.unreconciled_since is not null as "is_known!"
-        "#,
-        owned.stream,
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    if !is_known {
-        tracing::error!(
-            stream = owned.stream,
-            reason,
-            database_knows_up_to_sequence = from,
-            first_sequence = first,
-            "consumers may have events that the database does not have: compare their copies, as by \
-             `notification-service verify --repair`, then run `outbox-relay reconciled {}`",
-            owned.stream
-        );
-    }
-    Ok(())
-}
-
-/// The cursor of a stream was moved back, in this transaction: what is above its tail is to be looked
-/// up again.
-pub(super) async fn look_up_again(transaction: &mut Connection, stream: &str) -> sqlx::Result<()> {
-    sqlx::query!(
-        r"
-        with moved as (
-            update outbox.cursor set looked_up_to = least(looked_up_to, stream_sequence)
-            where stream = $1 returning stream_sequence
-        )
-        update outbox.orphan
-        set stream_sequence = least(orphan.stream_sequence, moved.stream_sequence)
-        from moved where stream = $1
-        ",
-        stream,
-    )
-    .execute(transaction)
-    .await
-    .map(drop)
 }

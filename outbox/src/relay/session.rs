@@ -14,7 +14,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ActiveRelay, STREAM_TIMEOUT, completeness,
+    ActiveRelay, STREAM_TIMEOUT,
+    claim::Claim,
+    completeness,
     cursor::Owned,
     failure::{Failure, within},
     ledger_check,
@@ -65,6 +67,7 @@ impl StreamRelay<'_> {
     /// One session after the other, until `shutdown`.
     pub(super) async fn lead(&self, shutdown: &CancellationToken) -> Result<(), End> {
         let mut refusals = HashMap::new();
+        let mut is_refused = false;
         let mut sessions = Sessions::new("relay", self.relay.progress, shutdown);
         while sessions.begin().await {
             let Err(failure) = self.session(shutdown).await else {
@@ -81,11 +84,27 @@ impl StreamRelay<'_> {
                     }
                 }
                 failure => {
+                    self.report_refusal(&failure, &mut is_refused);
                     sessions.failed(&format_args!("stream {}: {failure}", self.owned.stream));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Once: it lasts until somebody does something.
+    fn report_refusal(&self, failure: &Failure, is_refused: &mut bool) {
+        let was_refused = std::mem::replace(is_refused, matches!(failure, Failure::Foreign(_)));
+        if *is_refused {
+            self.relay.progress.failed();
+        }
+        if *is_refused && !was_refused {
+            tracing::error!(
+                stream = self.owned.stream,
+                reason = %failure,
+                "the relay refuses to publish to the stream"
+            );
+        }
     }
 
     async fn park(&self, id: i64, reason: &str, attempts: i32) -> bool {
@@ -105,9 +124,19 @@ impl StreamRelay<'_> {
     async fn session(&self, shutdown: &CancellationToken) -> Result<(), Failure> {
         let (pool, jetstream) = (self.relay.pool, &self.jetstream);
         let topic = &self.stream.topic;
+        let claim = Claim {
+            client: self.relay.client,
+            jetstream,
+            pool,
+            owned: &self.owned,
+            metadata: &self.metadata,
+        };
+        // Before anything about the stream is changed.
+        let permission = claim.ask().await?;
         let preparing = stream::create_or_update(jetstream, topic, &self.relay.settings)
             .map_err(|error| Failure::JetStream(error.to_string()));
         within(STREAM_TIMEOUT, preparing).await?;
+        let mine = claim.take(permission).await?;
         let start = start::find(pool, jetstream, topic, &self.owned, &self.metadata).await?;
         completeness::tell_incarnations(pool, &self.metadata, &topic.stream).await?;
         let lookup = self.lookup();
@@ -135,6 +164,7 @@ impl StreamRelay<'_> {
         tokio::select! {
             result = both => result,
             failure = self.watch_both_ends(&looked_up) => Err(failure),
+            failure = claim.defend(&mine) => Err(failure),
             never = completeness::keep_told(self.relay.pool, jetstream, topic, &self.owned, &self.metadata) => match never {},
         }
     }

@@ -10,7 +10,7 @@ use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
     failure::Failure,
-    incarnation, ledger_check, orphans, stream_check,
+    incarnation, ledger_check, stream_check,
     stream_metadata::MetadataWriter,
 };
 use crate::ledger;
@@ -98,7 +98,7 @@ async fn move_back(
     cursor::save(&mut *transaction, owned, checkpoint).await?;
     let sequence = checkpoint.tail.sequence;
     cursor::forget_checkpoints_above(&mut *transaction, &owned.stream, sequence).await?;
-    orphans::look_up_again(&mut transaction, &owned.stream).await?;
+    cursor::look_up_again(&mut transaction, &owned.stream).await?;
     completeness::move_back(&mut transaction, &owned.stream).await?;
     if let Some(told) = told {
         incarnation::begin(&mut transaction, &owned.stream, told, sequence).await?;

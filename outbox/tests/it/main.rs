@@ -9,3 +9,4 @@ mod repair;
 mod restore;
 mod streams;
 mod support;
+mod two_databases;

@@ -3,5 +3,6 @@
 mod contract;
 mod operator;
 mod quickstart;
+mod restored;
 mod support;
 mod waiting;

@@ -66,15 +66,20 @@ impl RunningRelay {
 }
 
 impl World {
-    pub(crate) async fn new() -> Self {
+    /// On a database that has the schema.
+    pub(crate) async fn at(database: Database) -> Self {
         let nats_url = nats::shared_url();
         let client = async_nats::connect(&nats_url).await.expect("NATS");
-        let world = Self {
-            database: Database::create().await,
+        Self {
+            database,
             jetstream: jetstream::new(client.clone()),
             client,
             nats_url,
-        };
+        }
+    }
+
+    pub(crate) async fn new() -> Self {
+        let world = Self::at(Database::create().await).await;
         let url = world.database.url.parse().expect("a URL");
         outbox::migrate(&url).await.expect("a schema");
         world

@@ -1,6 +1,6 @@
 //! The relay, beside the API or in a process of its own.
 
-use outbox::{RelayConfig, Written, relay_pool};
+use outbox::{RelayConfig, Written, reconciliation, relay_pool};
 use service_runtime::{
     backoff,
     health::Check,
@@ -92,7 +92,11 @@ impl RelayApp {
         let relay = Relay::new(&config.database, &config.topic, config.relay, written)?;
         Ok(Self {
             listener,
-            checks: vec![postgres_check(pool), relay.check()],
+            checks: vec![
+                postgres_check(pool.clone()),
+                relay.check(),
+                reconciliation::check(pool),
+            ],
             relay,
             process: config.process,
         })

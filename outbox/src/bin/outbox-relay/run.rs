@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use outbox::{Relay, Routes, Written, relay_pool, status};
+use outbox::{Relay, Routes, Written, reconciliation, relay_pool, status};
 use postgres_pool::Pool;
 use service_runtime::{
     connection_url::ConnectionUrl,
@@ -38,9 +38,11 @@ pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Resul
         written: Written::default(),
         progress: progress.clone(),
     };
+    let pool = postgres_pool::pool(url, 1, LOCK_TIMEOUT)?;
     let checks = vec![
-        postgres_check(postgres_pool::pool(url, 1, LOCK_TIMEOUT)?),
+        postgres_check(pool.clone()),
         relay.check(),
+        reconciliation::check(pool),
     ];
     let mut tasks = Tasks::new();
     let shutdown = tasks.shutdown();

@@ -21,6 +21,7 @@ pub(crate) async fn show(pool: &Pool, max_age: Duration) -> anyhow::Result<bool>
         let age = age(stream, now);
         println!("{}", describe_stream(stream, age));
         is_well &= stream.is_configured && age.is_none_or(|age| age <= max_age);
+        is_well &= stream.unreconciled_since.is_none() && stream.orphans == 0;
     }
     Ok(is_well)
 }
@@ -53,8 +54,20 @@ fn describe_stream(stream: &StreamStatus, age: Option<Duration>) -> String {
              `forget` it"
         }
     };
+    let orphans = match stream.orphans {
+        0 => String::new(),
+        count => format!("; {count} orphans not restated: see `orphans`"),
+    };
+    let unreconciled = match stream.unreconciled_since {
+        None => String::new(),
+        Some(since) => format!(
+            "; unreconciled since {since}: consumers may have events that the database has lost; \
+             compare their copies (`notification-service verify --repair`), then run `reconciled`"
+        ),
+    };
     format!(
-        "stream {} ({types}): {pending} pending{oldest}; last sequence {}{unconfigured}",
+        "stream {} ({types}): {pending} pending{oldest}; last sequence {}{unconfigured}{orphans}\
+         {unreconciled}",
         stream.stream, stream.stream_sequence
     )
 }
@@ -82,6 +95,8 @@ mod tests {
             oldest_pending_at: None,
             stream_sequence: 17,
             is_configured: true,
+            unreconciled_since: None,
+            orphans: 0,
         };
         assert_eq!(
             describe_stream(&stream, Some(Duration::from_secs(90))),
@@ -89,8 +104,12 @@ mod tests {
         );
         stream.is_configured = false;
         stream.pending = 100_001;
+        stream.orphans = 2;
+        stream.unreconciled_since = Some(chrono::DateTime::UNIX_EPOCH);
         let line = describe_stream(&stream, None);
         assert!(line.contains("more than 100000 pending"), "{line}");
         assert!(line.contains("no longer configured"), "{line}");
+        assert!(line.contains("2 orphans not restated"), "{line}");
+        assert!(line.contains("unreconciled since 1970"), "{line}");
     }
 }

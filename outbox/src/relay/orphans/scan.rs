@@ -102,6 +102,14 @@ impl Scan {
         Ok(found)
     }
 
+    /// The server would remove the consumer by itself, but late.
+    pub(super) async fn end(self, jetstream: &Context) -> Result<(), Failure> {
+        let info = self.consumer.cached_info();
+        let deleting = jetstream.delete_consumer_from_stream(&info.name, &info.stream_name);
+        let deleting = deleting.map_err(|error| Failure::JetStream(error.to_string()));
+        within(STREAM_TIMEOUT, deleting).await.map(drop)
+    }
+
     async fn fetch(&mut self) -> Result<Vec<Found>, Failure> {
         let failed = |error: String| Failure::JetStream(error);
         let fetching = self.consumer.fetch().max_messages(BATCH).messages();

@@ -1,0 +1,47 @@
+//! Which ledger this is, and which database of it: `system/timeline/database`.
+
+use service_runtime::nats::stream::LedgerIdentity;
+
+/// As a relay says it.
+pub(super) fn parse(text: &str) -> Option<LedgerIdentity> {
+    let (ledger_id, database) = text.split_once(' ')?;
+    Some(LedgerIdentity {
+        ledger_id: ledger_id.to_owned(),
+        database: database.to_owned(),
+    })
+}
+
+/// Whether `mine` is the same database after a promotion: the other one is the primary of before.
+pub(super) fn supersedes(mine: &LedgerIdentity, other: &LedgerIdentity) -> bool {
+    let (Some(mine_of), Some(other_of)) = (parts(&mine.database), parts(&other.database)) else {
+        return false;
+    };
+    let is_same = (mine_of.0, mine_of.2) == (other_of.0, other_of.2);
+    mine.ledger_id == other.ledger_id && mine_of.0 != "0" && is_same && mine_of.1 > other_of.1
+}
+
+/// System, timeline and database.
+fn parts(database: &str) -> Option<(&str, u32, &str)> {
+    let mut parts = database.split('/');
+    let (system, timeline, database) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((system, timeline.parse().ok()?, database))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, supersedes};
+
+    #[test]
+    fn a_promoted_standby_supersedes_its_primary_and_nothing_else_does() {
+        let of = |text| parse(text).expect("an identity");
+        let primary = of("a 7/1/5");
+        assert!(supersedes(&of("a 7/2/5"), &primary));
+        for other in [
+            "a 7/1/5", "a 7/1/6", "a 8/2/5", "a 7/2/6", "b 7/2/5", "a 0/0/5", "a x",
+        ] {
+            assert!(!supersedes(&of(other), &primary), "{other}");
+        }
+        assert!(!supersedes(&primary, &of("a 7/2/5")));
+        assert!(!supersedes(&of("a 0/2/5"), &of("a 0/1/5")));
+    }
+}
