@@ -6,6 +6,7 @@
 
 mod catch_up;
 mod changes;
+mod pace;
 mod subscription;
 mod token;
 mod waiters;
@@ -140,10 +141,13 @@ impl Live {
         self.0.waiters.wake_all();
 
         let mut idle = pin!(self.idle());
+        let passed = watch::Sender::new(token.clone());
+        let mut fallen_behind = pin!(pace::fallen_behind(&self.0.copy, &passed));
         loop {
             tokio::select! {
                 () = self.0.shutdown.cancelled() => return Ok(()),
                 () = &mut idle => return Ok(()),
+                () = &mut fallen_behind => return Err(Broken::behind()),
                 change = changes.next_if_any() => {
                     let change = change?;
                     progress.attempted();
@@ -153,6 +157,7 @@ impl Live {
                         self.publish(change);
                         sessions.worked();
                     }
+                    passed.send_modify(|passed| passed.clone_from(token));
                 }
             }
         }

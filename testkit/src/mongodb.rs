@@ -1,5 +1,7 @@
 //! MongoDB: a database for each test, or a server.
 
+mod replica_set;
+
 use ::mongodb::{
     Client,
     bson::{Document, doc},
@@ -8,6 +10,8 @@ use ::mongodb::{
 use tempfile::TempDir;
 
 use crate::{Process, eventually, free_port, required, unique};
+
+pub use self::replica_set::ReplicaSet;
 
 /// `AlreadyInitialized`
 const ALREADY_INITIALIZED: i32 = 23;
@@ -106,30 +110,33 @@ impl Server {
     /// # Panics
     /// If it can't be written to within a minute.
     pub async fn restart(&mut self) {
-        let port = self.port.to_string();
-        let data = self.data.path().to_str().expect("a path in UTF-8");
-        let mut arguments = vec![
-            "--dbpath",
-            data,
-            "--bind_ip",
-            "127.0.0.1",
-            "--port",
-            &port,
-            "--nounixsocket",
-            "--replSet",
-            "rs0",
-            "--wiredTigerCacheSizeGB",
-            "0.25",
-            "--oplogSize",
-            "64",
-        ];
-        arguments.extend(self.arguments.iter().map(String::as_str));
-        let program = required("MONGOD_BIN");
-        self.process = Some(Process::spawn(&program, &arguments, &[]));
+        self.process = Some(spawn(self.port, &self.data, &self.arguments));
         let admin = direct(self.port).await;
         eventually("a replica set", async || initiate(&admin, self.port).await).await;
         eventually("a primary", async || is_primary(&admin).await).await;
     }
+}
+
+fn spawn(port: u16, data: &TempDir, further: &[String]) -> Process {
+    let port = port.to_string();
+    let data = data.path().to_str().expect("a path in UTF-8");
+    let mut arguments = vec![
+        "--dbpath",
+        data,
+        "--bind_ip",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--nounixsocket",
+        "--replSet",
+        "rs0",
+        "--wiredTigerCacheSizeGB",
+        "0.25",
+        "--oplogSize",
+        "64",
+    ];
+    arguments.extend(further.iter().map(String::as_str));
+    Process::spawn(&required("MONGOD_BIN"), &arguments, &[])
 }
 
 async fn direct(port: u16) -> ::mongodb::Database {

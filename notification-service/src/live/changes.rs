@@ -19,6 +19,8 @@ use crate::{
     projection::StoredUser,
 };
 
+/// MongoDB's label on an error after which a change stream can go on.
+const RESUMABLE: &str = "ResumableChangeStreamError";
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 /// MongoDB answers within its `await_time`, changes or not; who does not is silent.
 const MAX_SILENCE: Duration = Duration::from_secs(5);
@@ -134,6 +136,14 @@ fn read(event: Event) -> Option<Change> {
 }
 
 impl Broken {
+    /// The primary has had more for a while.
+    pub(super) fn behind() -> Self {
+        Self {
+            is_lost: false,
+            error: anyhow!("the member of MongoDB that is followed is behind the primary"),
+        }
+    }
+
     /// The collection was dropped or renamed.
     fn ended() -> Self {
         Self {
@@ -182,6 +192,7 @@ fn is_lost(error: &Error) -> bool {
         13436,
     ];
     match error.kind.as_ref() {
+        ErrorKind::Command(_) if error.contains_label(RESUMABLE) => false,
         ErrorKind::Command(error) => !ABOUT_THE_SERVER.contains(&error.code),
         _ => false,
     }

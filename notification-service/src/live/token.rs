@@ -46,11 +46,17 @@ impl Token {
 
     /// Whether its change would have happened after `time`. MongoDB would wait for it silently.
     pub(super) fn is_after(&self, time: Timestamp) -> bool {
-        let digits = self.0.strip_prefix(TIMESTAMP);
-        let digits = digits.and_then(|digits| digits.get(..TIMESTAMP_CHARS));
-        let own = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        let time = u64::from(time.time) << 32 | u64::from(time.increment);
-        own.is_some_and(|own| own > time)
+        self.time().is_some_and(|own| own > number(time))
+    }
+
+    /// Whether changes until `time` may follow it.
+    pub(super) fn is_before(&self, time: Timestamp) -> bool {
+        self.time().is_some_and(|own| own < number(time))
+    }
+
+    fn time(&self) -> Option<u64> {
+        let digits = self.0.strip_prefix(TIMESTAMP)?.get(..TIMESTAMP_CHARS)?;
+        u64::from_str_radix(digits, 16).ok()
     }
 
     pub(super) fn to_resume_token(&self) -> anyhow::Result<ResumeToken> {
@@ -62,6 +68,10 @@ impl Token {
         let token = bson::serialize_to_bson(token).ok()?;
         bson::deserialize_from_bson(token).ok()
     }
+}
+
+fn number(time: Timestamp) -> u64 {
+    u64::from(time.time) << 32 | u64::from(time.increment)
 }
 
 #[cfg(test)]
@@ -87,5 +97,8 @@ mod tests {
         assert!(at(0x6500_0000, 6));
         assert!(!at(0x6500_0000, 7));
         assert!(!at(0x6500_0001, 0));
+        let at = |time, increment| token.is_before(Timestamp { time, increment });
+        assert!(at(0x6500_0000, 8));
+        assert!(!at(0x6500_0000, 7));
     }
 }

@@ -44,20 +44,20 @@ pub(crate) async fn listening(world: &World) {
     .await;
 }
 
-struct Event {
+pub(crate) struct Event {
     id: String,
-    event: String,
-    data: Value,
+    pub(crate) event: String,
+    pub(crate) data: Value,
 }
 
 /// What a browser's `EventSource` does.
-struct Follower {
+pub(crate) struct Follower {
     response: reqwest::Response,
     buffer: String,
 }
 
 impl Follower {
-    async fn open(service: &Service) -> Self {
+    pub(crate) async fn open(service: &Service) -> Self {
         let mut follower = Self::new(service.get(STREAM).await);
         assert_eq!(follower.next().await.event, "ready");
         follower
@@ -76,7 +76,7 @@ impl Follower {
         }
     }
 
-    async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> Event {
         self.next_if_any().await.expect("the stream goes on")
     }
 

@@ -14,6 +14,7 @@ mod reading;
 mod rebuild;
 mod recovery;
 mod replays;
+mod replica_set;
 mod support;
 mod users_api;
 mod verification;
