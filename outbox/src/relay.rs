@@ -32,9 +32,8 @@ use std::{convert::Infallible, env, time::Duration};
 
 use async_nats::{Client, jetstream};
 use futures::future::try_join_all;
-use postgres_pool::Pool;
+use postgres_pool::{Database, Pool};
 use service_runtime::{
-    connection_url::ConnectionUrl,
     health::Check,
     nats::{self, stream::StreamSettings},
     progress::Progress,
@@ -105,10 +104,10 @@ struct ActiveRelay<'a> {
 ///
 /// # Errors
 /// If the URL is not one that Postgres understands.
-pub fn relay_pool(url: &ConnectionUrl, routes: &Routes) -> anyhow::Result<Pool> {
+pub fn relay_pool(database: &Database, routes: &Routes) -> anyhow::Result<Pool> {
     let streams = u32::try_from(routes.streams().len())?;
     let connections = CONNECTIONS + CONNECTIONS_PER_STREAM * streams;
-    postgres_pool::pool(url, connections, LOCK_TIMEOUT)
+    postgres_pool::pool(database, connections, LOCK_TIMEOUT)
 }
 
 impl Relay {

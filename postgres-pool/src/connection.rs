@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::failure::READ_ONLY;
+use super::{failure::READ_ONLY, pooler::Unnamed};
 use futures::{
     FutureExt, StreamExt, TryFutureExt, TryStreamExt,
     future::BoxFuture,
@@ -30,16 +30,26 @@ pub struct Connection {
     deadline: Duration,
     /// False while a statement runs, and after one that was abandoned or broke the connection.
     is_usable: bool,
-    pub(super) is_in_transaction: bool,
+    is_in_transaction: bool,
+    /// Whether a [`Transaction`](super::Transaction) says when it ends.
+    is_explicit: bool,
+    /// Behind a pooler of transactions, what begins one with the pool's settings.
+    begin: Option<SqlStr>,
 }
 
 impl Connection {
-    pub(super) fn new(pooled: PoolConnection<Postgres>, deadline: Duration) -> Self {
+    pub(super) fn new(
+        pooled: PoolConnection<Postgres>,
+        deadline: Duration,
+        begin: Option<SqlStr>,
+    ) -> Self {
         Self {
             pooled: Some(pooled),
             deadline,
             is_usable: true,
             is_in_transaction: false,
+            is_explicit: false,
+            begin,
         }
     }
 
@@ -48,8 +58,62 @@ impl Connection {
     where
         E: 'q + Execute<'q, Postgres>,
     {
+        if self.begin.is_none() {
+            return self.send(query).await;
+        }
+        self.begin().await?;
+        let answers = self.send(Unnamed(query)).await;
+        if !self.is_explicit {
+            match &answers {
+                Ok(_) => self.commit().await?,
+                Err(_) => self.rollback().await,
+            }
+        }
+        answers
+    }
+
+    async fn send<'q, E>(&mut self, query: E) -> sqlx::Result<Vec<Answer>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
         let (connection, bound) = self.parts();
         bound.run(connection.fetch_many(query).try_collect()).await
+    }
+
+    /// Does nothing within a transaction.
+    pub(super) async fn begin(&mut self) -> sqlx::Result<()> {
+        if !self.is_in_transaction {
+            let begin = self.begin.clone();
+            let begin = begin.unwrap_or_else(|| SqlStr::from_static("begin"));
+            self.send(begin).await?;
+            self.is_in_transaction = true;
+        }
+        Ok(())
+    }
+
+    /// From now on a transaction that ends when it is committed or given back.
+    pub(super) async fn begin_explicit(&mut self) -> sqlx::Result<()> {
+        self.begin().await?;
+        self.is_explicit = true;
+        Ok(())
+    }
+
+    pub(super) async fn commit(&mut self) -> sqlx::Result<()> {
+        self.send("commit").await?;
+        self.is_in_transaction = false;
+        Ok(())
+    }
+
+    /// What can't be used any more is closed instead, which makes the pooler close its connection to
+    /// the server as well.
+    async fn rollback(&mut self) {
+        if self.is_usable && self.send("rollback").await.is_ok() {
+            self.is_in_transaction = false;
+        }
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_usable
     }
 
     fn parts(&mut self) -> (&mut PgConnection, Bound<'_>) {
@@ -59,6 +123,16 @@ impl Connection {
             is_usable: &mut self.is_usable,
         };
         (connection, bound)
+    }
+
+    /// A prepared statement is good for the connection to the server that it was prepared on.
+    fn ensure_no_pooler(&self) -> sqlx::Result<()> {
+        match self.begin {
+            None => Ok(()),
+            Some(_) => Err(sqlx::Error::Protocol(
+                "statements can't be prepared behind a pooler of transactions".to_owned(),
+            )),
+        }
     }
 }
 
@@ -121,6 +195,10 @@ impl<'c> Executor<'c> for &'c mut Connection {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
+        if self.begin.is_some() {
+            let answers = self.run(query);
+            return answers.map_ok(first_row).boxed();
+        }
         let (connection, bound) = self.parts();
         bound.run(connection.fetch_optional(query)).boxed()
     }
@@ -133,17 +211,29 @@ impl<'c> Executor<'c> for &'c mut Connection {
     where
         'c: 'e,
     {
-        let (connection, bound) = self.parts();
-        bound.run(connection.prepare_with(sql, parameters)).boxed()
+        async move {
+            self.ensure_no_pooler()?;
+            let (connection, bound) = self.parts();
+            bound.run(connection.prepare_with(sql, parameters)).await
+        }
+        .boxed()
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
     where
         'c: 'e,
     {
-        let (connection, bound) = self.parts();
-        bound.run(connection.describe(sql)).boxed()
+        async move {
+            self.ensure_no_pooler()?;
+            let (connection, bound) = self.parts();
+            bound.run(connection.describe(sql)).await
+        }
+        .boxed()
     }
+}
+
+fn first_row(answers: Vec<Answer>) -> Option<PgRow> {
+    answers.into_iter().find_map(Either::right)
 }
 
 impl Drop for Connection {

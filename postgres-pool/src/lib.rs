@@ -24,6 +24,7 @@ mod failure;
 pub mod locks;
 mod migrations;
 mod pool;
+mod pooler;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -32,7 +33,7 @@ use std::{env, str::FromStr, time::Duration};
 
 use service_runtime::connection_url::ConnectionUrl;
 use sqlx::{
-    Connection as _,
+    AssertSqlSafe, Connection as _, Executor as _, SqlSafeStr as _, SqlStr,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::timeout;
@@ -42,6 +43,7 @@ pub use self::{
     failure::{Failure, retry_conflicts},
     migrations::migrate,
     pool::Pool,
+    pooler::{Database, Pooler, PoolerSettings},
     transaction::Transaction,
 };
 
@@ -64,40 +66,87 @@ const PING_DEADLINE: Duration = Duration::from_secs(1);
 /// # Errors
 /// If the URL is not one that Postgres understands.
 pub fn pool(
-    url: &ConnectionUrl,
+    database: &Database,
     max_connections: u32,
     lock_timeout: Duration,
 ) -> anyhow::Result<Pool> {
-    let options = options(url)?.options([
+    let Database { url, pooler } = database;
+    let settings = [
         ("statement_timeout", milliseconds(STATEMENT_TIMEOUT)),
         ("lock_timeout", milliseconds(lock_timeout)),
         // Compiling a plan over many partitions takes seconds, running it a millisecond.
         ("jit", "off".to_owned()),
-    ]);
+    ];
+    let options = options(url, pooler.database_pooler)?;
     let deadline = STATEMENT_TIMEOUT + ANSWER_GRACE;
-    Ok(lazy_pool(options, max_connections, deadline))
+    Ok(match pooler.database_pooler {
+        Pooler::None => lazy_pool(options.options(settings), max_connections, deadline),
+        Pooler::Session => {
+            let set = statements("set", &settings);
+            let connections = connections(max_connections).after_connect(move |connection, _| {
+                let set = set.clone();
+                Box::pin(async move { connection.execute(set).await.map(drop) })
+            });
+            Pool {
+                connections: connections.connect_lazy_with(options),
+                deadline,
+                begin: None,
+            }
+        }
+        Pooler::Transaction => Pool {
+            connections: plain_connections(max_connections).connect_lazy_with(options),
+            deadline,
+            begin: Some(begin(&settings)),
+        },
+    })
 }
 
 fn lazy_pool(options: PgConnectOptions, max_connections: u32, deadline: Duration) -> Pool {
-    let connections = PgPoolOptions::new()
+    Pool {
+        connections: connections(max_connections).connect_lazy_with(options),
+        deadline,
+        begin: None,
+    }
+}
+
+fn connections(max_connections: u32) -> PgPoolOptions {
+    plain_connections(max_connections).before_acquire(|connection, used| {
+        Box::pin(async move {
+            if used.idle_for > TRUSTED_IDLE_TIME {
+                let ping = timeout(PING_DEADLINE, connection.ping()).await;
+                ping.map_err(|_| connection::no_answer(PING_DEADLINE))??;
+            }
+            Ok(true)
+        })
+    })
+}
+
+fn plain_connections(max_connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         // Asking before every use would double the round trips of a write.
         .test_before_acquire(false)
-        .before_acquire(|connection, used| {
-            Box::pin(async move {
-                if used.idle_for > TRUSTED_IDLE_TIME {
-                    let ping = timeout(PING_DEADLINE, connection.ping()).await;
-                    ping.map_err(|_| connection::no_answer(PING_DEADLINE))??;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options);
-    Pool {
-        connections,
-        deadline,
-    }
+}
+
+type Setting = (&'static str, String);
+
+/// One round trip that begins a transaction with these settings, until its end.
+fn begin(settings: &[Setting]) -> SqlStr {
+    let settings = statements("set local", settings).as_str().to_owned();
+    AssertSqlSafe(format!("begin; {settings}")).into_sql_str()
+}
+
+/// Of what the server is to do when the client is gone, a pooler needs what it does not see itself.
+fn statements(set: &str, settings: &[Setting]) -> SqlStr {
+    let gone = WHEN_THE_CLIENT_IS_GONE.into_iter();
+    let gone = gone.filter(|(name, _)| !name.starts_with("tcp_"));
+    let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
+    let statements = settings.chain(gone);
+    let statements: Vec<_> = statements
+        .map(|(name, value)| format!("{set} {name} = '{value}'"))
+        .collect();
+    AssertSqlSafe(statements.join("; ")).into_sql_str()
 }
 
 fn milliseconds(duration: Duration) -> String {
@@ -115,11 +164,16 @@ const WHEN_THE_CLIENT_IS_GONE: [(&str, &str); 6] = [
     ("idle_in_transaction_session_timeout", "10s"),
 ];
 
-fn options(url: &ConnectionUrl) -> anyhow::Result<PgConnectOptions> {
-    PgConnectOptions::from_str(url.expose())
+fn options(url: &ConnectionUrl, pooler: Pooler) -> anyhow::Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url.expose())
         // The driver's error repeats the text, which may hold a password.
-        .map_err(|_| anyhow::anyhow!("DATABASE_URL is not a valid Postgres URL"))
-        .map(|options| named(options).options(WHEN_THE_CLIENT_IS_GONE))
+        .map_err(|_| anyhow::anyhow!("DATABASE_URL is not a valid Postgres URL"))?;
+    let options = named(options);
+    Ok(match pooler {
+        Pooler::None => options.options(WHEN_THE_CLIENT_IS_GONE),
+        // It takes no parameters of a session that it can't give to the next server as well.
+        Pooler::Session | Pooler::Transaction => options.extra_float_digits(None),
+    })
 }
 
 /// What Postgres shows for the connections, unless the URL says it: the program's name.

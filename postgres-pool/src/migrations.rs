@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use service_runtime::{backoff, connection_url::ConnectionUrl};
+use service_runtime::backoff;
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection,
     migrate::{MigrateError, Migrator},
@@ -11,7 +11,7 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{failure::Failure, options};
+use super::{Database, failure::Failure, options};
 
 /// How long connecting may take, and asking about the server's state.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -30,13 +30,15 @@ const RETRY: Duration = Duration::from_secs(2);
 /// are left alone.
 ///
 /// # Errors
-/// If the URL is not valid, a migration fails for good, or the schema needs a newer release.
+/// If the URL is not valid, or leads to a pooler of transactions, a migration fails for good, or the
+/// schema needs a newer release.
 pub async fn migrate(
-    url: &ConnectionUrl,
+    database: &Database,
     mut migrator: Migrator,
     requirement: &'static str,
 ) -> anyhow::Result<()> {
-    let options = options(url)?;
+    let (url, pooler) = database.for_migrations()?;
+    let options = options(url, pooler)?;
     // A newer release may have been here: whether that matters is said by the schema itself.
     migrator.set_ignore_missing(true);
     loop {

@@ -8,8 +8,10 @@ use sqlx::{
     postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 
+use tokio::time::timeout;
+
 use super::{
-    ANSWER_GRACE, STATEMENT_TIMEOUT,
+    ACQUIRE_TIMEOUT, ANSWER_GRACE, STATEMENT_TIMEOUT,
     connection::{Connection, handed_on},
     transaction::Transaction,
 };
@@ -21,6 +23,8 @@ pub struct Pool {
     pub(super) connections: PgPool,
     /// How long a statement may take, seen from here.
     pub(super) deadline: Duration,
+    /// Behind a pooler of transactions, what begins one with the settings of this pool.
+    pub(super) begin: Option<SqlStr>,
 }
 
 impl Pool {
@@ -29,8 +33,40 @@ impl Pool {
     /// # Errors
     /// If none is free, and none can be made, within the pool's bound.
     pub async fn acquire(&self) -> sqlx::Result<Connection> {
+        match &self.begin {
+            None => self.connect(None).await,
+            Some(begin) => {
+                let begun = timeout(ACQUIRE_TIMEOUT, self.acquire_begun(begin)).await;
+                begun.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            }
+        }
+    }
+
+    /// Whether others use the connections to the server between two transactions: then none should be
+    /// held only to wait.
+    #[must_use]
+    pub fn shares_server_connections(&self) -> bool {
+        self.begin.is_some()
+    }
+
+    async fn connect(&self, begin: Option<SqlStr>) -> sqlx::Result<Connection> {
         let pooled = self.connections.acquire().await?;
-        Ok(Connection::new(pooled, self.deadline))
+        Ok(Connection::new(pooled, self.deadline, begin))
+    }
+
+    /// A connection whose transaction has begun: so it is known to work, and a server to be there. One
+    /// that the pooler or its server has closed is replaced, which does no harm before the first
+    /// statement; there are no more of those than the pool has places.
+    async fn acquire_begun(&self, begin: &SqlStr) -> sqlx::Result<Connection> {
+        let mut left = self.connections.options().get_max_connections();
+        loop {
+            let mut connection = self.connect(Some(begin.clone())).await?;
+            match connection.begin().await {
+                Ok(()) => return Ok(connection),
+                Err(_) if left > 0 && !connection.is_usable() => left -= 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// A transaction; it is rolled back unless it is committed.
@@ -90,6 +126,7 @@ impl From<PgPool> for Pool {
         Self {
             connections,
             deadline: STATEMENT_TIMEOUT + ANSWER_GRACE,
+            begin: None,
         }
     }
 }

@@ -1,3 +1,5 @@
+mod pooler;
+
 use std::time::Duration;
 
 use sqlx::{Executor, postgres::PgConnectOptions};

@@ -2,8 +2,6 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::Executor;
-
 use super::connection::Connection;
 
 /// Rolled back when it is dropped. Statements run on `&mut *transaction`.
@@ -12,17 +10,14 @@ pub struct Transaction(Connection);
 
 impl Transaction {
     pub(super) async fn begin(mut connection: Connection) -> sqlx::Result<Self> {
-        connection.execute("begin").await?;
-        connection.is_in_transaction = true;
+        connection.begin_explicit().await?;
         Ok(Self(connection))
     }
 
     /// # Errors
     /// If Postgres refuses, or does not answer: then nobody knows whether it committed.
     pub async fn commit(mut self) -> sqlx::Result<()> {
-        self.0.execute("commit").await?;
-        self.0.is_in_transaction = false;
-        Ok(())
+        self.0.commit().await
     }
 }
 

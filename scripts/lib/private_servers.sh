@@ -16,7 +16,8 @@ start_private_servers() {
     # The tests start and stop servers of their own, whoever runs the shared ones.
     find_nats
     find_mongodb
-    export NATS_SERVER_BIN MONGOD_BIN
+    find_pgbouncer
+    export NATS_SERVER_BIN MONGOD_BIN PGBOUNCER_BIN
     if [[ -z ${TEST_DATABASE_URL:-} ]]; then
         find_postgres
         start_on_free_ports postgres POSTGRES_PORT -- max_connections=300 "$@"

@@ -7,6 +7,7 @@
 
 pub mod mongodb;
 pub mod nats;
+pub mod pgbouncer;
 pub mod postgres;
 mod process;
 mod proxy;

@@ -10,6 +10,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgConnectOptions,
 };
 
+pub(crate) use self::home::Home;
 pub use self::{
     backup::{Archive, BaseBackup},
     home::run,

@@ -33,7 +33,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// If Postgres can't be reached, or there is no such event.
 pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
-    let pool = postgres_pool::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
+    let pool = postgres_pool::pool(&config.database.database(), 1, STATEMENT_TIMEOUT)?;
     match config.command {
         OutboxCommand::Admin(command) => admin::run(&pool, command).await,
         OutboxCommand::Retry { id } => admin::retry(&pool, id, users::decide_retry).await,
@@ -46,7 +46,7 @@ pub async fn outbox(config: OutboxConfig) -> anyhow::Result<()> {
 /// # Errors
 /// If Postgres can't be reached; the error says from where to go on.
 pub async fn republish(config: RepublishConfig) -> anyhow::Result<()> {
-    let pool = postgres_pool::pool(&config.database.database_url, 1, STATEMENT_TIMEOUT)?;
+    let pool = postgres_pool::pool(&config.database.database(), 1, STATEMENT_TIMEOUT)?;
     let stream = &config.topic.stream;
     claim_cursor(&pool, stream).await?;
     let mut after = config.from.since.unwrap_or(0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use outbox::{Written, reconciliation};
-use postgres_pool::Pool;
+use postgres_pool::{Database, Pool};
 use serde_json::Value;
 use service_runtime::{
     health::{self, Check},
@@ -58,7 +58,7 @@ pub async fn relay(config: RelayRoleConfig) -> anyhow::Result<()> {
 /// # Errors
 /// If a migration fails.
 pub async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
-    migrate_schema(&config.database_url).await
+    migrate_schema(&config.database()).await
 }
 
 /// The description of the API, as `/openapi.json` has it.
@@ -79,7 +79,7 @@ struct App {
     creators: Vec<(Creator, Progress)>,
     writes: Pool,
     idempotency_retention: Duration,
-    database: DatabaseConfig,
+    database: Database,
     /// `None` if it runs in another process.
     relay: Option<Relay>,
     process: ProcessSettings,
@@ -90,10 +90,9 @@ impl App {
     /// Postgres and NATS need not be there yet.
     async fn build(config: ServeConfig) -> anyhow::Result<Self> {
         let listener = http::bind(config.listen.listen_addr).await?;
-        let database = config.database;
-        let new_pool = |connections, lock_timeout| {
-            postgres_pool::pool(&database.database_url, connections, lock_timeout)
-        };
+        let database = config.database.database();
+        let new_pool =
+            |connections, lock_timeout| postgres_pool::pool(&database, connections, lock_timeout);
         // Apart, so that writes that wait for locks hold up no reads.
         let connections = config.database_connections.div_ceil(2);
         let reads = new_pool(connections, LOCK_TIMEOUT)?;
@@ -193,7 +192,7 @@ impl App {
         match self.relay {
             Some(relay) => relay.spawn(&mut self.tasks, self.process.stall_timeout),
             None => self.tasks.spawn("migration", async move {
-                let migrating = migrate_schema(&self.database.database_url);
+                let migrating = migrate_schema(&self.database);
                 if let Ok(migrated) = unless_stopped(&shutdown, migrating).await {
                     migrated?;
                 }

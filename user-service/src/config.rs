@@ -6,6 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use outbox::{RelayConfig, Route, Routes, admin::AdminCommand};
+use postgres_pool::{Database, PoolerSettings};
 use service_runtime::{
     connection_url::ConnectionUrl,
     http::HttpSettings,
@@ -96,6 +97,17 @@ pub struct DatabaseConfig {
         default_value = "postgres://postgres@localhost:5432/users_db"
     )]
     pub database_url: ConnectionUrl,
+    #[command(flatten)]
+    pub pooler: PoolerSettings,
+}
+
+impl DatabaseConfig {
+    pub(crate) fn database(&self) -> Database {
+        Database {
+            url: self.database_url.clone(),
+            pooler: self.pooler.clone(),
+        }
+    }
 }
 
 /// Where the events of users go.

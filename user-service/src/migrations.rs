@@ -1,17 +1,16 @@
 //! The schema of this service.
 
-use postgres_pool::Pool;
-use service_runtime::connection_url::ConnectionUrl;
+use postgres_pool::{Database, Pool};
 
 /// Waits for Postgres and brings the schema up to date: the outbox first, which this service's tables
 /// and statements rely on.
 ///
 /// # Errors
 /// If a migration fails for good, or the schema needs a newer release.
-pub(crate) async fn migrate(url: &ConnectionUrl) -> anyhow::Result<()> {
-    outbox::migrate(url).await?;
+pub(crate) async fn migrate(database: &Database) -> anyhow::Result<()> {
+    outbox::migrate(database).await?;
     let migrator = sqlx::migrate!("../schema/postgres/migrations");
-    postgres_pool::migrate(url, migrator, "schema_requirement").await
+    postgres_pool::migrate(database, migrator, "schema_requirement").await
 }
 
 /// A ledger that was moved from the tables of earlier releases has a cursor without the name of its

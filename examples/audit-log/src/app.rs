@@ -34,7 +34,8 @@ const MAX_SILENCE: Duration = Duration::from_secs(15);
 /// If the address can't be listened on, the database can't be migrated, or a task fails.
 pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let listener = http::bind(config.listen.listen_addr).await?;
-    let pool = postgres_pool::pool(&config.database_url, MAX_CONNECTIONS, LOCK_TIMEOUT)?;
+    let database = config.database();
+    let pool = postgres_pool::pool(&database, MAX_CONNECTIONS, LOCK_TIMEOUT)?;
     let (topic, consumer_name) = (config.nats.topic(), config.nats.consumer);
     let progress = Progress::new("consumer");
     let position = PositionRow::new(pool.clone(), consumer_name.to_string());
@@ -69,8 +70,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         holes.observe(connection, progress, stop)
     });
     tasks.spawn("consumer", async move {
-        let url = &config.database_url;
-        let migrating = postgres_pool::migrate(url, sqlx::migrate!(), SCHEMA_REQUIREMENT);
+        let migrating = postgres_pool::migrate(&database, sqlx::migrate!(), SCHEMA_REQUIREMENT);
         let migrating = progress.while_retrying(migrating);
         match unless_stopped(&shutdown, migrating).await {
             Ok(migrated) => migrated?,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use event_consumer::{ConsumerName, dead_letters};
+use postgres_pool::{Database, PoolerSettings};
 use service_runtime::{
     connection_url::ConnectionUrl,
     nats::{NatsSettings, Topic},
@@ -41,12 +42,23 @@ pub struct ServeConfig {
     )]
     pub database_url: ConnectionUrl,
     #[command(flatten)]
+    pub pooler: PoolerSettings,
+    #[command(flatten)]
     pub nats: NatsConfig,
     /// When an event is delivered again that a service took and did not acknowledge (1s to 1h)
     #[arg(long, env = "ACK_WAIT", default_value = "10s", value_parser = duration(Duration::from_secs(1)..=Duration::from_hours(1)))]
     pub ack_wait: Duration,
     #[command(flatten)]
     pub process: ProcessSettings,
+}
+
+impl ServeConfig {
+    pub(crate) fn database(&self) -> Database {
+        Database {
+            url: self.database_url.clone(),
+            pooler: self.pooler.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]

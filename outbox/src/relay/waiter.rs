@@ -21,6 +21,9 @@ use crate::wake::Written;
 
 /// How long one statement waits. Its snapshots keep Postgres from cleaning up for as long.
 const WAIT: Duration = Duration::from_secs(1);
+/// Behind a pooler of transactions no statement waits: it would keep a connection to the server from
+/// others. It only looks, so often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Before the next statement, if the answer to the last one was of no use: the readers had already
 /// read on. Producers in this process wake them, so nothing waits for that statement.
 const PAUSE: Duration = Duration::from_millis(8);
@@ -147,8 +150,10 @@ impl Waiter {
                     continue;
                 }
             }
+            let only_looks = pool.shares_server_connections();
+            let time = if only_looks { Duration::ZERO } else { WAIT };
             let silence = self.begin_to_ask(&seen);
-            let answer = wait_for_event(pool, &seen, silence).await;
+            let answer = wait_for_event(pool, &seen, time, silence).await;
             self.state().asked_above = None;
             let now_seen = self.seen_by_all();
             match answer {
@@ -161,7 +166,12 @@ impl Waiter {
                     tokio::task::yield_now().await;
                 }
                 // Time was up: the same question again is no repetition.
-                Ok(false) => asked = None,
+                Ok(false) => {
+                    asked = None;
+                    if only_looks {
+                        sleep(LOOK_INTERVAL).await;
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%error, "not waiting for events within Postgres; polling meanwhile");
                     sleep(RETRY).await;
@@ -197,7 +207,12 @@ impl Waiter {
 
 /// Whether there is an event that was not seen; false when the time is up. It looks the more rarely
 /// the longer the silence was.
-async fn wait_for_event(pool: &Pool, seen: &Seen, silence: Duration) -> sqlx::Result<bool> {
+async fn wait_for_event(
+    pool: &Pool,
+    seen: &Seen,
+    time: Duration,
+    silence: Duration,
+) -> sqlx::Result<bool> {
     let gaps: Vec<_> = seen.gaps.iter().cloned().map(PgRange::from).collect();
     sqlx::query_scalar!(
         r#"
@@ -207,7 +222,7 @@ async fn wait_for_event(pool: &Pool, seen: &Seen, silence: Duration) -> sqlx::Re
         "#,
         seen.last_id,
         &gaps,
-        WAIT.as_secs_f64(),
+        time.as_secs_f64(),
         silence.as_secs_f64(),
     )
     .fetch_one(pool)

@@ -17,4 +17,3 @@ mod secrets;
 mod shared_consumer;
 mod start_and_stop;
 mod support;
-mod verification;

@@ -11,20 +11,20 @@ use tempfile::TempDir;
 
 /// A directory of the user that Postgres runs as.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(crate) struct Home {
     directory: TempDir,
     /// Arguments for `setpriv`: Postgres refuses to run as root.
-    pub(super) user: Vec<&'static str>,
+    pub(crate) user: Vec<&'static str>,
 }
 
 impl Home {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let user = as_postgres(directory.path());
         Self { directory, user }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 

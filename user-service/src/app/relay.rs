@@ -1,6 +1,7 @@
 //! The relay, beside the API or in a process of its own.
 
 use outbox::{RelayConfig, Written, reconciliation, relay_pool};
+use postgres_pool::Database;
 use service_runtime::{
     backoff,
     health::Check,
@@ -13,28 +14,28 @@ use tokio::net::TcpListener;
 
 use super::{LOCK_TIMEOUT, postgres_check};
 use crate::{
-    config::{DatabaseConfig, RelayRoleConfig, TopicConfig},
+    config::{RelayRoleConfig, TopicConfig},
     migrations::{claim_cursor, migrate},
 };
 
 /// A relay that waits to be spawned.
 pub(super) struct Relay {
     relay: outbox::Relay,
-    database: DatabaseConfig,
+    database: Database,
     /// Of the users' events.
     stream: String,
 }
 
 impl Relay {
     pub(super) fn new(
-        database: &DatabaseConfig,
+        database: &Database,
         topic: &TopicConfig,
         config: RelayConfig,
         written: Written,
     ) -> anyhow::Result<Self> {
         let routes = topic.routes(&config.routes)?;
         let relay = outbox::Relay {
-            pool: relay_pool(&database.database_url, &routes)?,
+            pool: relay_pool(database, &routes)?,
             routes,
             config,
             written,
@@ -63,7 +64,7 @@ impl Relay {
         let shutdown = tasks.shutdown();
         tasks.spawn("relay", async move {
             let migrating = async {
-                migrate(&database.database_url).await?;
+                migrate(&database).await?;
                 backoff::wait_for("Postgres", || claim_cursor(&relay.pool, &stream)).await;
                 anyhow::Ok(())
             };
@@ -87,9 +88,10 @@ pub(super) struct RelayApp {
 impl RelayApp {
     pub(super) async fn build(config: RelayRoleConfig) -> anyhow::Result<Self> {
         let listener = http::bind(config.listen_addr).await?;
-        let pool = postgres_pool::pool(&config.database.database_url, 1, LOCK_TIMEOUT)?;
+        let database = config.database.database();
+        let pool = postgres_pool::pool(&database, 1, LOCK_TIMEOUT)?;
         let written = Written::default();
-        let relay = Relay::new(&config.database, &config.topic, config.relay, written)?;
+        let relay = Relay::new(&database, &config.topic, config.relay, written)?;
         Ok(Self {
             listener,
             checks: vec![

@@ -18,6 +18,7 @@ mod migration;
 mod openapi;
 mod operator;
 mod outage;
+mod pgbouncer;
 mod problems;
 mod relay;
 mod repair;

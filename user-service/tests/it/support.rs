@@ -13,6 +13,8 @@ pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) nats_url: String,
     pub(crate) topic: Topic,
+    /// Further ones, which go before the others.
+    pub(crate) settings: Vec<(&'static str, String)>,
 }
 
 impl World {
@@ -28,16 +30,18 @@ impl World {
                 stream: unique("USERS"),
                 subject: unique("users"),
             },
+            settings: vec![],
         }
     }
 
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let settings = [
             ("DATABASE_URL", self.database.url.clone()),
             ("NATS_URL", self.nats_url.clone()),
             ("NATS_STREAM", self.topic.stream.clone()),
             ("NATS_SUBJECT", self.topic.subject.clone()),
-        ]
+        ];
+        [&settings[..], &self.settings].concat()
     }
 
     pub(crate) async fn serve(&self, arguments: &[&str]) -> Api {

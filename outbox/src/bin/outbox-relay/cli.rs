@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use outbox::{RelayConfig, admin::AdminCommand};
+use postgres_pool::{Database, PoolerSettings};
 use service_runtime::{
     connection_url::ConnectionUrl,
     settings::{ProcessSettings, duration},
@@ -25,6 +27,18 @@ pub(crate) struct DatabaseConfig {
     /// leads to the primary
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     pub(crate) database_url: Option<ConnectionUrl>,
+    #[command(flatten)]
+    pub(crate) pooler: PoolerSettings,
+}
+
+impl DatabaseConfig {
+    pub(crate) fn database(self) -> anyhow::Result<Database> {
+        let url = (self.database_url).context("say --database-url, or set DATABASE_URL")?;
+        Ok(Database {
+            url,
+            pooler: self.pooler,
+        })
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -37,11 +37,11 @@ async fn main() -> ExitCode {
 }
 
 async fn execute(Cli { database, command }: Cli) -> anyhow::Result<ExitCode> {
-    let url = (database.database_url).context("say --database-url, or set DATABASE_URL")?;
-    let pool = || postgres_pool::pool(&url, 1, STATEMENT_TIMEOUT);
+    let database = database.database()?;
+    let pool = || postgres_pool::pool(&database, 1, STATEMENT_TIMEOUT);
     match command {
-        Command::Run(config) => run::run(&url, *config).await?,
-        Command::Migrate => outbox::migrate(&url).await?,
+        Command::Run(config) => run::run(&database, *config).await?,
+        Command::Migrate => outbox::migrate(&database).await?,
         Command::Status(config) => {
             if !status::show(&pool()?, config.max_age).await? {
                 return Ok(ExitCode::from(NEEDS_ATTENTION));

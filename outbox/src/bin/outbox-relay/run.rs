@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use outbox::{Relay, Routes, Written, reconciliation, relay_pool, status};
-use postgres_pool::Pool;
+use postgres_pool::{Database, Pool};
 use service_runtime::{
-    connection_url::ConnectionUrl,
     health::Check,
     http,
     progress::Progress,
@@ -19,7 +18,7 @@ use crate::cli::RunConfig;
 /// How long a statement waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Result<()> {
+pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Result<()> {
     let RunConfig {
         listen_addr,
         relay,
@@ -32,13 +31,13 @@ pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Resul
     let listener = http::bind(listen_addr).await?;
     let progress = Progress::new("relay");
     let relay = Relay {
-        pool: relay_pool(url, &routes)?,
+        pool: relay_pool(database, &routes)?,
         routes,
         config: relay,
         written: Written::default(),
         progress: progress.clone(),
     };
-    let pool = postgres_pool::pool(url, 1, LOCK_TIMEOUT)?;
+    let pool = postgres_pool::pool(database, 1, LOCK_TIMEOUT)?;
     let checks = vec![
         postgres_check(pool.clone()),
         relay.check(),
@@ -51,9 +50,9 @@ pub(crate) async fn run(url: &ConnectionUrl, config: RunConfig) -> anyhow::Resul
         http::serve_health(listener, checks, shutdown.clone(), drain_timeout / 2),
     );
     tasks.watch(&progress, stall_timeout);
-    let url = url.clone();
+    let database = database.clone();
     tasks.spawn("relay", async move {
-        let migrating = progress.while_retrying(outbox::migrate(&url));
+        let migrating = progress.while_retrying(outbox::migrate(&database));
         match unless_stopped(&shutdown, migrating).await {
             Ok(migrated) => migrated?,
             Err(_) => return Ok(()),

@@ -8,6 +8,8 @@ pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) stream: String,
     pub(crate) subject: String,
+    /// Further ones, which go before the others.
+    pub(crate) settings: Vec<(&'static str, String)>,
 }
 
 /// A message on the stream.
@@ -25,6 +27,7 @@ impl World {
             database: Database::create().await,
             stream: unique("ORDERS"),
             subject: unique("orders"),
+            settings: vec![],
         };
         world.run(&["migrate"]).await.expect("the schema");
         world
@@ -40,14 +43,13 @@ impl World {
     }
 
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let routes = format!("order={}:{}", self.stream, self.subject);
+        let settings = [
             ("DATABASE_URL", self.database.url.clone()),
             ("NATS_URL", nats::shared_url()),
-            (
-                "RELAY_ROUTES",
-                format!("order={}:{}", self.stream, self.subject),
-            ),
-        ]
+            ("RELAY_ROUTES", routes),
+        ];
+        [&settings[..], &self.settings].concat()
     }
 
     pub(crate) fn relay(&self, arguments: &[&str]) -> Service {

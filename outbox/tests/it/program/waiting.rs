@@ -1,7 +1,7 @@
 //! Seeing commits at once, without a word from producers and without a lock that others wait for.
 
 use sqlx::{Connection, Executor, PgConnection, postgres::types::PgRange};
-use testkit::eventually;
+use testkit::{eventually, pgbouncer::PgBouncer};
 
 use super::support::World;
 
@@ -65,6 +65,28 @@ async fn waiting_ends_with_the_commit_of_a_new_event_or_of_a_late_one() {
         open.commit().await.expect("a commit");
         assert!(waiting.await.expect("no panic"));
     }
+}
+
+/// Behind a pooler of transactions no statement waits: others need the connections to the server.
+#[tokio::test]
+async fn behind_pgbouncer_it_looks_instead_of_waiting() {
+    let mut world = World::new().await;
+    let bouncer = PgBouncer::start(&world.database.url, &["default_pool_size = 1"]).await;
+    world.settings = vec![
+        ("DATABASE_URL", bouncer.url()),
+        ("DATABASE_POOLER", "transaction".to_owned()),
+        ("MIGRATION_DATABASE_URL", world.database.url.clone()),
+    ];
+    // So long that polling finds nothing in time.
+    let _relay = world.relay(&["--poll-interval", "1min"]);
+    for count in 1..=5 {
+        world
+            .execute("select outbox.append('order', '1', 'placed', '{}')")
+            .await;
+        world.published(count).await;
+    }
+    let status = world.run(&["status"]).await.expect("all is well");
+    assert!(status.contains("active relay"), "{status}");
 }
 
 #[tokio::test]
