@@ -63,3 +63,13 @@ fn machine() -> Duration {
         .sum();
     Duration::from_millis(busy * 10)
 }
+
+/// Seconds of processor time that a process on this machine has used, in all its threads.
+pub(crate) fn used_by(pid: &str) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let nanoseconds: f64 = (threads.into_iter().flatten().flatten())
+        .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
+        .filter_map(|stat| stat.split(' ').next()?.parse::<f64>().ok())
+        .sum();
+    nanoseconds / 1e9
+}

@@ -9,6 +9,7 @@ mod read_side;
 mod relay;
 mod report;
 mod stack;
+mod verification;
 mod wake_up;
 mod write;
 
@@ -43,6 +44,8 @@ enum Bench {
     EndToEnd,
     /// From the commit of an event in plain SQL to a subscriber, and what an idle relay costs
     WakeUp,
+    /// Comparing all users with their copies in the background, beside counting them on both sides
+    Verification,
 }
 
 #[tokio::main]
@@ -60,6 +63,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::ReadSide => read_side::run(quick, &mut report).await?,
         Bench::EndToEnd => end_to_end::run(quick, &mut report).await?,
         Bench::WakeUp => wake_up::run(quick, &mut report).await?,
+        Bench::Verification => verification::run(quick, &mut report).await?,
     }
     report.print();
     if let Some(path) = json {

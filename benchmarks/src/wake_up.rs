@@ -1,7 +1,7 @@
 //! From the commit of an event in plain SQL, of which nobody tells the relay, to a subscriber; and what
 //! an idle relay costs.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures::StreamExt;
@@ -10,6 +10,7 @@ use testkit::{Service, nats};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    cpu::used_by,
     report::{Report, percentile},
     stack::{Stack, ready},
 };
@@ -74,22 +75,12 @@ async fn cost_of_idling(stack: &Stack, relay: &Service, quick: bool) -> anyhow::
     .await?;
     ensure!(!sessions.is_empty(), "the relay has no session");
     let relay = relay.process.id().to_string();
-    let used_by_sessions = || -> f64 { sessions.iter().map(|pid| used(&pid.to_string())).sum() };
-    let (relay_before, sessions_before) = (used(&relay), used_by_sessions());
+    let used_by_sessions = || -> f64 { sessions.iter().map(|pid| used_by(&pid.to_string())).sum() };
+    let (relay_before, sessions_before) = (used_by(&relay), used_by_sessions());
     sleep(Duration::from_secs(seconds)).await;
     let per_cent = |used: f64| 100.0 * used / seconds as f64;
     Ok((
-        per_cent(used(&relay) - relay_before),
+        per_cent(used_by(&relay) - relay_before),
         per_cent(used_by_sessions() - sessions_before),
     ))
-}
-
-/// Seconds of processor time that a process on this machine has used, in all its threads.
-fn used(pid: &str) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"));
-    let nanoseconds: f64 = (threads.into_iter().flatten().flatten())
-        .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
-        .filter_map(|stat| stat.split(' ').next()?.parse::<f64>().ok())
-        .sum();
-    nanoseconds / 1e9
 }

@@ -17,3 +17,4 @@ mod secrets;
 mod shared_consumer;
 mod start_and_stop;
 mod support;
+mod verification;
