@@ -11,7 +11,10 @@ use anyhow::ensure;
 use async_nats::jetstream::Context;
 use futures::{FutureExt, future::BoxFuture};
 use service_runtime::{
-    nats::{ConsumerName, Topic, stream::StreamMetadata},
+    nats::{
+        ConsumerName, Topic,
+        stream::{Refills, StreamMetadata},
+    },
     progress::Progress,
 };
 use tokio::sync::watch;
@@ -96,8 +99,9 @@ impl<S: PositionStore> Holes<S> {
         let stored = self.store.load().await?;
         let revision = stored.as_ref().map(|stored| stored.revision);
         let before = stored.map(|stored| stored.position);
-        let seen = self.seen(jetstream).await?;
-        let (now, news) = position::advance(before.clone(), &seen);
+        let (seen, refills) = self.seen(jetstream).await?;
+        let (mut now, news) = position::advance(before.clone(), &seen);
+        let closed = now.close(&refills);
         let holes = now.holes.len();
         let is_changed = before.as_ref() != Some(&now);
         if is_changed && !self.store.save(&now, revision).await? {
@@ -111,6 +115,13 @@ impl<S: PositionStore> Holes<S> {
                 last_sequence = hole.last,
                 events = hole.last - hole.first + 1,
                 "events left the stream before they were read"
+            );
+        }
+        if closed > 0 {
+            tracing::info!(
+                stream = self.topic.stream,
+                events = closed,
+                "events that had left the stream were published again, and are read"
             );
         }
         self.open.send_if_modified(|open| {
@@ -138,7 +149,7 @@ impl<S: PositionStore> Holes<S> {
 
     /// The consumer first: what it settles after that can only be taken for missing if it leaves
     /// the stream at once.
-    async fn seen(&self, jetstream: &Context) -> anyhow::Result<Seen> {
+    async fn seen(&self, jetstream: &Context) -> anyhow::Result<(Seen, Refills)> {
         let stream = jetstream.get_stream_no_info(&self.topic.stream).await?;
         let consumer = stream.consumer_info(self.consumer.as_str()).await?;
         let ack_floor = consumer.ack_floor.stream_sequence;
@@ -155,14 +166,15 @@ impl<S: PositionStore> Holes<S> {
             info = detailed.await?.info;
         }
         let deleted = info.state.deleted.unwrap_or_default();
-        Ok(Seen {
+        let seen = Seen {
             stream: i64::try_from(info.created.unix_timestamp_nanos())?,
             settled: settled.cast_signed(),
             is_new: consumer.delivered.consumer_sequence == 0,
             first: info.state.first_sequence.cast_signed(),
             last: info.state.last_sequence.cast_signed(),
             deleted: deleted.into_iter().map(u64::cast_signed).collect(),
-        })
+        };
+        Ok((seen, metadata.refilled))
     }
 
     /// Up to where the stream, which ended at `last`, has nothing for the consumer that is not

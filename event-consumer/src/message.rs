@@ -2,7 +2,7 @@
 
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
-use service_runtime::nats::headers::{MESSAGE_ID, REPLAY_OF};
+use service_runtime::nats::headers::{CE_ID, MESSAGE_ID, REPLAY_OF};
 
 /// A message that was delivered and is not acknowledged yet.
 #[derive(Debug)]
@@ -26,11 +26,13 @@ impl Message {
         Some(self.headers()?.get(name)?.as_str())
     }
 
-    /// The publisher's id for the message (`Nats-Msg-Id`). It stays the same when the message is
-    /// delivered again, and when it is replayed after it was rejected (`Replay-Of`).
+    /// The publisher's id for the event: `ce-id`, or `Nats-Msg-Id` if it has none. It stays the same
+    /// when the message is delivered again, when the event is published again because the stream had
+    /// lost it, and when it is replayed after it was rejected.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
-        self.header(REPLAY_OF).or_else(|| self.header(MESSAGE_ID))
+        let id = self.header(CE_ID).or_else(|| self.header(REPLAY_OF));
+        id.or_else(|| self.header(MESSAGE_ID))
     }
 
     /// Its place on the stream.

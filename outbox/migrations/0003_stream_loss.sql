@@ -11,8 +11,11 @@ create table outbox.incarnation (
     primary key (stream, number)
 );
 
--- Where the stream began when it was last looked at, to notice what leaves it before its time.
-alter table outbox.cursor add column stream_first_sequence bigint;
+-- Where the stream began when it was last looked at, and when the message there was published: to
+-- notice what leaves it before its time.
+alter table outbox.cursor
+    add column stream_first_sequence bigint,
+    add column stream_first_at       timestamptz;
 
 -- Sequences whose messages left the stream before their time. The cursor takes the events back that may
 -- have stood there, so they are published again.

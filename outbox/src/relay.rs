@@ -23,6 +23,7 @@ mod responsibility;
 mod session;
 mod start;
 mod stream_check;
+mod stream_loss;
 mod stream_metadata;
 mod stream_progress;
 mod task;
@@ -46,6 +47,7 @@ use self::{
     cursor::Owned,
     lease::Lease,
     session::{End, StreamRelay},
+    stream_loss::Reread,
     stream_metadata::MetadataWriter,
     stream_progress::StreamProgress,
     waiter::Waiter,
@@ -195,6 +197,7 @@ impl ActiveRelay<'_> {
                 jetstream(self.client.clone(), self.max_in_flight),
                 stream.topic.stream.clone(),
             ),
+            reread: Reread::default(),
             progress,
         };
         let streams: Vec<_> = (streams.iter().zip(progress).enumerate())

@@ -1,5 +1,7 @@
 //! What the consumer's position and the stream tell about messages that nobody read.
 
+use service_runtime::nats::stream::Refills;
+
 use super::position_store::{Hole, Position, Range};
 
 /// Beyond so many ranges the last one covers the rest.
@@ -29,6 +31,36 @@ impl Position {
             ..self
         }
     }
+
+    /// Closes holes whose events are on the stream again, once the consumer is past them. How many
+    /// messages that were.
+    pub(super) fn close(&mut self, refills: &Refills) -> i64 {
+        let is_past = |through: u64| through.cast_signed() <= self.settled;
+        let refilled = refills.iter().filter(|it| is_past(it.through));
+        let mut refilled: Vec<_> = refilled
+            .map(|it| Range {
+                first: it.missing.start().cast_signed(),
+                last: it.missing.end().cast_signed(),
+            })
+            .collect();
+        refilled.sort_unstable_by_key(|it| it.first);
+        let before = messages(&self.holes);
+        self.holes = (self.holes.iter())
+            .flat_map(|hole| {
+                let left = without(hole.range, &refilled).into_iter();
+                left.map(|range| Hole {
+                    range,
+                    found_at: hole.found_at,
+                })
+            })
+            .collect();
+        before - messages(&self.holes)
+    }
+}
+
+fn messages(holes: &[Hole]) -> i64 {
+    let ranges = holes.iter().map(|hole| hole.range);
+    ranges.map(|it| it.last - it.first + 1).sum()
 }
 
 /// The position now, and the holes that were not known before.
@@ -112,6 +144,8 @@ fn without(range: Range, known: &[Range]) -> Vec<Range> {
 
 #[cfg(test)]
 mod tests {
+    use service_runtime::nats::stream::{Refill, Refills};
+
     use super::{Seen, advance};
     use crate::holes::Position;
 
@@ -178,6 +212,31 @@ mod tests {
     fn a_new_copy_misses_what_the_stream_has_lost_before() {
         assert_eq!(found(&[seen(0, 8, 9, &[])]), [[(1, 7)]]);
         assert_eq!(found(&[seen(7, 8, 9, &[])]), [[]; 1]);
+    }
+
+    #[test]
+    fn holes_are_closed_once_the_consumer_is_past_their_events() {
+        let mut refills = Refills::default();
+        for (missing, through) in [(12..=20, 30), (6..=8, 25), (3..=3, 40)] {
+            refills.add(Refill { missing, through });
+        }
+        let looks = [seen(2, 1, 20, &[]), seen(2, 1, 20, &[3, 6, 7, 8, 9, 12])];
+        let mut position = None;
+        for look in &looks {
+            position = Some(advance(position, look).0);
+        }
+        let mut position = position.expect("a position");
+        let holes = |position: &Position| -> Vec<_> {
+            let ranges = position.holes.iter().map(|hole| hole.range);
+            ranges.map(|it| (it.first, it.last)).collect()
+        };
+        assert_eq!(position.close(&refills), 0);
+        position.settled = 25;
+        assert_eq!(position.close(&refills), 3);
+        assert_eq!(holes(&position), [(3, 3), (9, 9), (12, 12)]);
+        position.settled = 40;
+        assert_eq!(position.close(&refills), 2);
+        assert_eq!(holes(&position), [(9, 9)]);
     }
 
     #[test]

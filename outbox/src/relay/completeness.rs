@@ -12,7 +12,8 @@ use postgres_pool::{Connection, Pool};
 use service_runtime::nats::{Topic, stream::StreamMetadata};
 
 use super::{
-    cursor::Owned, failure::Failure, incarnation, stream_check, stream_metadata::MetadataWriter,
+    cursor::Owned, failure::Failure, incarnation, stream_check, stream_loss,
+    stream_metadata::MetadataWriter,
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -78,23 +79,23 @@ async fn tell(
     Ok(complete_from)
 }
 
-/// Before anything is published: readers have to know of each time that the relay has moved back.
-pub(super) async fn tell_incarnations(
+/// Before anything is published: readers have to know of each time that the relay has moved back, and
+/// that what was published again after that is gone.
+pub(super) async fn tell_changes(
     pool: &Pool,
     metadata: &MetadataWriter,
     stream: &str,
 ) -> Result<(), Failure> {
     let incarnations = incarnation::load(pool, stream).await?;
+    let refilled = stream_loss::refills(pool, stream).await?;
     let add = |metadata: &mut StreamMetadata| {
         for incarnation in incarnations {
             metadata.incarnations.begin(incarnation);
         }
+        metadata.refilled = refilled;
     };
     if metadata.change(add).await? {
-        tracing::info!(
-            stream,
-            "told readers to go back to where the stream has changed"
-        );
+        tracing::info!(stream, "told readers where the stream has changed");
     }
     Ok(())
 }
@@ -125,7 +126,11 @@ async fn note_published_runs(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<
             returning complete_from
         )
         select coalesce((select complete_from from raised), complete_from)
-        from outbox.cursor where stream = $1
+        from outbox.cursor where stream = $1 and not exists (
+            -- Until its events are on it again, the stream is not complete.
+            select from outbox.stream_loss
+            where stream_loss.stream = $1 and refilled_through is null
+        )
         "#,
         owned.stream,
         owned.epoch,

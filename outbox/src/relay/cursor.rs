@@ -236,6 +236,29 @@ pub(super) async fn checkpoint_below(
     Ok(row.map(Cursor::from))
 }
 
+/// The first checkpoints at a sequence of the stream or above it, at most so many.
+pub(super) async fn checkpoints_from(
+    pool: &Pool,
+    stream: &str,
+    sequence: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Cursor>> {
+    let rows = sqlx::query_as!(
+        CursorRow,
+        r#"
+        select last_id, gaps, stream_sequence, stream_event_id as "stream_event_id?", last_event_id
+        from outbox.checkpoint
+        where stream = $1 and stream_sequence >= $2 order by stream_sequence limit $3
+        "#,
+        stream,
+        sequence,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Cursor::from).collect())
+}
+
 fn ranges(position: &Position) -> Vec<PgRange<i64>> {
     let gaps = position.gaps_at_most(SAVED_GAPS);
     gaps.into_iter().map(PgRange::from).collect()

@@ -18,6 +18,9 @@ pub(super) enum Failure {
     /// Acknowledged events are gone: look for the last that is there, and go on from it.
     #[error("the stream does not end where it was left")]
     StreamChanged,
+    /// Messages have left the stream before their time: publish their events again.
+    #[error("messages have left the stream before their time")]
+    MessagesMissing,
     /// The ledger is not the one that was read before: find the part of it that is.
     #[error("the outbox was restored to an earlier state")]
     LedgerChanged,

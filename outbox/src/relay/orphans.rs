@@ -98,7 +98,7 @@ pub(super) async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bo
         let looked_up_to = batch.last().map_or(to, |last| last.sequence);
         let is_last = batch.is_empty();
         let found = lookup::keep(lookup, batch, looked_up_to).await?;
-        findings.add(found);
+        findings.add(&found);
         lookup.progress.attempted();
         if is_last {
             break;

@@ -61,6 +61,22 @@ impl Position {
         self.last_id = self.last_id.max(ids.end - 1);
     }
 
+    /// The events with these ids are to be done again, as far as they were done.
+    pub(super) fn reopen(&mut self, ids: Range<i64>) {
+        let mut gap = ids.start..ids.end.min(self.last_id + 1);
+        if gap.is_empty() {
+            return;
+        }
+        let touched: Vec<_> = (self.gaps())
+            .filter(|it| it.start <= gap.end && it.end >= gap.start)
+            .collect();
+        for touched in touched {
+            self.gaps.remove(&touched.start);
+            gap = gap.start.min(touched.start)..gap.end.max(touched.end);
+        }
+        self.gaps.insert(gap.start, gap.end);
+    }
+
     /// No event with these ids is to be waited for any more.
     pub(super) fn abandon(&mut self, ids: Range<i64>) {
         let touched: Vec<_> = self
@@ -101,6 +117,16 @@ mod tests {
         position.pass(3);
         position.abandon(5..6);
         assert_eq!(position, Position::new(6, []));
+    }
+
+    #[test]
+    fn what_is_to_be_done_again_is_a_gap() {
+        let mut position = Position::new(20, [3..5, 8..9]);
+        position.reopen(5..8);
+        position.reopen(12..14);
+        position.reopen(19..40);
+        position.reopen(30..40);
+        assert_eq!(position, Position::new(20, [3..9, 12..14, 19..21]));
     }
 
     #[test]

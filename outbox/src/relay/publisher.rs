@@ -9,7 +9,7 @@ use async_nats::jetstream::{
 };
 use futures::{StreamExt, TryFutureExt, future::BoxFuture, stream::FuturesOrdered};
 use postgres_pool::Pool;
-use service_runtime::nats::Topic;
+use service_runtime::nats::{Topic, headers::MESSAGE_ID};
 use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ use super::{
     message,
     orphans::{self, LookedUp, Lookup},
     per_key_queue::PerKeyQueue,
+    stream_loss::Losses,
     stream_progress::StreamProgress,
     task::{Key, Publication, Task},
 };
@@ -55,6 +56,7 @@ pub(super) struct Publisher<'a> {
     saved_at: Instant,
     checkpoint_at: Instant,
     queue: PerKeyQueue,
+    losses: Losses,
     progress: &'a StreamProgress,
     lookup: Lookup<'a>,
     looked_up: &'a LookedUp,
@@ -79,6 +81,8 @@ struct Published {
     id: i64,
     event_id: Uuid,
     key: Key,
+    /// Itself, if the stream has lost messages: it may have to be published again.
+    event: Option<Box<Publication>>,
 }
 
 impl<'a> Publisher<'a> {
@@ -87,6 +91,7 @@ impl<'a> Publisher<'a> {
         to: Destination<'a>,
         owned: &'a Owned,
         cursor: Cursor,
+        losses: Losses,
         progress: &'a StreamProgress,
         (lookup, looked_up): (Lookup<'a>, &'a LookedUp),
     ) -> Self {
@@ -100,6 +105,7 @@ impl<'a> Publisher<'a> {
             saved_at: now,
             checkpoint_at: now,
             queue: PerKeyQueue::default(),
+            losses,
             progress,
             lookup,
             looked_up,
@@ -138,8 +144,10 @@ impl<'a> Publisher<'a> {
             tokio::select! {
                 biased;
                 Some(finished) = in_flight.next() => {
-                    if let Err(failure) = self.conclude(finished) {
-                        result = result.and(Err(failure));
+                    match self.conclude(finished).await {
+                        Ok(None) => {}
+                        Ok(Some(again)) => in_flight.push_back(finish(again)),
+                        Err(failure) => result = result.and(Err(failure)),
                     }
                 }
                 Some(saved) = async { Some(saving.as_mut()?.await) } => {
@@ -175,7 +183,7 @@ impl<'a> Publisher<'a> {
 
     async fn begin(&mut self, task: Task) -> Result<Begun<'a>, Failure> {
         Ok(match task {
-            Task::Publish(event) => self.publish(&event).await?,
+            Task::Publish(event) => self.publish(event, None).await?,
             Task::Park(events) => {
                 let ids: Vec<_> = events.iter().map(|(id, _)| *id).collect();
                 let (pool, owned) = (self.pool, self.owned);
@@ -194,13 +202,21 @@ impl<'a> Publisher<'a> {
         })
     }
 
-    async fn publish(&mut self, event: &Publication) -> Result<Begun<'a>, Failure> {
-        let Publication { entry, key } = event;
+    /// Under its own id, unless another one is given.
+    async fn publish(
+        &mut self,
+        event: Publication,
+        message_id: Option<String>,
+    ) -> Result<Begun<'a>, Failure> {
+        let Publication { entry, key } = &event;
         let headers = message::headers(entry, self.to.topic, self.to.source);
-        let headers = headers.map_err(|reason| Failure::Refused {
+        let mut headers = headers.map_err(|reason| Failure::Refused {
             id: entry.id,
             reason,
         })?;
+        if let Some(message_id) = message_id {
+            headers.insert(MESSAGE_ID, message_id);
+        }
         let body = message::body(entry).into();
         let subject = self.to.topic.subject.clone();
         let sending = (self.to.jetstream).publish_with_headers(subject, headers, body);
@@ -210,12 +226,14 @@ impl<'a> Publisher<'a> {
             id: entry.id,
             event_id: entry.event_id,
             key: *key,
+            event: (!self.losses.is_empty()).then(|| Box::new(event)),
         };
         Ok(Begun::Published(published, ack))
     }
 
     /// An event that failed stays in flight as far as its aggregate goes: nothing may overtake it.
-    fn conclude(&mut self, finished: Finished) -> Result<(), Failure> {
+    /// One that the stream takes for a duplicate of a message that it has lost is published again.
+    async fn conclude(&mut self, finished: Finished) -> Result<Option<Begun<'a>>, Failure> {
         match finished {
             Finished::Abandoned(ids) => self.cursor.position.abandon(ids),
             Finished::Skipped(ids, last_event_id) => self.cursor.pass(ids, last_event_id),
@@ -230,7 +248,13 @@ impl<'a> Publisher<'a> {
             Finished::Published(event, Err(error)) => {
                 return Err(Failure::of_publish(event.id, error));
             }
-            Finished::Published(event, Ok(ack)) => {
+            Finished::Published(mut event, Ok(ack)) => {
+                if ack.duplicate
+                    && let Some(id) = self.losses.new_message_id(event.event_id, ack.sequence)
+                    && let Some(publication) = event.event.take()
+                {
+                    return self.publish(*publication, Some(id)).await.map(Some);
+                }
                 self.extend_tail(&event, &ack)?;
                 self.note_sequence(ack.sequence);
                 self.cursor.pass(event.id..event.id + 1, event.event_id);
@@ -238,7 +262,7 @@ impl<'a> Publisher<'a> {
             }
         }
         self.unsaved += 1;
-        Ok(())
+        Ok(None)
     }
 
     /// Keeps the tail at the greatest sequence of all events that the cursor has passed.

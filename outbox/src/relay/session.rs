@@ -25,6 +25,7 @@ use super::{
     publisher::{Destination, Publisher},
     reader::{Interest, Reader},
     start, stream_check,
+    stream_loss::{self, Reread},
     stream_metadata::MetadataWriter,
     stream_progress::StreamProgress,
     task::Task,
@@ -60,6 +61,7 @@ pub(super) struct StreamRelay<'a> {
     pub(super) number: usize,
     pub(super) owned: Owned,
     pub(super) metadata: MetadataWriter,
+    pub(super) reread: Reread,
     pub(super) progress: StreamProgress,
 }
 
@@ -138,10 +140,11 @@ impl StreamRelay<'_> {
         within(STREAM_TIMEOUT, preparing).await?;
         let mine = claim.take(permission).await?;
         let start = start::find(pool, jetstream, topic, &self.owned, &self.metadata).await?;
-        completeness::tell_incarnations(pool, &self.metadata, &topic.stream).await?;
+        completeness::tell_changes(pool, &self.metadata, &topic.stream).await?;
         let lookup = self.lookup();
         let looked_up = orphans::reconcile(lookup, &start).await?;
-        let cursor = start.cursor;
+        let mut cursor = start.cursor;
+        let losses = stream_loss::begin(pool, &self.owned, &mut cursor).await?;
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let interest = Interest::of(self.stream, self.relay.routes, &self.owned.identity);
@@ -154,7 +157,8 @@ impl StreamRelay<'_> {
             max_in_flight: self.relay.max_in_flight.into(),
         };
         let known = (lookup, &looked_up);
-        let publisher = Publisher::new(pool, to, &self.owned, cursor, &self.progress, known);
+        let publisher =
+            Publisher::new(pool, to, &self.owned, cursor, losses, &self.progress, known);
         // When reading ends, for whatever reason, the publisher finishes what it has in hand.
         let both = async {
             let (read, published) =
@@ -165,6 +169,9 @@ impl StreamRelay<'_> {
             result = both => result,
             failure = self.watch_both_ends(&looked_up) => Err(failure),
             failure = claim.defend(&mine) => Err(failure),
+            failure = stream_loss::watch(pool, jetstream, topic, &self.owned, &self.metadata, &self.reread) => {
+                Err(failure)
+            }
             never = completeness::keep_told(self.relay.pool, jetstream, topic, &self.owned, &self.metadata) => match never {},
         }
     }

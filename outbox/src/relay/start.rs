@@ -10,7 +10,7 @@ use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
     failure::Failure,
-    incarnation, ledger_check, stream_check,
+    incarnation, ledger_check, stream_check, stream_loss,
     stream_metadata::MetadataWriter,
 };
 use crate::ledger;
@@ -101,6 +101,7 @@ async fn move_back(
     cursor::look_up_again(&mut transaction, &owned.stream).await?;
     completeness::move_back(&mut transaction, &owned.stream).await?;
     if let Some(told) = told {
+        stream_loss::move_back(&mut transaction, &owned.stream, sequence).await?;
         incarnation::begin(&mut transaction, &owned.stream, told, sequence).await?;
     }
     transaction.commit().await?;

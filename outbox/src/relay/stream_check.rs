@@ -59,7 +59,8 @@ async fn look_up(
     }
     match stream.get_raw_message(sequence).await {
         Ok(message) => {
-            let id = message.headers.get(headers::MESSAGE_ID);
+            // The message has another id if it was published again.
+            let id = message.headers.get(headers::CE_ID);
             Ok(id.is_some_and(|id| id.as_str() == event_id.to_string()))
         }
         // Removed by hand.

@@ -7,6 +7,7 @@ mod producers;
 mod program;
 mod repair;
 mod restore;
+mod stream_loss;
 mod streams;
 mod support;
 mod two_databases;

@@ -1,5 +1,7 @@
 //! A database and streams of its own for each test, and relays in this process.
 
+use std::collections::BTreeSet;
+
 use async_nats::{
     Client, Subscriber,
     jetstream::{self, stream::Stream},
@@ -22,7 +24,7 @@ pub(crate) struct World {
     pub(crate) database: Database,
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
-    nats_url: String,
+    pub(crate) nats_url: String,
 }
 
 /// A stream with its subject, under names that no other test has.
@@ -83,6 +85,17 @@ impl World {
         let url = world.database.url.parse().expect("a URL");
         outbox::migrate(&url).await.expect("a schema");
         world
+    }
+
+    /// With streams on a server of the test's own.
+    pub(crate) async fn on(server: &nats::Server) -> Self {
+        let client = server.client().await;
+        Self {
+            nats_url: server.url(),
+            jetstream: jetstream::new(client.clone()),
+            client,
+            ..Self::new().await
+        }
     }
 
     pub(crate) fn relay(&self, routes: &[String], arguments: &[&str]) -> RunningRelay {
@@ -153,6 +166,28 @@ impl World {
             (pending == 0).then_some(())
         })
         .await;
+    }
+
+    /// The ids of all events of the ledger.
+    pub(crate) async fn events(&self) -> BTreeSet<String> {
+        let ids: Vec<String> = sqlx::query_scalar("select event_id::text from outbox.event")
+            .fetch_all(&self.database.pool)
+            .await
+            .expect("the ledger");
+        ids.into_iter().collect()
+    }
+
+    /// The ids of all events that can be read from the stream.
+    pub(crate) async fn on_stream(&self, target: &Target) -> BTreeSet<String> {
+        let stream = self.stream(target).await;
+        let state = &stream.cached_info().state;
+        let mut ids = BTreeSet::new();
+        for sequence in state.first_sequence..=state.last_sequence {
+            if let Ok(message) = stream.get_raw_message(sequence).await {
+                ids.extend(message.headers.get("ce-id").map(ToString::to_string));
+            }
+        }
+        ids
     }
 
     pub(crate) async fn parked(&self) -> Vec<(i64, String, i32)> {

@@ -88,7 +88,32 @@ pub async fn connect(settings: &NatsSettings, name: &'static str) -> anyhow::Res
     let attempt = || options.clone().connect(&servers[..]);
     let client = backoff::wait_for("NATS", attempt).await;
     tracing::info!(server = %settings.url, "connected to NATS");
+    warn_of_old_server(&client);
     Ok(client)
+}
+
+/// Servers before 2.14 lose more than they have to, and don't tell.
+fn warn_of_old_server(client: &Client) {
+    let version = client.server_info().version;
+    if is_old(&version) {
+        tracing::warn!(
+            version,
+            "this NATS server is older than 2.14: after a crash or a damaged disk a consumer that is \
+             ahead of its stream stands still or skips messages, deleted messages can come back, and a \
+             damaged snapshot can cost a whole stream; run 2.14 or later"
+        );
+    }
+}
+
+/// Before 2.14.0. What can't be read as a version is none of its releases.
+fn is_old(version: &str) -> bool {
+    let mut numbers = version
+        .split(['.', '-'])
+        .map_while(|it| it.parse::<u64>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) < (2, 14),
+        _ => false,
+    }
 }
 
 fn options(settings: &NatsSettings, name: &'static str) -> anyhow::Result<ConnectOptions> {
@@ -167,5 +192,20 @@ fn log(event: &Event) {
         Event::Connected | Event::Closed => tracing::debug!(%event, "NATS"),
         Event::Disconnected => tracing::warn!("NATS connection lost; reconnecting"),
         other => tracing::warn!(event = %other, "NATS"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_old;
+
+    #[test]
+    fn servers_before_2_14_are_old() {
+        for old in ["2.12.14", "2.13.0", "1.4.1", "2.9.25-RC.1"] {
+            assert!(is_old(old), "{old}");
+        }
+        for new in ["2.14.0", "2.15.1", "2.14.0-RC.1", "3.0.0", "main"] {
+            assert!(!is_old(new), "{new}");
+        }
     }
 }

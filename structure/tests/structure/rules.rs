@@ -157,7 +157,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(
         "outbox",
         &["postgres-pool", "service-runtime"],
-        &["testkit"],
+        &["event-consumer", "testkit"],
     ),
     layer("event-consumer", &["service-runtime"], &["testkit"]),
     layer(

@@ -24,7 +24,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.messages += other.messages;
         self.orphans += other.orphans;
         self.unreadable += other.unreadable;

@@ -1,0 +1,149 @@
+//! Messages that left the stream before their time: deleted or purged by hand, or lost with a part of
+//! the server's disk. The cursor takes their events back as far as the ledger has them, so the reader
+//! finds them again in its gaps.
+//!
+//! ```text
+//! watch: missing sequences ─► window: their events ─► row of outbox.stream_loss ─► next session
+//! begin: gaps of the cursor ─► reader, publisher ─► watch: on the stream again ─► readers are told
+//! ```
+
+mod missing;
+mod reread;
+mod store;
+mod window;
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use async_nats::jetstream::Context;
+use postgres_pool::{Connection, Pool};
+use service_runtime::nats::{
+    Topic,
+    stream::{Refill, Refills},
+};
+use tokio::time::sleep;
+
+use self::missing::Look;
+pub(super) use self::reread::Reread;
+use super::{
+    cursor::{self, Cursor, Owned},
+    failure::Failure,
+    incarnation,
+    stream_metadata::MetadataWriter,
+};
+
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// What a publisher has to know of lost messages.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    missing: Vec<RangeInclusive<i64>>,
+    incarnation: u64,
+}
+
+impl Losses {
+    pub(super) fn is_empty(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    /// The id under which to publish an event again that the server takes for a duplicate of the
+    /// message at this sequence, if that message is gone. (`ce-id` stays that of the event.)
+    pub(super) fn new_message_id(&self, event_id: uuid::Uuid, sequence: u64) -> Option<String> {
+        let is_missing = (self.missing.iter()).any(|it| it.contains(&sequence.cast_signed()));
+        is_missing.then(|| format!("{event_id}/{}-{sequence}", self.incarnation))
+    }
+}
+
+/// Takes back into the cursor what is to be published again. Saved before anything is published: a
+/// saved cursor without these gaps says that all of it is done.
+pub(super) async fn begin(
+    pool: &Pool,
+    owned: &Owned,
+    cursor: &mut Cursor,
+) -> Result<Losses, Failure> {
+    let ids = store::ids_to_refill(pool, &owned.stream).await?;
+    if !ids.is_empty() {
+        for ids in ids {
+            cursor.position.reopen(ids);
+        }
+        cursor::save(pool, owned, cursor).await?;
+    }
+    let incarnations = incarnation::load(pool, &owned.stream).await?;
+    Ok(Losses {
+        missing: store::missing(pool, &owned.stream).await?,
+        incarnation: incarnations.last().map_or(0, |it| it.number),
+    })
+}
+
+/// The stream goes on from this sequence, in this transaction: what is known of later ones no longer
+/// counts, and what was refilled there is lost again.
+pub(super) async fn move_back(
+    transaction: &mut Connection,
+    stream: &str,
+    sequence: i64,
+) -> sqlx::Result<()> {
+    store::forget_above(transaction, stream, sequence).await
+}
+
+/// What readers are told.
+pub(super) async fn refills(pool: &Pool, stream: &str) -> sqlx::Result<Refills> {
+    let mut refills = Refills::default();
+    for (missing, through) in store::refilled(pool, stream).await? {
+        let (first, last) = missing.into_inner();
+        refills.add(Refill {
+            missing: first.cast_unsigned()..=last.cast_unsigned(),
+            through: through.cast_unsigned(),
+        });
+    }
+    Ok(refills)
+}
+
+/// Looks for what is missing, beside a session, which has to end when something was found.
+pub(super) async fn watch(
+    pool: &Pool,
+    jetstream: &Context,
+    topic: &Topic,
+    owned: &Owned,
+    metadata: &MetadataWriter,
+    reread: &Reread,
+) -> Failure {
+    let looking = async {
+        let mut look = Look::default();
+        loop {
+            let missing = look.missing(pool, jetstream, topic).await?;
+            if window::note_losses(pool, jetstream, owned, missing).await? {
+                return Err::<std::convert::Infallible, _>(Failure::MessagesMissing);
+            }
+            finish(pool, owned, metadata).await?;
+            sleep(INTERVAL).await;
+        }
+    };
+    let rereading = async {
+        loop {
+            let missing = reread.missing(pool, jetstream, topic).await?;
+            if window::note_losses(pool, jetstream, owned, missing).await? {
+                return Err::<std::convert::Infallible, _>(Failure::MessagesMissing);
+            }
+            sleep(INTERVAL).await;
+        }
+    };
+    match tokio::try_join!(looking, rereading) {
+        Err(failure) => failure,
+        Ok((never, _)) => match never {},
+    }
+}
+
+/// Notes that all events that were lost are on the stream again, once they are.
+async fn finish(pool: &Pool, owned: &Owned, metadata: &MetadataWriter) -> Result<(), Failure> {
+    let Some(finished) = store::finish(pool, owned).await? else {
+        return Ok(());
+    };
+    let refilled = refills(pool, &owned.stream).await?;
+    metadata.change(|it| it.refilled = refilled).await?;
+    tracing::info!(
+        stream = owned.stream,
+        messages = finished.messages,
+        through_sequence = finished.through,
+        "the events of the lost messages are on the stream again"
+    );
+    Ok(())
+}

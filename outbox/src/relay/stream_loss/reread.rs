@@ -1,0 +1,149 @@
+//! Reading the stream: which messages are there, whatever the server counts.
+//!
+//! A server may not notice that a part of its disk is damaged. It delivers what it can read and says
+//! nothing of the rest. What was on its disk when it was started is read once, slowly.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use async_nats::jetstream::{
+    Context, ErrorCode,
+    response::Response,
+    stream::{self, Info},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
+use postgres_pool::Pool;
+use serde::Deserialize;
+use serde_json::json;
+use service_runtime::nats::{Topic, headers};
+use tokio::{sync::Mutex, time::sleep};
+
+use super::{missing::unknown, store};
+use crate::relay::{
+    STREAM_TIMEOUT, cursor,
+    failure::{Failure, within},
+};
+
+/// Messages that are asked for at once.
+const CONCURRENCY: usize = 32;
+/// Messages that are read in one go, and the rest after it: at most some 10,000 a second.
+const CHUNK: i64 = 500;
+const REST: Duration = Duration::from_millis(50);
+
+/// Of which server all was read, since this relay is active.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct Reread(Mutex<Option<String>>);
+
+impl Reread {
+    /// Sequences that can't be read and are not known for it. Empty if there is nothing new to read.
+    pub(super) async fn missing(
+        &self,
+        pool: &Pool,
+        jetstream: &Context,
+        topic: &Topic,
+    ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
+        let stream = &topic.stream;
+        let info = info(jetstream, stream).await?;
+        let leader = (info.cluster.as_ref()).and_then(|it| it.leader.clone());
+        let server_id = jetstream.client().server_info().server_id;
+        let server = format!("{server_id} {leader:?}");
+        let mut read_server = self.0.lock().await;
+        if read_server.as_ref() == Some(&server) {
+            return Ok(Vec::new());
+        }
+        let tail = cursor::load(pool, stream).await?.tail.sequence;
+        let mut first = info.state.first_sequence.cast_signed();
+        let mut absent = Vec::new();
+        while first <= tail {
+            let chunk = first..=tail.min(first + CHUNK - 1);
+            first = chunk.end() + 1;
+            each(jetstream, stream, chunk, |sequence, found| {
+                if found.is_none() {
+                    absent.push(sequence);
+                }
+            })
+            .await?;
+            sleep(REST).await;
+        }
+        // What has expired meanwhile is not missing.
+        let first = first_sequence(jetstream, stream).await?;
+        let absent = absent.into_iter().filter(|it| *it >= first);
+        let absent: Vec<_> = absent.map(|it| it..=it).collect();
+        let missing = unknown(&absent, tail, &store::missing(pool, stream).await?);
+        if missing.is_empty() {
+            *read_server = Some(server);
+        }
+        Ok(missing)
+    }
+}
+
+async fn info(jetstream: &Context, stream: &str) -> Result<Info, Failure> {
+    let asking = jetstream.get_stream(stream);
+    let asking = asking.map_err(|error| Failure::JetStream(error.to_string()));
+    let stream = within(STREAM_TIMEOUT, asking).await?;
+    Ok(stream.cached_info().clone())
+}
+
+pub(super) async fn first_sequence(jetstream: &Context, stream: &str) -> Result<i64, Failure> {
+    let state = info(jetstream, stream).await?.state;
+    Ok(state.first_sequence.cast_signed())
+}
+
+/// A message that can be read.
+pub(super) struct Message {
+    /// If it is an event of an outbox.
+    pub(super) outbox_id: Option<i64>,
+}
+
+/// Reads all messages at these sequences, in order.
+pub(super) async fn each(
+    jetstream: &Context,
+    stream: &str,
+    sequences: RangeInclusive<i64>,
+    mut note: impl FnMut(i64, Option<Message>),
+) -> Result<(), Failure> {
+    let reads = futures::stream::iter(sequences)
+        .map(|sequence| async move {
+            let found = get(jetstream, stream, sequence).await?;
+            Ok::<_, Failure>((sequence, found))
+        })
+        .buffered(CONCURRENCY);
+    let mut reads = std::pin::pin!(reads);
+    while let Some((sequence, found)) = TryStreamExt::try_next(&mut reads).await? {
+        note(sequence, found);
+    }
+    Ok(())
+}
+
+/// `None` if there is no message that can be read.
+async fn get(jetstream: &Context, stream: &str, sequence: i64) -> Result<Option<Message>, Failure> {
+    #[derive(Deserialize)]
+    struct Found {
+        message: stream::RawMessage,
+    }
+    let subject = format!("STREAM.MSG.GET.{stream}");
+    let request = json!({ "seq": sequence });
+    let asking = async {
+        let answer = jetstream.request(subject, &request).await;
+        answer.map_err(|error| Failure::JetStream(error.to_string()))
+    };
+    match within(STREAM_TIMEOUT, asking).await? {
+        Response::Ok(Found { message }) => Ok(Some(Message {
+            outbox_id: outbox_id(&message),
+        })),
+        Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+        Response::Err { error } => Err(Failure::JetStream(error.to_string())),
+    }
+}
+
+/// The headers may be such that the client can't read them.
+fn outbox_id(message: &stream::RawMessage) -> Option<i64> {
+    let block = BASE64_STANDARD.decode(message.headers.as_ref()?).ok()?;
+    let lines = str::from_utf8(&block).ok()?.lines();
+    let mut values = lines.filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(headers::CE_OUTBOX_ID)
+            .then_some(value)
+    });
+    values.next()?.trim().parse().ok()
+}

@@ -1,0 +1,245 @@
+//! What was found missing, and what became of it.
+
+use std::ops::{Bound, Range, RangeInclusive};
+
+use postgres_pool::{Connection, Pool};
+use sqlx::postgres::types::PgRange;
+
+use crate::relay::cursor::Owned;
+
+/// Sequences that are missing, and the events that may have stood there.
+#[derive(Debug)]
+pub(super) struct Loss {
+    /// In order.
+    pub(super) missing: Vec<RangeInclusive<i64>>,
+    pub(super) ids: Vec<Range<i64>>,
+    /// Whether the ledger has them all.
+    pub(super) is_complete: bool,
+}
+
+pub(super) struct Finished {
+    pub(super) messages: i64,
+    pub(super) through: i64,
+}
+
+/// Whether this relay may write it: it must have the lease.
+pub(super) async fn insert(pool: &Pool, owned: &Owned, loss: &Loss) -> sqlx::Result<bool> {
+    let firsts: Vec<_> = loss.missing.iter().map(|it| *it.start()).collect();
+    let lasts: Vec<_> = loss.missing.iter().map(|it| *it.end()).collect();
+    let ids: Vec<_> = loss.ids.iter().cloned().map(PgRange::from).collect();
+    let mut transaction = pool.begin().await?;
+    let held = sqlx::query!(
+        r"
+        update outbox.cursor set complete_from = case when $3 then complete_from end
+        where stream = $1 and epoch = $2
+        ",
+        owned.stream,
+        owned.epoch,
+        loss.is_complete,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if held.rows_affected() == 0 {
+        return Ok(false);
+    }
+    // The first of the rows has the events of all.
+    sqlx::query!(
+        r"
+        insert into outbox.stream_loss (stream, first_sequence, last_sequence, ids, is_complete)
+        select $1::text, first, last, case number when 1 then $4::int8range[] else '{}' end, $5
+        from unnest($2::bigint[], $3::bigint[]) with ordinality as missing (first, last, number)
+        on conflict (stream, first_sequence) do update
+        set last_sequence = excluded.last_sequence, ids = excluded.ids,
+            is_complete = excluded.is_complete, refilled_through = null,
+            found_at = clock_timestamp()
+        ",
+        owned.stream,
+        &firsts,
+        &lasts,
+        &ids,
+        loss.is_complete,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// All that is known, in order.
+pub(super) async fn missing(pool: &Pool, stream: &str) -> sqlx::Result<Vec<RangeInclusive<i64>>> {
+    let rows = sqlx::query!(
+        r"
+        select first_sequence, last_sequence from outbox.stream_loss
+        where stream = $1 order by first_sequence
+        ",
+        stream,
+    )
+    .fetch_all(pool)
+    .await?;
+    let ranges = rows.into_iter();
+    Ok(ranges
+        .map(|it| it.first_sequence..=it.last_sequence)
+        .collect())
+}
+
+pub(super) async fn ids_to_refill(pool: &Pool, stream: &str) -> sqlx::Result<Vec<Range<i64>>> {
+    let ranges = sqlx::query_scalar!(
+        r#"
+        select ids.ids as "ids!" from outbox.stream_loss as loss
+        cross join lateral unnest(loss.ids) as ids (ids)
+        where stream = $1 and refilled_through is null
+        "#,
+        stream,
+    )
+    .fetch_all(pool)
+    .await?;
+    let bounds = |range: &PgRange<i64>| match (range.start, range.end) {
+        (Bound::Included(start), Bound::Excluded(end)) => Some(start..end),
+        _ => None,
+    };
+    Ok(ranges.iter().filter_map(bounds).collect())
+}
+
+/// Missing sequences whose events are on the stream again, and up to where; the latest last.
+pub(super) async fn refilled(
+    pool: &Pool,
+    stream: &str,
+) -> sqlx::Result<Vec<(RangeInclusive<i64>, i64)>> {
+    let rows = sqlx::query!(
+        r#"
+        select first_sequence, last_sequence, refilled_through as "through!"
+        from outbox.stream_loss
+        where stream = $1 and is_complete and refilled_through is not null
+        order by refilled_through, first_sequence
+        "#,
+        stream,
+    )
+    .fetch_all(pool)
+    .await?;
+    let refills = rows.into_iter();
+    Ok(refills
+        .map(|it| (it.first_sequence..=it.last_sequence, it.through))
+        .collect())
+}
+
+/// If the saved cursor has no gap any more that holds one of the events: all of them are on the stream
+/// at its end or before it.
+pub(super) async fn finish(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<Finished>> {
+    let finished = sqlx::query_as!(
+        Finished,
+        r#"
+        with finished as (
+            update outbox.stream_loss as loss set refilled_through = cursor.stream_sequence
+            from outbox.cursor
+            where cursor.stream = $1 and epoch = $2 and loss.stream = $1
+                and refilled_through is null
+                and not exists (
+                    select from outbox.stream_loss as open
+                    cross join lateral unnest(open.ids) as ids (ids)
+                    cross join lateral unnest(cursor.gaps) as gap (ids)
+                    where open.stream = $1 and open.refilled_through is null
+                        and ids.ids && gap.ids
+                )
+            returning loss.last_sequence - loss.first_sequence + 1 as messages, refilled_through
+        )
+        select sum(messages)::bigint as "messages!", max(refilled_through) as "through!"
+        from finished having count(*) > 0
+        "#,
+        owned.stream,
+        owned.epoch,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(finished)
+}
+
+pub(super) async fn forget_above(
+    transaction: &mut Connection,
+    stream: &str,
+    sequence: i64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r"
+        with forgotten as (
+            delete from outbox.stream_loss where stream = $1 and first_sequence > $2
+        ), lost_again as (
+            update outbox.stream_loss
+            set last_sequence = least(last_sequence, $2),
+                refilled_through = case when refilled_through <= $2 then refilled_through end
+            where stream = $1 and first_sequence <= $2
+        )
+        update outbox.cursor set stream_first_sequence = null, stream_first_at = null
+        where stream = $1
+        ",
+        stream,
+        sequence,
+    )
+    .execute(transaction)
+    .await
+    .map(drop)
+}
+
+/// Where the stream began when it was last looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) sequence: Option<i64>,
+    /// Of the message there.
+    pub(super) published_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+pub(super) async fn beginning(pool: &Pool, stream: &str) -> sqlx::Result<Beginning> {
+    sqlx::query_as!(
+        Beginning,
+        r#"
+        select stream_first_sequence as sequence, stream_first_at as published_at
+        from outbox.cursor where stream = $1
+        "#,
+        stream,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+pub(super) async fn save_beginning(
+    pool: &Pool,
+    stream: &str,
+    beginning: Beginning,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r"
+        update outbox.cursor set stream_first_sequence = $2, stream_first_at = $3
+        where stream = $1
+        ",
+        stream,
+        beginning.sequence,
+        beginning.published_at,
+    )
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+/// Up to which sequence messages were published more than so many seconds ago, for all that is known.
+pub(super) async fn published_before(
+    pool: &Pool,
+    stream: &str,
+    seconds: f64,
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r"
+        select min(stream_sequence) from outbox.checkpoint
+        where stream = $1 and saved_at > clock_timestamp() - $2::float8 * interval '1 second'
+        ",
+        stream,
+        seconds,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Events with lower ids may have been dropped.
+pub(super) async fn ledger_from(pool: &Pool) -> sqlx::Result<i64> {
+    sqlx::query_scalar!("select ledger_from from outbox.ledger")
+        .fetch_one(pool)
+        .await
+}

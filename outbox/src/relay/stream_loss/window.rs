@@ -1,0 +1,155 @@
+//! Which events of the ledger stood at sequences that are missing.
+//!
+//! Checkpoints tell which events the cursor had passed at some sequences. So what a later one has
+//! passed and an earlier one has not was published between them, and what of this is not found on the
+//! stream there is what is missing.
+
+use std::ops::{Range, RangeInclusive};
+
+use async_nats::jetstream::Context;
+use postgres_pool::Pool;
+
+use super::{
+    missing::unknown,
+    reread,
+    store::{self, Loss},
+};
+use crate::relay::{
+    cursor::{self, Cursor, Owned},
+    failure::Failure,
+    position::Position,
+};
+
+/// The cursor before something was published, and after.
+struct Window {
+    from: Option<Cursor>,
+    /// Missing sequences up to this one belong to this window.
+    reaches: i64,
+    to: Cursor,
+}
+
+/// Notes what is missing together with the events that are to be published again. Whether there was
+/// anything.
+pub(super) async fn note_losses(
+    pool: &Pool,
+    jetstream: &Context,
+    owned: &Owned,
+    missing: Vec<RangeInclusive<i64>>,
+) -> Result<bool, Failure> {
+    let is_any = !missing.is_empty();
+    let mut missing = missing.into_iter().peekable();
+    while let Some(first) = missing.next() {
+        let window = window(pool, &owned.stream, &first).await?;
+        let mut together = vec![first];
+        while let Some(next) = missing.next_if(|it| *it.end() <= window.reaches) {
+            together.push(next);
+        }
+        let loss = loss(pool, jetstream, &owned.stream, &window, together).await?;
+        if !store::insert(pool, owned, &loss).await? {
+            return Err(Failure::LeaseLost);
+        }
+        report(&owned.stream, &loss);
+    }
+    Ok(is_any)
+}
+
+async fn window(
+    pool: &Pool,
+    stream: &str,
+    missing: &RangeInclusive<i64>,
+) -> Result<Window, Failure> {
+    let from = cursor::checkpoint_below(pool, stream, *missing.start()).await?;
+    let saved = cursor::load(pool, stream).await?;
+    let after = cursor::checkpoints_from(pool, stream, *missing.end(), 2).await?;
+    let reaches = after.first().unwrap_or(&saved).tail.sequence;
+    // An event that was published before a crash and again after it may be passed a little later than
+    // others at higher sequences. So the checkpoint after the next one tells.
+    let to = after.into_iter().nth(1).unwrap_or(saved);
+    Ok(Window { from, reaches, to })
+}
+
+async fn loss(
+    pool: &Pool,
+    jetstream: &Context,
+    stream: &str,
+    window: &Window,
+    missing: Vec<RangeInclusive<i64>>,
+) -> Result<Loss, Failure> {
+    let start = window.from.clone().unwrap_or_default();
+    let kept_from = reread::first_sequence(jetstream, stream).await?;
+    let from = kept_from.max(start.tail.sequence + 1);
+    let mut position = start.position;
+    let last = window.to.tail.sequence;
+    for sequences in unknown(&[from..=last], last, &missing) {
+        reread::each(jetstream, stream, sequences, |_, found| {
+            if let Some(id) = found.and_then(|it| it.outbox_id) {
+                position.pass(id);
+            }
+        })
+        .await?;
+    }
+    let ids = open(&position, &window.to.position);
+    let ledger_from = store::ledger_from(pool).await?;
+    let is_complete = ids.first().is_none_or(|ids| ids.start >= ledger_from);
+    let in_ledger = |ids: Range<i64>| ids.start.max(ledger_from)..ids.end;
+    let ids = ids.into_iter().map(in_ledger);
+    Ok(Loss {
+        missing,
+        ids: ids.filter(|ids| !ids.is_empty()).collect(),
+        is_complete,
+    })
+}
+
+/// What `to` has passed and `found` has not.
+fn open(found: &Position, to: &Position) -> Vec<Range<i64>> {
+    let end = to.last_id() + 1;
+    let rest = found.last_id() + 1..end;
+    let gaps = found.gaps().map(|gap| gap.start..gap.end.min(end));
+    let gaps = gaps.chain([rest]).filter(|gap| !gap.is_empty());
+    let mut open = Position::new(to.last_id(), gaps);
+    for gap in to.gaps() {
+        open.abandon(gap);
+    }
+    open.gaps().collect()
+}
+
+fn report(stream: &str, loss: &Loss) {
+    let ranges = &loss.missing;
+    let messages: i64 = ranges.iter().map(|it| it.end() - it.start() + 1).sum();
+    let first_sequence = ranges.first().map(|it| *it.start());
+    let last_sequence = ranges.last().map(|it| *it.end());
+    tracing::error!(
+        stream,
+        messages,
+        first_sequence,
+        last_sequence,
+        "messages have left the stream before their time; publishing their events again"
+    );
+    if !loss.is_complete {
+        tracing::error!(
+            stream,
+            first_sequence,
+            last_sequence,
+            "the outbox no longer has all events of the lost messages; readers have to be verified: \
+             publish all aggregates again, then compare each copy and repair it"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Position, open};
+
+    #[test]
+    fn what_was_passed_between_and_is_not_found_is_open() {
+        let mut found = Position::new(10, [3..4, 7..9]);
+        for id in [7, 11, 14, 30] {
+            found.pass(id);
+        }
+        let to = Position::new(20, [3..4, 13..14]);
+        assert_eq!(open(&found, &to), [8..9, 12..13, 15..21]);
+        let to = Position::new(9, [2..3, 4..6]);
+        assert_eq!(open(&Position::default(), &to), [1..2, 3..4, 6..10]);
+        assert_eq!(open(&to, &to), []);
+    }
+}

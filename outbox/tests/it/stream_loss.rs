@@ -1,0 +1,191 @@
+//! Streams that lost messages, with a real server that is tampered with, a real relay and a durable
+//! consumer that is behind the damage, at it, or ahead of it.
+
+mod damage;
+mod reader;
+
+use std::collections::BTreeSet;
+
+use service_runtime::nats::stream::StreamMetadata;
+use testkit::{eventually, nats::Server};
+
+use self::{damage::Damage, reader::Reader};
+use crate::support::{Target, World};
+
+/// Events before the damage; what is older than the second number stays.
+const EVENTS: usize = 20;
+const STAYING: usize = 12;
+/// How many of them the consumer has read: behind the damage, at it, or ahead of it.
+const READ: [usize; 3] = [5, STAYING, EVENTS];
+
+/// Whatever happened to the stream, and wherever the consumer was: it gets every event, and the stream
+/// has them all again. Nobody helps.
+async fn converges_after(damage: Damage) {
+    futures::future::join_all(READ.map(|read| async move {
+        let mut server = Server::start().await;
+        let world = World::on(&server).await;
+        let target = Target::new("account");
+        let relay = world.relay(&[target.route("account")], &[]);
+        let reader = Reader::new(&world, &target);
+        let mut copy = None;
+        for published in [5, STAYING, EVENTS] {
+            let held = world.events().await.len();
+            world.append_many("account", published - held).await;
+            world.holds(&target, published as u64).await;
+            world.drained(&target).await;
+            if published <= read {
+                reader.read(published).await;
+            }
+            if published == STAYING {
+                copy = Some(damage::copy(&mut server).await);
+            }
+        }
+        let copy = copy.expect("a copy");
+        damage.happens(&mut server, &world, &target, &copy).await;
+        world.append_many("account", 3).await;
+
+        let running = reader.run();
+        let what = format!("all events after {damage:?} with {read} read");
+        eventually(&what, async || {
+            let events = world.events().await;
+            let is_read = reader.has_read(&events) && reader.is_ready().await;
+            (is_read && world.on_stream(&target).await.is_superset(&events)).then_some(())
+        })
+        .await;
+        running.stop().await;
+        relay.stop().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn an_older_copy_of_the_store_gets_what_it_lacks() {
+    converges_after(Damage::OlderStore).await;
+}
+
+#[tokio::test]
+async fn an_older_copy_of_the_messages_under_newer_consumers_gets_what_it_lacks() {
+    converges_after(Damage::OlderMessages).await;
+}
+
+#[tokio::test]
+async fn what_a_server_can_not_read_and_does_not_report_is_published_again() {
+    converges_after(Damage::DamagedBlock { has_index: true }).await;
+}
+
+#[tokio::test]
+async fn what_a_server_drops_because_it_can_not_read_it_is_published_again() {
+    converges_after(Damage::DamagedBlock { has_index: false }).await;
+}
+
+#[tokio::test]
+async fn what_a_truncated_block_has_lost_is_published_again() {
+    converges_after(Damage::TruncatedBlock { has_index: true }).await;
+    converges_after(Damage::TruncatedBlock { has_index: false }).await;
+}
+
+#[tokio::test]
+async fn deleted_messages_are_published_again() {
+    converges_after(Damage::Deleted).await;
+}
+
+#[tokio::test]
+async fn purged_messages_are_published_again() {
+    converges_after(Damage::Purged).await;
+    converges_after(Damage::PurgedUpTo).await;
+    converges_after(Damage::PurgedSubject).await;
+}
+
+#[tokio::test]
+async fn an_empty_server_gets_everything() {
+    converges_after(Damage::Replaced).await;
+}
+
+/// The relay was killed after the cursor had moved back and before readers were told.
+#[tokio::test]
+async fn readers_are_told_of_an_incarnation_that_a_relay_began_before_it_was_killed() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    world.append_many("account", 5).await;
+    world.holds(&target, 5).await;
+    world.drained(&target).await;
+    relay.stop().await;
+    world
+        .execute("insert into outbox.incarnation select stream, 1, 3 from outbox.cursor")
+        .await;
+    let relay = world.relay(&[target.route("account")], &[]);
+    eventually("the metadata", async || {
+        let stream = world.stream(&target).await;
+        let told = StreamMetadata::of(stream.cached_info()).incarnations;
+        (told.common_up_to(0) == Some(3)).then_some(())
+    })
+    .await;
+    relay.stop().await;
+}
+
+/// What the ledger no longer has can't come back: readers and operators are told.
+#[tokio::test]
+async fn what_the_outbox_has_dropped_stays_a_hole_and_the_stream_is_not_complete() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    let reader = Reader::new(&world, &target);
+    world.append_many("account", 5).await;
+    world.holds(&target, 5).await;
+    world.drained(&target).await;
+    reader.read(5).await;
+    world.append_many("account", 5).await;
+    world.holds(&target, 10).await;
+    world.drained(&target).await;
+    relay.stop().await;
+    world
+        .execute("delete from outbox.event where id < 9; update outbox.ledger set ledger_from = 9")
+        .await;
+    let stream = world.stream(&target).await;
+    for sequence in [7, 10] {
+        stream.delete_message(sequence).await.expect("gone");
+    }
+    let relay = world.relay(&[target.route("account")], &[]);
+    let running = reader.run();
+    eventually("the loss to be known and the rest to be back", async || {
+        let stream = world.stream(&target).await;
+        let info = stream.cached_info();
+        let is_told = StreamMetadata::of(info).complete_from.is_none();
+        (is_told && info.state.last_sequence > 10 && !reader.is_ready().await).then_some(())
+    })
+    .await;
+    let events: BTreeSet<_> = world.events().await;
+    eventually("the events that are left", async || {
+        reader.has_read(&events).then_some(())
+    })
+    .await;
+    assert!(!reader.is_ready().await);
+    running.stop().await;
+    relay.stop().await;
+}
+
+/// A whole ledger is read again only where it has to be.
+#[tokio::test]
+async fn of_a_stream_that_lost_one_message_no_other_is_published_again() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    world.append_many("account", 30).await;
+    world.holds(&target, 30).await;
+    world.drained(&target).await;
+    let stream = world.stream(&target).await;
+    stream.delete_message(17).await.expect("gone");
+    eventually("the event again, and readers told", async || {
+        let stream = world.stream(&target).await;
+        let info = stream.cached_info();
+        let refilled = StreamMetadata::of(info).refilled;
+        let refill = refilled.iter().next()?;
+        let is_told = refill.missing == (17..=17) && refill.through == 31;
+        (is_told && info.state.last_sequence == 31).then_some(())
+    })
+    .await;
+    let original = world.events().await;
+    assert_eq!(world.on_stream(&target).await, original);
+    relay.stop().await;
+}
