@@ -9,7 +9,7 @@ use testkit::{
 };
 
 use super::{DATABASE, Pipeline, is_gone, write, write_instead, write_what_is_lost};
-use crate::support::Api;
+use crate::{repair::verify, support::Api};
 
 fn dump(server: &Server) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
@@ -84,17 +84,62 @@ async fn a_database_that_is_replaced_under_a_running_relay_is_noticed() {
     pipeline.stack.converged().await;
 
     restore(&server, &dump).await;
-    eventually("a write after the restore", async || {
+    // The first requests meet connections to the former database.
+    let client = &pipeline.users.client;
+    let url = format!("{}/users", pipeline.users.url);
+    eventually("a new user after the restore", async || {
         let body = json!({ "name": "new", "email": format!("{}@example.com", unique("u")) });
-        let request = pipeline
-            .users
-            .client
-            .post(format!("{}/users", pipeline.users.url));
-        let status = request.json(&body).send().await.ok()?.status();
-        (status == StatusCode::CREATED).then_some(())
+        let created = client.post(&url).json(&body).send().await.ok()?;
+        (created.status() == StatusCode::CREATED).then_some(())
     })
     .await;
-    pipeline.users.rename(&before[0], "new").await;
+    eventually("a change after the restore", async || {
+        let body = json!({ "name": "new name", "email": before[0].email });
+        let change = client.put(format!("{url}/{}", before[0].id)).json(&body);
+        (change.send().await.ok()?.status() == StatusCode::OK).then_some(())
+    })
+    .await;
+    pipeline.agrees().await;
+}
+
+#[tokio::test]
+async fn a_dump_that_is_older_than_the_stream_is_reconciled_by_comparison() {
+    let server = Server::start().await;
+    let mut pipeline = Pipeline::on(&server).await;
+    let before = write(&pipeline.users).await;
+    pipeline.stack.converged().await;
+    let dump = dump(&server);
+    write_what_is_lost(&pipeline.users, &before).await;
+    pipeline.stack.converged().await;
+    let purged = pipeline.stack.stream().await.purge().await;
+    assert!(purged.expect("a purge").success);
+
+    pipeline.stop_writers().await;
+    restore(&server, &dump).await;
+    pipeline.start_users_at(&server).await;
+    pipeline.relay = pipeline.stack.relay().await;
+    let relay = pipeline.relay.url().await;
+    let ready = async || {
+        let answer = pipeline.users.client.get(format!("{relay}/readyz")).send();
+        answer.await.expect("an answer").status()
+    };
+    eventually("a relay that says that it can not reconcile", async || {
+        (ready().await == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    write_instead(&pipeline.users, &before).await;
+    let repair = ["--settle", "5s", "--repair"];
+    let (users, copies) = (&pipeline.users, &pipeline.notifications);
+    let (agree, output) = verify(&pipeline.stack, users, copies, &repair).await;
+    assert!(agree, "{output}");
+    let reconciled = &["outbox", "reconciled", "--yes"];
+    let mut reconciled = pipeline.stack.start("user-service", reconciled);
+    assert!(reconciled.process.ended().await.success());
+    eventually("a relay that is ready", async || {
+        (ready().await == StatusCode::OK).then_some(())
+    })
+    .await;
+    users.rename(&before[0], "after all").await;
     pipeline.agrees().await;
 }
 
