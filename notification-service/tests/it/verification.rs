@@ -217,13 +217,20 @@ async fn of_several_processes_one_verifies_and_all_tell_the_same() {
     let users = || (1..=100).map(|id| state(id, 1));
     copy(&world, users()).await;
     let (api, url) = UsersApi::serve(users()).await;
+    api.permits.forget_permits(1_000_000);
     let first = world
         .serve_with(config(&world, &url, ONCE, Duration::ZERO))
         .await;
+    eventually("a question", async || {
+        (api.asked(16_384).len() == 1).then_some(())
+    })
+    .await;
     let second = world
         .serve_with(config(&world, &url, ONCE, Duration::ZERO))
         .await;
     let third = world.serve().await;
+    // The second one has looked by now, while the first is at it.
+    api.permits.add_permits(1_000_000);
     last_pass(&first).await;
     let shown = verification(&first).await;
     for service in [&second, &third] {
