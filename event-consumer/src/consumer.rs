@@ -28,6 +28,8 @@ use crate::{
 /// How long handling a full batch is to take at most.
 const MAX_BATCH_TIME: Duration = Duration::from_secs(2);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+/// A stream without a leader answers nothing: ask again soon.
+const SETUP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What is consumed, and under which name.
 #[derive(Debug, Clone)]
@@ -172,7 +174,8 @@ impl<H: Handler> EventConsumer<H> {
             ..
         } = &self.settings;
         self.handler.prepare().await?;
-        let jetstream = jetstream::new(client.clone());
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(SETUP_DEADLINE);
         let holes = self.holes.as_deref();
         let bound = durable::bind(&jetstream, topic, name, *ack_wait, holes).await;
         let Bound {

@@ -31,6 +31,9 @@ use crate::{Rejection, raw_message};
 /// Dead letters wait for a person, who may be on holiday.
 const MAX_AGE: Duration = Duration::from_hours(90 * 24);
 
+/// Consuming begins after so long, whether the stream for dead letters answers or not.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(1);
+
 /// JetStream does not answer who lacks the permission to ask.
 const STORE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -56,8 +59,9 @@ pub(crate) struct DeadLetterWriter {
 }
 
 impl DeadLetterWriter {
-    /// The stream is created or brought up to date, as safe as `source` is. Should that fail, it
-    /// is tried again when the first letter is stored: other messages need not wait for it.
+    /// The stream is created or brought up to date, as safe as `source` is. Should that fail or take
+    /// long, as while the stream has no leader, it is tried again when the first letter is stored:
+    /// other messages need not wait for it.
     pub(crate) async fn open(
         jetstream: &Context,
         source: &Stream,
@@ -76,7 +80,8 @@ impl DeadLetterWriter {
             },
             retry,
         };
-        if let Err(error) = writer.prepare().await {
+        let prepared = time::timeout(PREPARE_DEADLINE, writer.prepare()).await;
+        if let Err(error) = prepared.unwrap_or_else(|late| Err(late.into())) {
             let error = format!("{error:#}");
             tracing::error!(
                 error,
