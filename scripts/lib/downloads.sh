@@ -49,3 +49,18 @@ apt_install() {
     say "Installing $*" >&2
     apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
 }
+
+# install_stopped PACKAGE: Debian starts the servers of a package as soon as it is installed, unless a
+# policy says no; one that is there already is left alone.
+install_stopped() {
+    local policy=/usr/sbin/policy-rc.d status=0
+    [[ $EUID -eq 0 ]] || return 1
+    if [[ -e $policy ]]; then
+        apt_install "$1"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" || return
+    apt_install "$1" || status=$?
+    rm -f "$policy"
+    return "$status"
+}

@@ -14,6 +14,15 @@ require_free_ports() {
     ((failed == 0)) || die "cannot start: see the ports above"
 }
 
+# require_free_block VARIABLE COUNT: so many ports from the variable's on.
+require_free_block() {
+    local first=${!1} port
+    for ((port = first; port < first + $2; port++)); do
+        port_is_free "$port" ||
+            die "port $port is in use$(holder_of "$port"); set $1 to another one: it and the next $(($2 - 1)) are needed"
+    done
+}
+
 # Binds as the servers do, so that a connection in TIME_WAIT is no obstacle.
 port_is_free() {
     python3 - "$1" <<'PYTHON'
@@ -46,6 +55,18 @@ pick_free_port() {
         fi
     done
     die "found no free port between 20000 and 32000"
+}
+
+# pick_free_block COUNT: the first of so many ports in a row that nobody listens on.
+pick_free_block() {
+    local first port
+    for _ in {1..50}; do
+        first=$((20000 + RANDOM % 11900))
+        for ((port = first; port < first + $1; port++)); do port_is_free "$port" || continue 2; done
+        printf '%s\n' "$first"
+        return
+    done
+    die "found no $1 free ports in a row between 20000 and 32000"
 }
 
 accepts_connections() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

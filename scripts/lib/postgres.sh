@@ -44,12 +44,12 @@ start_postgres() {
 
 create_cluster() {
     choose_postgres_user
-    [[ -e $STATE_DIR/postgres ]] || create_postgres_home
+    [[ -e $STATE_DIR/postgres ]] || create_home postgres
     local home
     home=$(postgres_home)
     mkdir -p "$STATE_DIR/logs"
     if [[ ! -e $home/data ]]; then
-        rm -f "$STATE_DIR/pgpass"
+        rm -f "$(passfile)"
         # A cluster appears whole or not at all.
         "${AS_POSTGRES[@]}" rm -rf "$home/data.new"
         "${AS_POSTGRES[@]}" "$PG_BIN/initdb" -D "$home/data.new" --username=postgres --auth=reject \
@@ -60,7 +60,7 @@ create_cluster() {
         "${AS_POSTGRES[@]}" mv "$home/data.new" "$home/data"
     fi
     # Clusters of former versions let everyone in.
-    [[ -s $STATE_DIR/pgpass ]] || require_password "$home/data"
+    [[ -s $(passfile) ]] || require_password "$home/data"
 }
 
 # require_password DATA: gives the superuser a new password and lets nobody in without it.
@@ -73,29 +73,47 @@ require_password() {
         show_log initdb
         die "cannot set the password of PostgreSQL"
     }
-    rm -f "$STATE_DIR/pgpass.new"
-    (umask 077 && printf '*:*:*:postgres:%s\n' "$password" >"$STATE_DIR/pgpass.new")
-    mv "$STATE_DIR/pgpass.new" "$STATE_DIR/pgpass"
+    keep_password "$password"
 }
 
-# Prints a random password, and what the server keeps of it (RFC 5803). 128 random bits cannot be
-# guessed, so one iteration is as good as many, and connecting stays cheap.
+# Of the cluster, or of the single server: STATE_DIR may hold the data of both.
+passfile() { printf '%s\n' "${POSTGRES_PASSFILE:-$STATE_DIR/pgpass}"; }
+
+keep_password() {
+    local file
+    file=$(passfile)
+    rm -f "$file.new"
+    (umask 077 && printf '*:*:*:postgres:%s\n' "$1" >"$file.new")
+    mv "$file.new" "$file"
+}
+
+# Prints a random password, and what the server keeps of it.
 new_password() {
-    python3 - <<'PYTHON'
-import base64, hashlib, hmac, secrets
-password, salt = secrets.token_hex(16), secrets.token_bytes(16)
+    local password
+    password=$(random_password)
+    printf '%s %s\n' "$password" "$(verifier_of "$password")"
+}
+
+random_password() { python3 -c 'import secrets; print(secrets.token_hex(16))'; }
+
+# verifier_of PASSWORD: what the server keeps of it (RFC 5803). 128 random bits cannot be guessed, so
+# one iteration is as good as many, and connecting stays cheap.
+verifier_of() {
+    PASSWORD=$1 python3 - <<'PYTHON'
+import base64, hashlib, hmac, os, secrets
+password, salt = os.environ["PASSWORD"], secrets.token_bytes(16)
 salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
 stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
 server = hmac.digest(salted, b"Server Key", "sha256")
 salt, stored, server = (base64.b64encode(part).decode() for part in (salt, stored, server))
-print(password, f"SCRAM-SHA-256$1:{salt}${stored}:{server}")
+print(f"SCRAM-SHA-256$1:{salt}${stored}:{server}")
 PYTHON
 }
 
 # postgres_url DATABASE: holds the password.
 postgres_url() {
     local password
-    IFS=: read -r _ _ _ _ password <"$STATE_DIR/pgpass"
+    IFS=: read -r _ _ _ _ password <"$(passfile)"
     printf 'postgres://postgres:%s@127.0.0.1:%s/%s\n' "$password" "$POSTGRES_PORT" "$1"
 }
 
@@ -108,20 +126,22 @@ choose_postgres_user() {
     fi
 }
 
-# The user postgres may not be able to enter the checkout (root's home is closed to others), so
-# for root the cluster lives in that user's home, and STATE_DIR/postgres is a link to it.
-create_postgres_home() {
+# create_home NAME: the user postgres may not be able to enter the checkout (root's home is closed to
+# others), so for root the data lives in that user's home, and STATE_DIR/NAME is a link to it.
+create_home() {
     mkdir -p "$STATE_DIR"
     if [[ $EUID -eq 0 ]]; then
         local parent
         parent=$(getent passwd postgres | cut -d: -f6)
-        ln -s "$("${AS_POSTGRES[@]}" mktemp -d "$parent/users-pipeline.XXXXXX")" "$STATE_DIR/postgres"
+        ln -s "$("${AS_POSTGRES[@]}" mktemp -d "$parent/users-pipeline.XXXXXX")" "$STATE_DIR/$1"
     else
-        mkdir "$STATE_DIR/postgres"
+        mkdir -m 700 "$STATE_DIR/$1"
     fi
 }
 
-postgres_home() { readlink -f "$STATE_DIR/postgres"; }
+home_of() { readlink -f "$STATE_DIR/$1"; }
+
+postgres_home() { home_of postgres; }
 
 wipe_postgres() {
     [[ ! -e $STATE_DIR/postgres ]] || rm -rf "$(postgres_home)"
@@ -131,7 +151,7 @@ wipe_postgres() {
 postgres_answers() { "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres -d postgres; }
 
 create_database() {
-    local psql=(env PGPASSFILE="$STATE_DIR/pgpass" "$PG_BIN/psql" -X -q -w -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres -d postgres -At)
+    local psql=(env PGPASSFILE="$(passfile)" "$PG_BIN/psql" -X -q -w -h 127.0.0.1 -p "$POSTGRES_PORT" -U postgres -d postgres -At)
     [[ $("${psql[@]}" -c "select count(*) from pg_database where datname = '$POSTGRES_DATABASE'") == 1 ]] ||
         "${psql[@]}" -c "create database $POSTGRES_DATABASE"
 }

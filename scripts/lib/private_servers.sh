@@ -63,6 +63,8 @@ clean_up() {
     stop_process mongodb KILL 5
     stop_process postgres QUIT 10
     wipe_postgres
+    stop_cluster
+    wipe_cluster
     rm -rf "$STATE_DIR"
     say "$( ((status == 0)) && echo passed || echo failed) after $SECONDS s"
     exit "$status"

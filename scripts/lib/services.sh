@@ -10,6 +10,7 @@ build_services() {
 # Builds the helper of the scripts unless it is there, with either profile.
 require_devtool() {
     local built_with
+    [[ ! -x $DEVTOOL ]] || return 0
     for built_with in release up; do
         use_profile "$built_with"
         [[ ! -x $DEVTOOL ]] || return 0

@@ -16,6 +16,7 @@ source "$ROOT/scripts/lib/pgbouncer.sh"
 source "$ROOT/scripts/lib/nats.sh"
 source "$ROOT/scripts/lib/mongodb.sh"
 source "$ROOT/scripts/lib/services.sh"
+source "$ROOT/scripts/lib/cluster.sh"
 
 # use_profile NAME: the profile of cargo that programs are built with and started from.
 use_profile() {
@@ -26,9 +27,19 @@ use_profile up
 
 # In the order of their start.
 PROCESSES=(postgres nats mongodb user-service notification-service)
-SETTINGS=(USER_URL NOTIFICATION_URL DATABASE_URL NATS_URL MONGODB_URI)
+SETTINGS=(PROFILE USER_URL NOTIFICATION_URL DATABASE_URL NATS_URL MONGODB_URI)
 # What people are shown of the servers: never a URL that somebody else has set, nor a password.
 SETTINGS+=(POSTGRES_SHOWN NATS_SHOWN MONGODB_SHOWN)
+
+# One scripts/up or scripts/cluster at a time per STATE_DIR; the lock is held until the stack is ready.
+take_turns() {
+    mkdir -p "$STATE_DIR"
+    exec 9>"$STATE_DIR/lock"
+    flock --nonblock 9 || {
+        say "Waiting for another scripts/up to finish"
+        flock 9
+    }
+}
 
 # Servers that are named by a URL run elsewhere; the others are started here.
 choose_servers() {
@@ -104,10 +115,22 @@ save_settings() {
     )
 }
 
+print_urls() {
+    cat <<END
+  users           $USER_URL/users
+  notifications   $NOTIFICATION_URL/notifications
+  PostgreSQL      $POSTGRES_SHOWN
+  NATS            $NATS_SHOWN
+  MongoDB         $MONGODB_SHOWN
+  logs            $STATE_DIR/logs
+END
+}
+
 load_settings() {
-    if stack_is_running; then
+    if stack_is_running || cluster_is_running; then
         # shellcheck source=/dev/null
         source "$STATE_DIR/settings"
+        use_profile "$PROFILE"
     else
         choose_servers
     fi

@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a mongod the only member of its replica set and wait until it accepts writes
+    /// Make a replica set of the servers that the URI names, and wait until one accepts writes
     InitReplicaSet {
         #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
         mongodb_uri: String,
@@ -62,34 +62,47 @@ async fn main() -> anyhow::Result<()> {
 
 const REPLICA_SET: &str = "rs0";
 const PRIMARY_DEADLINE: Duration = Duration::from_secs(30);
+/// Members elect another primary after so long without a word from theirs; the default is ten seconds.
+const ELECTION_TIMEOUT_MS: i32 = 4000;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 async fn init_replica_set(uri: &str) -> anyhow::Result<()> {
     let mut options = ClientOptions::parse(uri).await?;
-    let host = options
-        .hosts
-        .first()
-        .context("the URI names no host")?
-        .to_string();
-    // A member without a configuration belongs to no set yet and is only found by its address.
-    options.direct_connection = Some(true);
-    options.repl_set_name = None;
     options.server_selection_timeout = Some(PRIMARY_DEADLINE);
-    let admin = mongodb::Client::with_options(options)?.database("admin");
+    let hosts: Vec<_> = options.hosts.iter().map(ToString::to_string).collect();
+    let mut first = options.clone();
+    // A member without a configuration belongs to no set yet and is only found by its address.
+    first.hosts.truncate(1);
+    first.direct_connection = Some(true);
+    first.repl_set_name = None;
+    let admin = mongodb::Client::with_options(first)?.database("admin");
 
     match admin
-        .run_command(doc! { "replSetInitiate": configuration(&host, 1) })
+        .run_command(doc! { "replSetInitiate": configuration(&hosts, 1) })
         .await
     {
         Ok(_) => {}
-        Err(error) if is_already_initialized(&error) => adopt_address(&admin, &host).await?,
+        Err(error) if is_already_initialized(&error) => adopt_addresses(&admin, &hosts).await?,
         Err(error) => return Err(error).context("replSetInitiate failed"),
     }
-    wait_until_primary(&admin).await
+    // Any member of several may become the primary: the driver finds it.
+    let set = match hosts.len() {
+        1 => admin,
+        _ => mongodb::Client::with_options(options)?.database("admin"),
+    };
+    wait_until_primary(&set).await
 }
 
-fn configuration(host: &str, version: i32) -> Document {
-    doc! { "_id": REPLICA_SET, "version": version, "members": [{ "_id": 0, "host": host }] }
+fn configuration(hosts: &[String], version: i32) -> Document {
+    let members = (0..).zip(hosts).map(|(id, host): (i32, _)| {
+        doc! { "_id": id, "host": host }
+    });
+    doc! {
+        "_id": REPLICA_SET,
+        "version": version,
+        "members": members.collect::<Vec<_>>(),
+        "settings": { "electionTimeoutMillis": ELECTION_TIMEOUT_MS },
+    }
 }
 
 fn is_already_initialized(error: &mongodb::error::Error) -> bool {
@@ -99,16 +112,16 @@ fn is_already_initialized(error: &mongodb::error::Error) -> bool {
 
 /// A data directory that now runs on another port still names the old one, and a member that does
 /// not find itself in the configuration never becomes primary.
-async fn adopt_address(admin: &mongodb::Database, host: &str) -> anyhow::Result<()> {
+async fn adopt_addresses(admin: &mongodb::Database, hosts: &[String]) -> anyhow::Result<()> {
     let reply = admin.run_command(doc! { "replSetGetConfig": 1 }).await?;
     let current = reply.get_document("config")?;
     let is_ours = current
         .get_array("members")?
         .iter()
         .filter_map(|member| member.as_document()?.get_str("host").ok())
-        .eq([host]);
+        .eq(hosts);
     if !is_ours {
-        let next = configuration(host, current.get_i32("version")? + 1);
+        let next = configuration(hosts, current.get_i32("version")? + 1);
         admin
             .run_command(doc! { "replSetReconfig": next, "force": true })
             .await
