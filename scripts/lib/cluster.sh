@@ -126,7 +126,7 @@ await_cluster() {
     done
     wait_until 60 is_ready "$USER_URL" || die "no user service is ready behind the proxy"
     wait_until 60 is_ready "$NOTIFICATION_URL" || die "no notification service is ready behind the proxy"
-    wait_until 60 standby_is_synchronous || die "the standby of PostgreSQL is not synchronous"
+    wait_until 120 standby_is_synchronous || die "the standby of PostgreSQL is not synchronous"
 }
 
 # Clients first. What Patroni leaves behind, should it have been killed, is stopped as well.

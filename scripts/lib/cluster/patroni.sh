@@ -63,6 +63,7 @@ postgresql:
   data_dir: $home/$2
   bin_dir: $PG_BIN
   pgpass: $home/$2.pgpass
+  basebackup: [checkpoint: fast]
   remove_data_directory_on_rewind_failure: true
   remove_data_directory_on_diverged_timelines: true
   authentication:

@@ -181,6 +181,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         &[],
         &["service-runtime", "shared-events", "testkit"],
     ),
+    layer("cluster-tests", &[], &[]),
     layer(
         "benchmarks",
         &["service-runtime", "shared-events", "testkit"],

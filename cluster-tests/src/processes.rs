@@ -1,0 +1,38 @@
+//! Killing, stopping and continuing processes of the cluster.
+
+use std::{fs, path::Path};
+
+use anyhow::Context;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// The process that was started under this name, from `STATE_DIR/pids`; a PostgreSQL server's from its
+/// data directory, since Patroni starts those.
+pub(crate) fn pid_of(state_dir: &Path, name: &str) -> anyhow::Result<Pid> {
+    let file = match name.starts_with("postgres-") {
+        true => state_dir.join("cluster").join(name).join("postmaster.pid"),
+        false => state_dir.join("pids").join(name),
+    };
+    let text = fs::read_to_string(&file).with_context(|| format!("{name} does not run"))?;
+    let pid = text.split_whitespace().next().context("a pid")?;
+    Ok(Pid::from_raw(pid.parse()?))
+}
+
+/// To the process alone; one that has ended needs no signal.
+pub(crate) fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
+    match kill(pid, signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{signal} to {pid}")),
+    }
+}
+
+/// The process and its children: a PostgreSQL server is one process for each connection and task.
+pub(crate) fn family(parent: Pid) -> anyhow::Result<Vec<Pid>> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+    let children: Result<Vec<i32>, _> = children.split_whitespace().map(str::parse).collect();
+    let children = children?.into_iter().map(Pid::from_raw);
+    Ok([parent].into_iter().chain(children).collect())
+}
