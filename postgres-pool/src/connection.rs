@@ -82,13 +82,18 @@ impl Connection {
 
     /// Does nothing within a transaction.
     pub(super) async fn begin(&mut self) -> sqlx::Result<()> {
-        if !self.is_in_transaction {
-            let begin = self.begin.clone();
-            let begin = begin.unwrap_or_else(|| SqlStr::from_static("begin"));
-            self.send(begin).await?;
-            self.is_in_transaction = true;
+        if self.is_in_transaction {
+            return Ok(());
         }
-        Ok(())
+        let begin = self.begin.clone();
+        let begin = begin.unwrap_or_else(|| SqlStr::from_static("begin"));
+        let begun = self.send(begin).await;
+        self.is_in_transaction = true;
+        if begun.is_err() {
+            // It may have begun before a setting was refused.
+            self.rollback().await;
+        }
+        begun.map(drop)
     }
 
     /// From now on a transaction that ends when it is committed or given back.
@@ -98,10 +103,11 @@ impl Connection {
         Ok(())
     }
 
+    /// A refusal ends the transaction as well.
     pub(super) async fn commit(&mut self) -> sqlx::Result<()> {
-        self.send("commit").await?;
-        self.is_in_transaction = false;
-        Ok(())
+        let committed = self.send("commit").await;
+        self.is_in_transaction = !self.is_usable;
+        committed.map(drop)
     }
 
     /// What can't be used any more is closed instead, which makes the pooler close its connection to

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
-use sqlx::{Connection as _, Executor, PgConnection};
+use sqlx::{Connection as _, Executor, PgConnection, SqlStr};
 use testkit::{Proxy, eventually, pgbouncer::PgBouncer, postgres::Database};
 use tokio::time::timeout;
 
@@ -129,6 +129,43 @@ async fn a_statement_that_fails_or_is_abandoned_leaves_no_transaction_open() {
     })
     .await;
     value(&pool, "select $1").await.expect("an answer");
+}
+
+/// Such as one that a cancellation met which came late, or that the role may not set.
+#[tokio::test]
+async fn a_transaction_whose_settings_are_refused_is_not_left_open() {
+    let database = Database::create().await;
+    let bouncer = PgBouncer::start(&database.url, &[]).await;
+    let database = behind(&bouncer.url(), Pooler::Transaction);
+    let pool = pool(&database, 1, LOCK_TIMEOUT).expect("a pool");
+    let mut refused = pool.clone();
+    refused.begin = Some(SqlStr::from_static(
+        "begin; set local lock_timeout = 'no time'",
+    ));
+    for _ in 0..3 {
+        let refusal = value(&refused, "select $1").await.expect_err("no time");
+        assert_eq!(Failure::from(&refusal), Failure::Refused, "{refusal}");
+        value(&pool, "select $1").await.expect("an answer");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_is_refused_ends_its_transaction() {
+    let database = Database::create().await;
+    let (pool, _bouncer) = pooled(&database.url).await;
+    pool.execute("create table t (id int unique deferrable initially deferred)")
+        .await
+        .expect("a table");
+    let mut connection = pool.acquire().await.expect("a connection");
+    let refused = connection.execute("insert into t values (1), (1)").await;
+    refused.expect_err("it is not unique");
+    // In a transaction of its own, which is over as well when it has answered.
+    let timeout = "select current_setting('statement_timeout')";
+    let timeout: String = sqlx::query_scalar(timeout)
+        .fetch_one(&mut connection)
+        .await
+        .expect("an answer");
+    assert_eq!(timeout, "5s");
 }
 
 /// What was at rest in the pool is found to be closed before a statement is sent, and replaced.
