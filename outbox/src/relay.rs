@@ -22,6 +22,7 @@ mod reader;
 mod responsibility;
 mod session;
 mod start;
+mod stored_message;
 mod stream_check;
 mod stream_loss;
 mod stream_metadata;

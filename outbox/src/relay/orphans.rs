@@ -5,7 +5,7 @@
 //! acknowledgements. The aggregates of what is not there are restated: they get an event with their
 //! present state, at a version above that of every message that the stream has of them.
 
-mod doubts;
+pub(super) mod doubts;
 mod lookup;
 mod restate;
 mod scan;
@@ -23,7 +23,7 @@ use service_runtime::{nats::Topic, progress::Progress};
 
 use tokio::time::{sleep, timeout};
 
-use self::{lookup::Findings, scan::Scan};
+use self::lookup::Findings;
 use super::{
     STREAM_TIMEOUT,
     cursor::Owned,
@@ -34,6 +34,9 @@ use super::{
 /// What the relay has published itself is usually acknowledged within this time.
 const ACK_PATIENCE: Duration = Duration::from_secs(1);
 const ACK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Sequences that are looked up at once.
+const BATCH: u64 = 1000;
 
 /// What looking up takes.
 #[derive(Debug, Clone, Copy)]
@@ -72,9 +75,9 @@ pub(super) async fn reconcile(lookup: Lookup<'_>, start: &Start) -> Result<Looke
     // A stream that ends below has lost what was looked up.
     let from = Some(saved.looked_up_to).filter(|it| *it <= last);
     let from = tail.max(from.unwrap_or(0));
-    doubts::note(lookup, start, &saved, from, first).await?;
+    doubts::note(lookup, start, from, first).await?;
     begin(lookup, &saved, from).await?;
-    let has_found = look_up(lookup, from, last).await?;
+    let has_found = look_up(lookup, from.max(first.saturating_sub(1)), last).await?;
     restate::all(lookup).await?;
     if has_found {
         restate::report_without_function(pool, &owned.stream).await?;
@@ -92,20 +95,14 @@ pub(super) async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bo
     }
     let stream = lookup.topic.stream.as_str();
     let mut findings = Findings::default();
-    let mut scan = Scan::begin(lookup.jetstream, lookup.topic, from, to).await?;
-    loop {
-        let batch = scan.next().await?;
-        let looked_up_to = batch.last().map_or(to, |last| last.sequence);
-        let is_last = batch.is_empty();
-        let found = lookup::keep(lookup, batch, looked_up_to).await?;
+    let mut looked_up_to = from;
+    while looked_up_to < to {
+        let next = to.min(looked_up_to + BATCH);
+        let batch = scan::read(lookup.jetstream, lookup.topic, looked_up_to, next).await?;
+        let found = lookup::keep(lookup, batch, next).await?;
         findings.add(&found);
         lookup.progress.attempted();
-        if is_last {
-            break;
-        }
-    }
-    if let Err(failure) = scan.end(lookup.jetstream).await {
-        tracing::debug!(%failure, stream, "a consumer was not removed; it will expire");
+        looked_up_to = next;
     }
     if findings.orphans > 0 {
         tracing::error!(

@@ -10,7 +10,9 @@ use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
     failure::Failure,
-    incarnation, ledger_check, stream_check, stream_loss,
+    incarnation, ledger_check,
+    orphans::doubts,
+    stream_check, stream_loss,
     stream_metadata::MetadataWriter,
 };
 use crate::ledger;
@@ -78,7 +80,7 @@ pub(super) async fn find(
     if lost != Lost::default() {
         let told = metadata.read().await?.incarnations.number();
         let told = lost.on_stream.then_some(told);
-        move_back(pool, owned, &found, told).await?;
+        move_back(pool, owned, &found, told, lost.in_ledger).await?;
     }
     Ok(Start {
         cursor: found,
@@ -87,12 +89,14 @@ pub(super) async fn find(
 }
 
 /// Moves the cursor back to a checkpoint and forgets those behind it. If the stream has lost what came
-/// after it, another incarnation of it begins there, after the one that readers were `told` of.
+/// after it, another incarnation of it begins there, after the one that readers were `told` of. That
+/// the ledger has lost something as well is noted with it: no later session could tell.
 async fn move_back(
     pool: &Pool,
     owned: &Owned,
     checkpoint: &Cursor,
     told: Option<u64>,
+    is_ledger_restored: bool,
 ) -> Result<(), CursorError> {
     let mut transaction = pool.begin().await?;
     cursor::save(&mut *transaction, owned, checkpoint).await?;
@@ -100,10 +104,15 @@ async fn move_back(
     cursor::forget_checkpoints_above(&mut *transaction, &owned.stream, sequence).await?;
     cursor::look_up_again(&mut transaction, &owned.stream).await?;
     completeness::move_back(&mut transaction, &owned.stream).await?;
+    let mut is_uncertain = false;
     if let Some(told) = told {
+        is_uncertain = doubts::note_both(&mut transaction, owned, is_ledger_restored).await?;
         stream_loss::move_back(&mut transaction, &owned.stream, sequence).await?;
         incarnation::begin(&mut transaction, &owned.stream, told, sequence).await?;
     }
     transaction.commit().await?;
+    if is_uncertain {
+        doubts::report_both(&owned.stream);
+    }
     Ok(())
 }

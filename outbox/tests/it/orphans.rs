@@ -1,6 +1,7 @@
 //! Messages that somebody else publishes while the relay runs.
 
 use async_nats::HeaderMap;
+use testkit::nats::publish_bytes;
 
 use crate::{
     accounts::REGISTER,
@@ -86,6 +87,31 @@ async fn what_is_no_event_of_the_outbox_is_passed_and_stops_nothing() {
     relay.stop().await;
 }
 
+/// As any program could that speaks the protocol: clients refuse to send such headers, and lose their
+/// connection when they are sent some.
+async fn publish_with_unreadable_headers(world: &World, to: &Target) {
+    let headers = b"NATS/1.0\r\n\xff\r\n\r\n";
+    publish_bytes(&world.nats_url, &to.subject, headers, b"{}").await;
+}
+
+#[tokio::test]
+async fn headers_that_no_client_can_read_stop_nothing() {
+    let (world, accounts, relay) = running().await;
+    publish_with_unreadable_headers(&world, &accounts).await;
+    publish(&world, &accounts, &of_account("a", "5")).await;
+    world.change("b", "ours").await;
+    world.holds(&accounts, 5).await;
+    world.converges(&accounts).await;
+    relay.stop().await;
+    // Nor does it stop one that finds it at its start.
+    publish_with_unreadable_headers(&world, &accounts).await;
+    let relay = world.relay(&[accounts.route("account")], &[]);
+    world.change("b", "ours too").await;
+    world.converges(&accounts).await;
+    world.drained(&accounts).await;
+    relay.stop().await;
+}
+
 /// They are on the same stream under another subject.
 #[tokio::test]
 async fn replays_are_no_orphans() {
@@ -119,11 +145,14 @@ async fn messages_of_earlier_releases_are_looked_up_by_their_event_ids() {
         &[("ce-id", &event_id), ("ce-subject", "a")],
     )
     .await;
-    let orphan = [
-        ("ce-id", "00000000-0000-7000-8000-000000000002"),
-        ("ce-subject", "c"),
-    ];
-    publish(&world, &accounts, &orphan).await;
+    publish_old(
+        &world,
+        &accounts,
+        2,
+        "c",
+        r#"{"name":"theirs","version":9}"#,
+    )
+    .await;
     let relay = world.relay(&[accounts.route("account")], &[]);
     world
         .has(
@@ -133,5 +162,26 @@ async fn messages_of_earlier_releases_are_looked_up_by_their_event_ids() {
         .await;
     world.drained(&accounts).await;
     assert_eq!(world.count("outbox.orphan").await, 1);
+    // Above the version that the body names.
+    assert_eq!(world.copy(&accounts).await["c"], (10, None));
+    let unreconciled = "outbox.cursor where unreconciled_since is not null";
+    assert_eq!(world.count(unreconciled).await, 0);
+    // Nobody knows what copies have of this one.
+    publish_old(&world, &accounts, 3, "d", r#"{"name":"theirs"}"#).await;
+    world.has(1, unreconciled).await;
     relay.stop().await;
+}
+
+async fn publish_old(world: &World, to: &Target, event: u8, id: &str, payload: &str) {
+    let mut map = HeaderMap::new();
+    map.insert(
+        "ce-id",
+        format!("00000000-0000-7000-8000-00000000000{event}"),
+    );
+    map.insert("ce-subject", id);
+    let body = format!(r#"{{"type":"account_changed","payload":{payload}}}"#);
+    let published = (world.jetstream)
+        .publish_with_headers(to.subject.clone(), map, body.into())
+        .await;
+    published.expect("published").await.expect("stored");
 }

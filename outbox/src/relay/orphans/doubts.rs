@@ -1,51 +1,85 @@
 //! What can't be told any more, and is left to an operator.
 
-use super::{Lookup, Saved};
-use crate::relay::{failure::Failure, start::Start};
+use postgres_pool::Connection;
+
+use super::Lookup;
+use crate::relay::{cursor::Owned, failure::Failure, start::Start};
+
+const BOTH_LOST: &str =
+    "the stream has lost events, and the database is another one than before or was restored";
+const GONE: &str =
+    "messages that were published after what the database knows of have left the stream";
+pub(super) const WITHOUT_VERSION: &str =
+    "events that the database does not have do not say their versions";
 
 /// Of messages that have left the stream nothing can be told: an operator has to compare.
 pub(super) async fn note(
     lookup: Lookup<'_>,
     start: &Start,
-    saved: &Saved,
     from: u64,
     first: u64,
 ) -> Result<(), Failure> {
-    let owned = lookup.owned;
-    let is_other_database =
-        (saved.database_identity.as_ref()).is_some_and(|it| *it != owned.identity);
-    let reason = if start.lost.on_stream && (is_other_database || start.lost.in_ledger) {
-        "the stream has lost events, and the database is another one than before"
-    } else if !start.lost.on_stream && first > from + 1 {
-        "messages that were published after what the database knows of have left the stream"
-    } else {
+    if start.lost.on_stream || first <= from + 1 {
         return Ok(());
-    };
+    }
     let mut transaction = lookup.pool.begin().await?;
-    owned.hold(&mut transaction).await?;
-    let is_known = sqlx::query_scalar!(
+    lookup.owned.hold(&mut transaction).await?;
+    let is_new = unreconciled(&mut transaction, &lookup.owned.stream).await?;
+    transaction.commit().await?;
+    if is_new {
+        report(&lookup.owned.stream, GONE);
+    }
+    Ok(())
+}
+
+/// If the stream has lost events, and the ledger as well, nobody knows what both had. Whether to
+/// [report](report_both) it.
+pub(in crate::relay) async fn note_both(
+    transaction: &mut Connection,
+    owned: &Owned,
+    is_ledger_restored: bool,
+) -> sqlx::Result<bool> {
+    let is_other_database = sqlx::query_scalar!(
+        r#"
+        select coalesce(database_identity <> $2, false) as "is_other!"
+        from outbox.cursor where stream = $1
+        "#,
+        owned.stream,
+        owned.identity,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if !is_ledger_restored && !is_other_database {
+        return Ok(false);
+    }
+    unreconciled(transaction, &owned.stream).await
+}
+
+pub(in crate::relay) fn report_both(stream: &str) {
+    report(stream, BOTH_LOST);
+}
+
+/// Whether that is new.
+pub(super) async fn unreconciled(transaction: &mut Connection, stream: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
         r#"
         update outbox.cursor as cursor
         set unreconciled_since = coalesce(cursor.unreconciled_since, clock_timestamp())
         from outbox.cursor as before
         where cursor.stream = $1 and before.stream = cursor.stream
-        returning before.unreconciled_since is not null as "is_known!"
+        returning before.unreconciled_since is null as "is_new!"
         "#,
-        owned.stream,
+        stream,
     )
-    .fetch_one(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    if !is_known {
-        tracing::error!(
-            stream = owned.stream,
-            reason,
-            database_knows_up_to_sequence = from,
-            first_sequence = first,
-            "consumers may have events that the database does not have: compare their copies, as by \
-             `notification-service verify --repair`, then run `outbox-relay reconciled {}`",
-            owned.stream
-        );
-    }
-    Ok(())
+    .fetch_one(transaction)
+    .await
+}
+
+pub(super) fn report(stream: &str, reason: &str) {
+    tracing::error!(
+        stream,
+        reason,
+        "consumers may have events that the database does not have: compare their copies, as by \
+         `notification-service verify --repair`, then run `outbox-relay reconciled {stream}`"
+    );
 }

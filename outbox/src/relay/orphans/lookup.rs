@@ -4,7 +4,7 @@ use postgres_pool::Connection;
 use uuid::Uuid;
 
 use super::{
-    Lookup,
+    Lookup, doubts,
     scan::{Found, Said},
 };
 use crate::relay::{failure::Failure, ledger_check};
@@ -57,14 +57,20 @@ pub(super) async fn keep(
         messages: batch.len(),
         ..Findings::default()
     };
+    let stream = &lookup.owned.stream;
     let mut transaction = lookup.pool.begin().await?;
     lookup.owned.hold(&mut transaction).await?;
     let missing = missing(&mut transaction, lookup, batch, &mut findings).await?;
     let highest_id = highest_id(&mut transaction).await?;
     let mut orphans = Vec::new();
+    let mut is_uncertain = false;
     for (sequence, said) in missing {
+        let has_no_version = said.is_of_an_earlier_release();
         match orphan(lookup, sequence, said, highest_id) {
-            Ok(orphan) => orphans.push(orphan),
+            Ok(orphan) => {
+                is_uncertain |= has_no_version;
+                orphans.push(orphan);
+            }
             Err(reason) => findings.ignore(sequence, reason),
         }
     }
@@ -74,16 +80,21 @@ pub(super) async fn keep(
         if let Some(id) = orphans.iter().filter_map(|it| it.id).max() {
             ledger_check::move_sequence_above(&mut transaction, id).await?;
         }
-        insert(&mut transaction, &lookup.owned.stream, &orphans).await?;
+        insert(&mut transaction, stream, &orphans).await?;
     }
+    // Above an unknown version nothing can be restated for sure.
+    let is_new = is_uncertain && doubts::unreconciled(&mut transaction, stream).await?;
     sqlx::query!(
         "update outbox.cursor set looked_up_to = greatest(looked_up_to, $2) where stream = $1",
-        lookup.owned.stream,
+        stream,
         i64::try_from(looked_up_to).unwrap_or(i64::MAX),
     )
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
+    if is_new {
+        doubts::report(stream, doubts::WITHOUT_VERSION);
+    }
     Ok(findings)
 }
 

@@ -1,39 +1,20 @@
-//! Reading what messages say of their events: their headers alone.
+//! Reading what messages say of their events.
 
-use std::time::Duration;
-
-use async_nats::{
-    HeaderMap,
-    jetstream::{
-        Context, Message,
-        consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
-    },
-};
-use futures::{StreamExt, TryFutureExt};
+use async_nats::{HeaderMap, jetstream::Context};
+use serde::Deserialize;
 use service_runtime::nats::{Topic, headers};
 use uuid::Uuid;
 
 use crate::relay::{
-    STREAM_TIMEOUT,
-    failure::{Failure, within},
+    failure::Failure,
+    stored_message::{self, StoredMessage},
 };
 
-/// Messages read at once.
-const BATCH: usize = 1000;
-/// The server removes a consumer that was forgotten after so long.
-const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 /// Nothing can be above the greatest of all numbers, and no aggregate has changed so often.
 const MAX_VERSION: i64 = 1 << 62;
 /// As the schema bounds them.
 const MAX_ID_LENGTH: usize = 4 * 255;
 const MAX_TYPE_LENGTH: usize = 128;
-
-/// The messages on the relay's subject in a part of the stream, in order.
-pub(super) struct Scan {
-    consumer: Consumer<pull::Config>,
-    to: u64,
-    is_done: bool,
-}
 
 /// A message on the stream.
 #[derive(Debug)]
@@ -54,89 +35,55 @@ pub(super) struct Said {
     pub(super) version: Option<i64>,
 }
 
-impl Scan {
-    /// Of the messages above `from`, up to `to`.
-    pub(super) async fn begin(
-        jetstream: &Context,
-        topic: &Topic,
-        from: u64,
-        to: u64,
-    ) -> Result<Self, Failure> {
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: from + 1,
-            },
-            ack_policy: AckPolicy::None,
-            filter_subject: topic.subject.clone(),
-            headers_only: true,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: FORGOTTEN_AFTER,
-            ..pull::Config::default()
-        };
-        let creating = jetstream.create_consumer_on_stream(config, &topic.stream);
-        let creating = creating.map_err(|error| Failure::JetStream(error.to_string()));
-        let consumer = within(STREAM_TIMEOUT, creating).await?;
-        let is_done = consumer.cached_info().num_pending == 0;
-        Ok(Self {
-            consumer,
-            to,
-            is_done,
-        })
-    }
-
-    /// The next ones; none at the end.
-    pub(super) async fn next(&mut self) -> Result<Vec<Found>, Failure> {
-        if self.is_done {
-            return Ok(Vec::new());
-        }
-        let found = within(STREAM_TIMEOUT, self.fetch()).await?;
-        if found.is_empty() && !self.is_done {
-            let asking = self.consumer.info();
-            let asking = asking.map_err(|error| Failure::JetStream(error.to_string()));
-            if within(STREAM_TIMEOUT, asking).await?.num_pending > 0 {
-                return Err(Failure::JetStream("the messages do not come".to_owned()));
-            }
-            self.is_done = true;
-        }
-        Ok(found)
-    }
-
-    /// The server would remove the consumer by itself, but late.
-    pub(super) async fn end(self, jetstream: &Context) -> Result<(), Failure> {
-        let info = self.consumer.cached_info();
-        let deleting = jetstream.delete_consumer_from_stream(&info.name, &info.stream_name);
-        let deleting = deleting.map_err(|error| Failure::JetStream(error.to_string()));
-        within(STREAM_TIMEOUT, deleting).await.map(drop)
-    }
-
-    async fn fetch(&mut self) -> Result<Vec<Found>, Failure> {
-        let failed = |error: String| Failure::JetStream(error);
-        let fetching = self.consumer.fetch().max_messages(BATCH).messages();
-        let mut messages = fetching.await.map_err(|error| failed(error.to_string()))?;
-        let mut found = Vec::new();
-        while let Some(message) = messages.next().await {
-            let message = message.map_err(|error| failed(error.to_string()))?;
-            let info = message.info().map_err(|error| failed(error.to_string()))?;
-            self.is_done = info.pending == 0 || info.stream_sequence >= self.to;
-            if info.stream_sequence > self.to {
-                break;
-            }
+/// The messages on the relay's subject above `from`, up to `to`, in order.
+pub(super) async fn read(
+    jetstream: &Context,
+    topic: &Topic,
+    from: u64,
+    to: u64,
+) -> Result<Vec<Found>, Failure> {
+    let mut found = Vec::new();
+    let sequences = from.cast_signed() + 1..=to.cast_signed();
+    stored_message::each(jetstream, &topic.stream, sequences, |sequence, message| {
+        if let Some(message) = message.filter(|it| it.subject() == topic.subject) {
             found.push(Found {
-                sequence: info.stream_sequence,
-                event: read(&message),
+                sequence: sequence.cast_unsigned(),
+                event: read_one(&message),
             });
-            if self.is_done {
-                break;
-            }
         }
-        Ok(found)
+    })
+    .await?;
+    Ok(found)
+}
+
+fn read_one(message: &StoredMessage) -> Result<Said, &'static str> {
+    let headers = message.headers().ok_or("headers that are no text")?;
+    let mut said = said(&headers)?;
+    if said.is_of_an_earlier_release() {
+        said.version = message.payload().and_then(|body| version(&body));
+    }
+    Ok(said)
+}
+
+impl Said {
+    /// They named neither the id nor the version.
+    pub(super) fn is_of_an_earlier_release(&self) -> bool {
+        self.id.is_none() && self.version.is_none()
     }
 }
 
-fn read(message: &Message) -> Result<Said, &'static str> {
-    let empty = HeaderMap::new();
-    said(message.headers.as_ref().unwrap_or(&empty))
+/// Where our own events have it.
+fn version(body: &[u8]) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Body {
+        payload: Payload,
+    }
+    #[derive(Deserialize)]
+    struct Payload {
+        version: i64,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    Some(body.payload.version).filter(|it| (0..=MAX_VERSION).contains(it))
 }
 
 /// Everything may stand there: anybody can publish on the subject.
@@ -180,7 +127,7 @@ fn is_not_text(text: &str, longest: usize) -> bool {
 mod tests {
     use async_nats::HeaderMap;
 
-    use super::{Said, said};
+    use super::{Said, said, version};
 
     const ID: &str = "00000000-0000-0000-0000-000000000007";
 
@@ -209,6 +156,18 @@ mod tests {
             version: Some(4),
         };
         assert_eq!(said(&map), Ok(expected));
+    }
+
+    #[test]
+    fn the_body_may_say_the_version() {
+        let of = |body: &str| version(body.as_bytes());
+        assert_eq!(
+            of(r#"{"type":"x","payload":{"id":3,"version":4}}"#),
+            Some(4)
+        );
+        assert_eq!(of(r#"{"type":"x","payload":{"id":3}}"#), None);
+        assert_eq!(of(r#"{"payload":{"version":9223372036854775807}}"#), None);
+        assert_eq!(of("junk"), None);
     }
 
     #[test]

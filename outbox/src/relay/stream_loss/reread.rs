@@ -5,16 +5,9 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use async_nats::jetstream::{
-    Context, ErrorCode,
-    response::Response,
-    stream::{self, Info},
-};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use futures::{StreamExt, TryFutureExt, TryStreamExt};
+use async_nats::jetstream::{Context, stream::Info};
+use futures::TryFutureExt;
 use postgres_pool::Pool;
-use serde::Deserialize;
-use serde_json::json;
 use service_runtime::nats::{Topic, headers};
 use tokio::{sync::Mutex, time::sleep};
 
@@ -22,10 +15,9 @@ use super::{missing::unknown, store};
 use crate::relay::{
     STREAM_TIMEOUT, cursor,
     failure::{Failure, within},
+    stored_message::{StoredMessage, each},
 };
 
-/// Messages that are asked for at once.
-const CONCURRENCY: usize = 32;
 /// Messages that are read in one go, and the rest after it: at most some 10,000 a second.
 const CHUNK: i64 = 500;
 const REST: Duration = Duration::from_millis(50);
@@ -89,61 +81,8 @@ pub(super) async fn first_sequence(jetstream: &Context, stream: &str) -> Result<
     Ok(state.first_sequence.cast_signed())
 }
 
-/// A message that can be read.
-pub(super) struct Message {
-    /// If it is an event of an outbox.
-    pub(super) outbox_id: Option<i64>,
-}
-
-/// Reads all messages at these sequences, in order.
-pub(super) async fn each(
-    jetstream: &Context,
-    stream: &str,
-    sequences: RangeInclusive<i64>,
-    mut note: impl FnMut(i64, Option<Message>),
-) -> Result<(), Failure> {
-    let reads = futures::stream::iter(sequences)
-        .map(|sequence| async move {
-            let found = get(jetstream, stream, sequence).await?;
-            Ok::<_, Failure>((sequence, found))
-        })
-        .buffered(CONCURRENCY);
-    let mut reads = std::pin::pin!(reads);
-    while let Some((sequence, found)) = TryStreamExt::try_next(&mut reads).await? {
-        note(sequence, found);
-    }
-    Ok(())
-}
-
-/// `None` if there is no message that can be read.
-async fn get(jetstream: &Context, stream: &str, sequence: i64) -> Result<Option<Message>, Failure> {
-    #[derive(Deserialize)]
-    struct Found {
-        message: stream::RawMessage,
-    }
-    let subject = format!("STREAM.MSG.GET.{stream}");
-    let request = json!({ "seq": sequence });
-    let asking = async {
-        let answer = jetstream.request(subject, &request).await;
-        answer.map_err(|error| Failure::JetStream(error.to_string()))
-    };
-    match within(STREAM_TIMEOUT, asking).await? {
-        Response::Ok(Found { message }) => Ok(Some(Message {
-            outbox_id: outbox_id(&message),
-        })),
-        Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-        Response::Err { error } => Err(Failure::JetStream(error.to_string())),
-    }
-}
-
-/// The headers may be such that the client can't read them.
-fn outbox_id(message: &stream::RawMessage) -> Option<i64> {
-    let block = BASE64_STANDARD.decode(message.headers.as_ref()?).ok()?;
-    let lines = str::from_utf8(&block).ok()?.lines();
-    let mut values = lines.filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case(headers::CE_OUTBOX_ID)
-            .then_some(value)
-    });
-    values.next()?.trim().parse().ok()
+/// If the message is an event of an outbox.
+pub(super) fn outbox_id(message: &StoredMessage) -> Option<i64> {
+    let map = message.headers()?;
+    map.get(headers::CE_OUTBOX_ID)?.as_str().parse().ok()
 }

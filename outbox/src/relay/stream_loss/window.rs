@@ -18,6 +18,7 @@ use crate::relay::{
     cursor::{self, Cursor, Owned},
     failure::Failure,
     position::Position,
+    stored_message::each,
 };
 
 /// The cursor before something was published, and after.
@@ -81,8 +82,8 @@ async fn loss(
     let mut position = start.position;
     let last = window.to.tail.sequence;
     for sequences in unknown(&[from..=last], last, &missing) {
-        reread::each(jetstream, stream, sequences, |_, found| {
-            if let Some(id) = found.and_then(|it| it.outbox_id) {
+        each(jetstream, stream, sequences, |_, found| {
+            if let Some(id) = found.as_ref().and_then(reread::outbox_id) {
                 position.pass(id);
             }
         })
