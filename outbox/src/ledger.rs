@@ -157,10 +157,20 @@ impl FilledRow {
 }
 
 /// An xid above that of every transaction that has drawn an event's id so far.
-pub(crate) async fn bound(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select pg_current_xact_id()::text::bigint as "xid!""#)
-        .fetch_one(db)
-        .await
+/// `None` from another database, whose xids are others.
+pub(crate) async fn bound(
+    db: impl PgExecutor<'_>,
+    identity: Option<&str>,
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r#"
+        select pg_current_xact_id()::text::bigint as "xid!"
+        where $1::text is null or outbox.database_identity() = $1
+        "#,
+        identity,
+    )
+    .fetch_optional(db)
+    .await
 }
 
 /// The message id of this event, published or not.

@@ -45,6 +45,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    claim::Claimed,
     cursor::Owned,
     lease::Lease,
     session::{End, StreamRelay},
@@ -199,6 +200,7 @@ impl ActiveRelay<'_> {
                 stream.topic.stream.clone(),
             ),
             reread: Reread::default(),
+            claimed: Claimed::default(),
             progress,
         };
         let streams: Vec<_> = (streams.iter().zip(progress).enumerate())

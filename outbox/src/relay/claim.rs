@@ -1,16 +1,23 @@
 //! One database publishes to a stream. Which one stands in the stream's metadata; a relay with another
 //! one refuses, or takes the stream over, before it publishes anything.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_nats::{
-    Client,
+    Client, RequestErrorKind,
     jetstream::{Context, ErrorCode, context::GetStreamErrorKind},
 };
 use futures::StreamExt;
 use postgres_pool::Pool;
-use service_runtime::nats::stream::{LedgerIdentity, StreamMetadata};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use service_runtime::{
+    nats::stream::{LedgerIdentity, StreamMetadata},
+    progress::Progress,
+};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     STREAM_TIMEOUT,
@@ -27,6 +34,14 @@ const TAKE_OVER_PAUSE: Duration = Duration::from_secs(2);
 /// How long the active relay may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// For so long nobody must answer before another database of the same ledger takes over: the relay
+/// that was active may be starting again, or connecting to NATS.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The database for which a relay publishes, as it answers those who ask.
+#[derive(Debug, Default)]
+pub(super) struct Claimed(Mutex<Option<LedgerIdentity>>);
+
 /// What a relay needs to claim a stream.
 pub(super) struct Claim<'a> {
     pub(super) client: &'a Client,
@@ -34,6 +49,7 @@ pub(super) struct Claim<'a> {
     pub(super) pool: &'a Pool,
     pub(super) owned: &'a Owned,
     pub(super) metadata: &'a MetadataWriter,
+    pub(super) progress: &'a Progress,
 }
 
 /// The stream may be published to.
@@ -45,9 +61,43 @@ pub(super) struct Permission {
     adopts: bool,
 }
 
+impl Claimed {
+    pub(super) fn set(&self, identity: Option<LedgerIdentity>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+    }
+
+    fn get(&self) -> Option<LedgerIdentity> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Tells relays that ask who publishes to the stream.
+    pub(super) async fn answer(&self, client: &Client, stream: &str) -> Infallible {
+        loop {
+            let Ok(mut questions) = client.subscribe(subject(stream)).await else {
+                sleep(CHECK_INTERVAL).await;
+                continue;
+            };
+            while let Some(question) = questions.next().await {
+                if let (Some(reply), Some(mine)) = (question.reply, self.get()) {
+                    // Who gets no answer asks again, or looks at the metadata.
+                    let answered = client.publish(reply, mine.to_string().into());
+                    let _ = timeout(ANSWER_TIMEOUT, answered).await;
+                }
+            }
+            sleep(CHECK_INTERVAL).await;
+        }
+    }
+}
+
 impl Claim<'_> {
-    /// Refuses if the stream belongs to another ledger, or if a relay with another database of this
-    /// one is active. Changes nothing.
+    /// Refuses if the stream belongs to another ledger, or to a promoted standby of this database, or
+    /// if a relay with another database of this ledger is active. Changes nothing.
+    ///
+    /// A relay that is named in the metadata may only be away for a moment: another database of the same
+    /// ledger waits until nobody has answered for some time, unless it is the promoted one.
     pub(super) async fn ask(&self) -> Result<Permission, Failure> {
         let (mine, adopts) = self.identity().await?;
         let named = self.named().await?;
@@ -61,16 +111,40 @@ impl Claim<'_> {
             return Ok(permission);
         }
         if let Some(named) = named
-            && named.ledger_id != mine.ledger_id
             && !adopts
+            && let Some(reason) = identity::objection(mine, named)
         {
-            return Err(self.foreign(mine, named, "it belongs to another ledger"));
+            return Err(self.foreign(mine, named, reason));
         }
-        match self.active().await {
-            Some(active) if active != *mine && !identity::supersedes(mine, &active) => {
-                Err(self.foreign(mine, &active, "a relay with another database is active"))
+        let is_successor = (named.as_ref()).is_none_or(|named| identity::supersedes(mine, named));
+        let patience = match adopts || is_successor {
+            true => Duration::ZERO,
+            false => SILENCE,
+        };
+        self.await_silence(mine, patience).await?;
+        Ok(permission)
+    }
+
+    /// Asks who is active until nobody has answered for as long as this, once at least.
+    async fn await_silence(
+        &self,
+        mine: &LedgerIdentity,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(active) = self.active().await?
+                && active != *mine
+                && !identity::supersedes(mine, &active)
+            {
+                let reason = "a relay with another database is active";
+                return Err(self.foreign(mine, &active, reason));
             }
-            _ => Ok(permission),
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            self.progress.attempted();
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
@@ -103,29 +177,13 @@ impl Claim<'_> {
         Ok(mine)
     }
 
-    /// Tells relays that ask who is active, until another one has taken the stream over.
-    pub(super) async fn defend(&self, mine: &LedgerIdentity) -> Failure {
-        let mut questions = match self.client.subscribe(subject(&self.owned.stream)).await {
-            Ok(questions) => questions,
-            Err(error) => return Failure::JetStream(error.to_string()),
-        };
-        let mut check_at = Instant::now();
+    /// Until another relay has taken the stream over.
+    pub(super) async fn watch(&self, mine: &LedgerIdentity) -> Failure {
         loop {
-            tokio::select! {
-                Some(question) = questions.next() => {
-                    if let Some(reply) = question.reply {
-                        // Who gets no answer asks the metadata.
-                        let answered = self.client.publish(reply, mine.to_string().into());
-                        let _ = timeout(ANSWER_TIMEOUT, answered).await;
-                    }
-                }
-                () = sleep_until(check_at) => {
-                    // A stream that can't be reached is noticed by those who publish to it.
-                    if let Ok(Some(other)) = self.other(mine).await {
-                        return self.foreign(mine, &other, "another relay has taken it over");
-                    }
-                    check_at = Instant::now() + CHECK_INTERVAL;
-                }
+            sleep(CHECK_INTERVAL).await;
+            // A stream that can't be reached is noticed by those who publish to it.
+            if let Ok(Some(other)) = self.other(mine).await {
+                return self.foreign(mine, &other, "another relay has taken it over");
             }
         }
     }
@@ -174,17 +232,31 @@ impl Claim<'_> {
         Ok(named.filter(|it| it != mine))
     }
 
-    /// The relay that publishes to the stream now. Without one, the server says so at once.
-    async fn active(&self) -> Option<LedgerIdentity> {
+    /// The relay that publishes to the stream now. Without one, the server says so at once; one that does
+    /// not answer in time does not work.
+    async fn active(&self) -> Result<Option<LedgerIdentity>, Failure> {
         let asking = (self.client).request(subject(&self.owned.stream), "".into());
-        let answer = timeout(ANSWER_TIMEOUT, asking).await.ok()?.ok()?;
-        identity::parse(std::str::from_utf8(&answer.payload).ok()?)
+        let Ok(answer) = timeout(ANSWER_TIMEOUT, asking).await else {
+            return Ok(None);
+        };
+        match answer {
+            Ok(answer) => Ok(std::str::from_utf8(&answer.payload)
+                .ok()
+                .and_then(identity::parse)),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
+            Err(error) => Err(Failure::JetStream(error.to_string())),
+        }
     }
 
     async fn end_adoption(&self) -> Result<(), Failure> {
         sqlx::query!(
             r"
-            update outbox.cursor set adopts = false
+            -- Of ids below `ledger_from` nobody can tell whose they were.
+            update outbox.cursor set adopts = false, unreconciled_since = case
+                when ledger_from > 1 then coalesce(unreconciled_since, clock_timestamp())
+                else unreconciled_since
+            end
+            from outbox.ledger
             where stream = $1 and epoch = $2 and outbox.database_identity() = $3
             ",
             self.owned.stream,

@@ -165,7 +165,8 @@ async fn try_acquire(
         r#"
         with taken as (
             update outbox.lease
-            set owner = $1, epoch = epoch + 1,
+            -- By the clock: a database that was put back must not come to an epoch that was in use.
+            set owner = $1, epoch = greatest(epoch, extract(epoch from now())::bigint) + 1,
                 expires_at = clock_timestamp() + $2::float8 * interval '1 millisecond'
             where expires_at <= clock_timestamp() or expires_at::text = $3
             returning epoch

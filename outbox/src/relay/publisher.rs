@@ -172,7 +172,10 @@ impl<'a> Publisher<'a> {
                     }
                 }
                 () = tokio::time::sleep_until(self.saved_at + SAVE_INTERVAL),
-                    if self.unsaved > 0 && saving.is_none() && looking.is_none() => {}
+                    if self.unsaved > 0
+                        && saving.is_none()
+                        && looking.is_none()
+                        && !self.has_strangers() => {}
             }
         }
         if self.unsaved > 0 && !self.has_strangers() {

@@ -208,8 +208,9 @@ impl Reader {
     async fn watch_gaps(&mut self) -> sqlx::Result<()> {
         if self.watch.is_none() && self.position.has_gaps() {
             let up_to = self.position.last_id();
-            let bound = ledger::bound(&self.pool).await?;
-            self.watch = Some(Watch { up_to, bound });
+            let identity = self.interest.identity.as_deref();
+            let bound = ledger::bound(&self.pool, identity).await?;
+            self.watch = bound.map(|bound| Watch { up_to, bound });
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ActiveRelay, STREAM_TIMEOUT,
-    claim::Claim,
+    claim::{Claim, Claimed},
     completeness,
     cursor::Owned,
     failure::{Failure, within},
@@ -62,12 +62,21 @@ pub(super) struct StreamRelay<'a> {
     pub(super) owned: Owned,
     pub(super) metadata: MetadataWriter,
     pub(super) reread: Reread,
+    pub(super) claimed: Claimed,
     pub(super) progress: StreamProgress,
 }
 
 impl StreamRelay<'_> {
-    /// One session after the other, until `shutdown`.
+    /// Publishes until `shutdown`. Relays that ask are answered between sessions as well.
     pub(super) async fn lead(&self, shutdown: &CancellationToken) -> Result<(), End> {
+        tokio::select! {
+            ended = self.run_sessions(shutdown) => ended,
+            never = (self.claimed).answer(self.relay.client, &self.owned.stream) => match never {},
+        }
+    }
+
+    /// One session after the other.
+    async fn run_sessions(&self, shutdown: &CancellationToken) -> Result<(), End> {
         let mut refusals = HashMap::new();
         let mut is_refused = false;
         let mut sessions = Sessions::new("relay", self.relay.progress, shutdown);
@@ -98,6 +107,7 @@ impl StreamRelay<'_> {
     fn report_refusal(&self, failure: &Failure, is_refused: &mut bool) {
         let was_refused = std::mem::replace(is_refused, matches!(failure, Failure::Foreign(_)));
         if *is_refused {
+            self.claimed.set(None);
             self.relay.progress.failed();
         }
         if *is_refused && !was_refused {
@@ -132,6 +142,7 @@ impl StreamRelay<'_> {
             pool,
             owned: &self.owned,
             metadata: &self.metadata,
+            progress: self.relay.progress,
         };
         // Before anything about the stream is changed.
         let permission = claim.ask().await?;
@@ -139,6 +150,7 @@ impl StreamRelay<'_> {
             .map_err(|error| Failure::JetStream(error.to_string()));
         within(STREAM_TIMEOUT, preparing).await?;
         let mine = claim.take(permission).await?;
+        self.claimed.set(Some(mine.clone()));
         let start = start::find(pool, jetstream, topic, &self.owned, &self.metadata).await?;
         completeness::tell_changes(pool, &self.metadata, &topic.stream).await?;
         let lookup = self.lookup();
@@ -168,7 +180,7 @@ impl StreamRelay<'_> {
         tokio::select! {
             result = both => result,
             failure = self.watch_both_ends(&looked_up) => Err(failure),
-            failure = claim.defend(&mine) => Err(failure),
+            failure = claim.watch(&mine) => Err(failure),
             failure = stream_loss::watch(pool, jetstream, topic, &self.owned, &self.metadata, &self.reread) => {
                 Err(failure)
             }

@@ -115,3 +115,31 @@ async fn a_copy_of_the_database_is_refused_while_the_original_is_active_and_take
     relay.stop().await;
     other.stop().await;
 }
+
+#[tokio::test]
+async fn a_copy_does_not_take_over_while_the_relay_of_the_original_is_started_again() {
+    let original = World::with_accounts().await;
+    let accounts = Target::new("account");
+    original.execute(REGISTER).await;
+    let relay = start(&original, &accounts);
+    original.change("a", "both").await;
+    original.drained(&accounts).await;
+    relay.stop().await;
+    let copy = copy_of(&original).await;
+    let original = World::at(Database::at(original.database.url.clone())).await;
+    let relay = start(&original, &accounts);
+    original.change("a", "original").await;
+    original.holds(&accounts, 2).await;
+
+    let other = start(&copy, &accounts);
+    copy.change("c", "copy").await;
+    has_tried(&copy).await;
+    relay.stop().await;
+    has_tried(&copy).await;
+    let relay = start(&original, &accounts);
+    original.change("b", "original").await;
+    original.holds(&accounts, 3).await;
+    original.drained(&accounts).await;
+    relay.stop().await;
+    other.stop().await;
+}
