@@ -120,7 +120,7 @@ impl App {
             topic: topic.clone(),
             consumer: consumer.clone(),
         };
-        let verification = verification(&config).await?;
+        let verification = verification(&config, lag.clone()).await?;
         let shown = verification::Shown {
             projection: projection.clone(),
             store: Store::new(&database, collection),
@@ -224,7 +224,7 @@ impl App {
 }
 
 /// With connections of its own: the projector and readers wait for none of them.
-async fn verification(config: &ServeConfig) -> anyhow::Result<Option<Verification>> {
+async fn verification(config: &ServeConfig, lag: Lag) -> anyhow::Result<Option<Verification>> {
     let settings = config.verification.clone();
     let Some(users) = settings.verify_users.clone() else {
         return Ok(None);
@@ -244,6 +244,7 @@ async fn verification(config: &ServeConfig) -> anyhow::Result<Option<Verificatio
         Projection::new(database.clone(), collection.clone()),
         MongoPositionStore::new(&database, collection),
         Store::new(&database, collection),
+        lag,
     )
     .map(Some)
 }

@@ -73,10 +73,10 @@ pub struct VerificationSettings {
     /// How long a difference must last to be one (0s to 1h)
     #[arg(long, env = "VERIFY_SETTLE", default_value = "10s", value_parser = duration(Duration::ZERO..=Duration::from_hours(1)))]
     pub verify_settle: Duration,
-    /// Users of the copy that are compared in a second at most
+    /// Users that are compared in a second at most, of the side that has more
     #[arg(long, env = "VERIFY_RATE", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
     pub verify_rate: u32,
-    /// Have users who differ published again
+    /// Have users who differ published again, unless the copy is behind the stream
     #[arg(long, env = "VERIFY_REPAIR")]
     pub verify_repair: bool,
     /// Token for the user service, if it needs one: of scope read, or repair with `--verify-repair`

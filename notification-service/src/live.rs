@@ -167,13 +167,7 @@ impl Live {
     /// that was applied before.
     fn publish(&self, change: Change) {
         self.0.position.send_replace(Some(change.token.clone()));
-        // No version comes after a deletion.
-        let version = if change.deleted {
-            i64::MAX
-        } else {
-            change.version
-        };
-        self.0.waiters.wake(change.user_id, version);
+        self.0.waiters.wake(change.user_id, change.version);
         // Nobody may be following; that is no error.
         let _ = self.0.followers.send(Signal::Changed(Arc::new(change)));
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use backon::BackoffBuilder;
 use chrono::Utc;
-use event_consumer::holes::Position;
+use event_consumer::{Lag, holes::Position};
 use service_runtime::{backoff, progress::Progress};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -46,6 +46,7 @@ pub(crate) struct Verification {
     projection: Projection,
     positions: MongoPositionStore,
     store: Store,
+    lag: Lag,
 }
 
 impl Verification {
@@ -58,6 +59,7 @@ impl Verification {
         projection: Projection,
         positions: MongoPositionStore,
         store: Store,
+        lag: Lag,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             users: ApiClient::users(users, settings.verify_users_token.clone())?,
@@ -66,6 +68,7 @@ impl Verification {
             projection,
             positions,
             store,
+            lag,
         })
     }
 
@@ -154,14 +157,24 @@ impl Verification {
         let judge = Judge {
             settle: self.settings.verify_settle,
             repairs: self.settings.verify_repair,
+            lag: Some(self.lag.clone()),
         };
+        let mut put_off = 0;
         loop {
             let compared = verifier.compare(state.next()).await?;
             let compared = compared.context("the user service is of a release without digests")?;
             let verdict = judge.judge(&verifier, &compared.suspects).await?;
+            put_off += verdict.put_off;
             state.take(&compared, verdict);
             state.last_error = None;
             if compared.is_last() {
+                if put_off > 0 {
+                    let users = put_off;
+                    tracing::warn!(
+                        users,
+                        "differing users were not published again: the copy is behind the stream"
+                    );
+                }
                 return self.end(state).await;
             }
             self.save(state, owner).await?;

@@ -46,11 +46,12 @@ pub(crate) async fn run(config: VerifyConfig) -> anyhow::Result<()> {
     let judge = Judge {
         settle: config.settle,
         repairs: config.repair,
+        lag: None,
     };
     let holes = Holes::look(&copies).await?;
     let mut report = Report::new(config.json);
-    if config.full || !compare_digests(&verifier, judge, &mut report).await? {
-        lists::walk(&verifier, &copies, judge, &mut report).await?;
+    if config.full || !compare_digests(&verifier, &judge, &mut report).await? {
+        lists::walk(&verifier, &copies, &judge, &mut report).await?;
     }
     report.finish()?;
     match report.differences() {
@@ -65,7 +66,7 @@ pub(crate) async fn run(config: VerifyConfig) -> anyhow::Result<()> {
 /// False if one of the services offers no digests.
 async fn compare_digests(
     verifier: &Verifier,
-    judge: Judge,
+    judge: &Judge,
     report: &mut Report,
 ) -> anyhow::Result<bool> {
     let mut first = 1;

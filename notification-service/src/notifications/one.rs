@@ -178,16 +178,15 @@ impl Wanted {
         }))
     }
 
-    /// What the copy has, if that will do. A deletion is the last of all versions.
+    /// What the copy has, if that will do. An earlier deletion does not: after a restore of the users
+    /// one who was deleted may be there again.
     async fn read(
         self,
         copy: &Collection<RawDocumentBuf>,
         id: i64,
     ) -> Result<StoredUser, ReadError> {
-        let user = read(copy, id).await?.filter(|user| match user {
-            StoredUser::Living(notification) => notification.version >= self.min_version,
-            StoredUser::Deleted(_) => true,
-        });
+        let user = read(copy, id).await?;
+        let user = user.filter(|user| user.version() >= self.min_version);
         user.ok_or(ReadError::NotYet(self.min_version))
     }
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use service_runtime::progress::Progress;
 use tokio::time;
 
+/// A longer pause is taken in steps, so that the task does not seem to hang.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
 /// At most so many users a second, with a pause after each batch; every batch is an attempt of the task.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
@@ -31,9 +34,12 @@ impl Pace {
     pub(crate) async fn pause(&self, users: usize) {
         self.progress.attempted();
         let users = u32::try_from(users).unwrap_or(u32::MAX);
-        let pause = self.per_user.saturating_mul(users);
-        if !pause.is_zero() {
+        let mut left = self.per_user.saturating_mul(users);
+        while !left.is_zero() {
+            let pause = left.min(MAX_PAUSE);
             time::sleep(pause).await;
+            self.progress.attempted();
+            left -= pause;
         }
     }
 }

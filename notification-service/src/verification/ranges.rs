@@ -32,6 +32,20 @@ impl Ranges {
 
     /// The users of these ids were found to be equal.
     pub(super) fn add(&mut self, first: i64, last: i64, equal_until: DateTime<Utc>) {
+        self.remove(first, last);
+        self.0.push(EqualRange {
+            first,
+            last,
+            equal_until,
+        });
+        self.0.sort_unstable_by_key(|it| it.first);
+        while self.0.len() > MAX_RANGES {
+            self.join_two();
+        }
+    }
+
+    /// Nothing is known of these ids any more.
+    pub(super) fn remove(&mut self, first: i64, last: i64) {
         let old = std::mem::take(&mut self.0);
         for range in old {
             if range.first < first {
@@ -42,15 +56,6 @@ impl Ranges {
                 let first = range.first.max(last + 1);
                 self.0.push(EqualRange { first, ..range });
             }
-        }
-        self.0.push(EqualRange {
-            first,
-            last,
-            equal_until,
-        });
-        self.0.sort_unstable_by_key(|it| it.first);
-        while self.0.len() > MAX_RANGES {
-            self.join_two();
         }
     }
 
@@ -99,6 +104,8 @@ mod tests {
         assert_eq!(all(&ranges), [(1, 49, 1), (50, 120, 2), (121, i64::MAX, 1)]);
         add(&mut ranges, 1, i64::MAX, 3);
         assert_eq!(all(&ranges), [(1, i64::MAX, 3)]);
+        ranges.remove(50, 60);
+        assert_eq!(all(&ranges), [(1, 49, 3), (61, i64::MAX, 3)]);
     }
 
     #[test]

@@ -123,9 +123,11 @@ impl State {
         pass.repaired += verdict.repaired as u64;
         pass.remaining += verdict.differences.len() as u64;
         pass.found = pass.repaired + pass.remaining;
+        let (first, last) = (compared.first, compared.through);
         if verdict.differences.is_empty() {
-            let (first, last) = (compared.first, compared.through);
             self.ranges.add(first, last, compared.read_at);
+        } else {
+            self.ranges.remove(first, last);
         }
         let room = MAX_DIFFERENCES - pass.differences.len();
         for difference in verdict.differences.into_iter().take(room) {

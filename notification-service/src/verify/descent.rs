@@ -93,6 +93,9 @@ impl Verifier {
         let Some(copies) = self.copies.digests(query, &self.pace).await? else {
             return Ok(None);
         };
+        // The copies were read at the pace; where there are more users, these set it.
+        let alone = count(&users, users.through).saturating_sub(count(&copies, copies.through));
+        self.pace.pause(usize::try_from(alone)?).await;
         let through = copies.through.min(query.last);
         anyhow::ensure!(through >= first, "an answer with digests covers no ids");
         Ok(Some(Pair {

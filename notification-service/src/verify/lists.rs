@@ -11,7 +11,7 @@ use super::{
 pub(super) async fn walk(
     verifier: &Verifier,
     copies: &ApiClient,
-    judge: Judge,
+    judge: &Judge,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut users = Pages::new(&verifier.users);

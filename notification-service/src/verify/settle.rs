@@ -1,5 +1,6 @@
 //! What differs may only be late: it is looked at again until it agrees, or the time to settle is over.
 
+use event_consumer::Lag;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{self, Duration, Instant};
 
@@ -13,31 +14,37 @@ pub(super) const MAX_SUSPECTS: usize = 10_000;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How sure differences are found and what is done about them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Judge {
     /// How long a difference must last to be one.
     pub(crate) settle: Duration,
     pub(crate) repairs: bool,
+    /// Of the consumer that writes the copy, if it is known here.
+    pub(crate) lag: Option<Lag>,
 }
 
 /// What became of suspects.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) repaired: usize,
+    /// They were not repaired because the copy is behind: what it lacks may be on its way.
+    pub(crate) put_off: usize,
     /// They differ for good, after a repair if there was to be one.
     pub(crate) differences: Vec<Difference>,
 }
 
 impl Judge {
     pub(crate) async fn judge(
-        self,
+        &self,
         verifier: &Verifier,
         suspects: &[Suspect],
     ) -> anyhow::Result<Verdict> {
         let mut verdict = Verdict::default();
         for suspects in suspects.chunks(MAX_SUSPECTS) {
             let mut sure = settled(verifier, suspects.to_vec(), self.settle).await?;
-            if self.repairs && !sure.is_empty() {
+            if self.repairs && self.is_behind() {
+                verdict.put_off += sure.len();
+            } else if self.repairs && !sure.is_empty() {
                 let republished = repair::republish(&verifier.users, &sure).await?;
                 let differed = sure.len();
                 sure = settled(verifier, republished, self.settle).await?;
@@ -46,6 +53,12 @@ impl Judge {
             verdict.differences.extend(sure);
         }
         Ok(verdict)
+    }
+
+    /// What is not known counts as behind: nobody may be working off what is published.
+    fn is_behind(&self) -> bool {
+        let lag = self.lag.as_ref();
+        lag.is_some_and(|lag| lag.check(self.settle).is_err())
     }
 }
 

@@ -129,6 +129,8 @@ async fn a_deleted_user_is_told_from_one_that_is_not_there() {
 
     problem(&service, "/notifications/user/1", 410).await;
     problem(&service, "/notifications/user/1?min_version=2", 410).await;
+    // The copy has not come to what was written after that.
+    problem(&service, "/notifications/user/1?min_version=3", 503).await;
     problem(&service, "/notifications/user/2", 404).await;
     service.stop().await;
 }

@@ -14,9 +14,10 @@ use axum::{
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use chrono::Utc;
+use serde_json::{Value, json};
 use service_runtime::{
     digests::{DigestQuery, DigestsBuilder},
     page::Page,
@@ -32,6 +33,8 @@ pub(crate) struct Inner {
     asked: Mutex<Vec<DigestQuery>>,
     /// Pages of the list that were asked for.
     pub(crate) pages: AtomicUsize,
+    /// Users that were to be published again.
+    pub(crate) republished: AtomicUsize,
     /// Answers 503.
     pub(crate) is_down: AtomicBool,
     /// The only one that is accepted, if set.
@@ -69,6 +72,7 @@ impl UsersApi {
             users: Mutex::new(users),
             asked: Mutex::default(),
             pages: AtomicUsize::default(),
+            republished: AtomicUsize::default(),
             is_down: AtomicBool::default(),
             token: Mutex::default(),
             permits: Semaphore::new(1_000_000),
@@ -79,6 +83,7 @@ impl UsersApi {
         let routes = Router::new()
             .route("/users", get(Self::list))
             .route("/users/digests", get(Self::digests))
+            .route("/users/republish", post(Self::republish))
             .route("/users/{id}", get(Self::one))
             .layer(middleware::from_fn_with_state(api.clone(), Self::admit))
             .with_state(api.clone());
@@ -150,6 +155,12 @@ impl UsersApi {
         let users = users.values().filter(|user| user.id > page.after);
         let users: Vec<_> = users.take(page.limit.into()).collect();
         page.respond(&users, |user| user.id)
+    }
+
+    async fn republish(State(it): State<Self>, Json(request): Json<Value>) -> Json<Value> {
+        let users = request["users"].as_array().map_or(0, Vec::len);
+        it.republished.fetch_add(users, Ordering::Relaxed);
+        Json(json!({}))
     }
 
     async fn one(State(it): State<Self>, Path(id): Path<i64>) -> Response {

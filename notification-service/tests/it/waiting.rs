@@ -24,7 +24,7 @@ async fn a_reader_is_woken_by_a_change_that_another_service_applied() {
     let (changed, appeared, gone, ()) = tokio::join!(
         reading.get("/notifications/user/1?min_version=3&wait=5s"),
         reading.get("/notifications/user/2?wait=5s"),
-        reading.get("/notifications/user/3?min_version=9&wait=5s"),
+        reading.get("/notifications/user/3?min_version=2&wait=5s"),
         async {
             listening(&world).await;
             let events = [updated(1, 2), updated(1, 3), created(2), deleted(3, 2)];
