@@ -19,8 +19,9 @@ use tokio::{
 use super::position::Position;
 use crate::wake::Written;
 
-/// How long one statement waits. Its snapshots keep Postgres from cleaning up for as long.
-const WAIT: Duration = Duration::from_secs(1);
+/// How long one statement waits. Its snapshots keep Postgres from cleaning up for as long; and what
+/// takes a second is logged as slow.
+const WAIT: Duration = Duration::from_millis(900);
 /// Behind a pooler of transactions no statement waits: it would keep a connection to the server from
 /// others. It only looks, so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
