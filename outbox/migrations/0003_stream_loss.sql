@@ -11,11 +11,12 @@ create table outbox.incarnation (
     primary key (stream, number)
 );
 
--- Where the stream began when it was last looked at, and when the message there was published: to
--- notice what leaves it before its time.
+-- Where the stream began when it was last looked at, when the message there was published, and by which
+-- age messages expired: to notice what leaves it before its time.
 alter table outbox.cursor
-    add column stream_first_sequence bigint,
-    add column stream_first_at       timestamptz;
+    add column stream_first_sequence  bigint,
+    add column stream_first_at        timestamptz,
+    add column stream_max_age_seconds double precision;
 
 -- Sequences whose messages left the stream before their time. The cursor takes the events back that may
 -- have stood there, so they are published again.

@@ -55,6 +55,7 @@ impl RelayConfig {
     pub(crate) fn retention(&self) -> Retention {
         Retention {
             keep: self.outbox_retention,
+            keep_checkpoints: self.outbox_retention.max(self.stream_max_age),
             partition_events: self.outbox_partition_events,
         }
     }

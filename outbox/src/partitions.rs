@@ -18,6 +18,8 @@ const OVERFLOW_BATCH: i64 = 10_000;
 pub(crate) struct Retention {
     /// Events stay at least this long, however far the cursor is.
     pub(crate) keep: Duration,
+    /// Checkpoints stay at least this long: as long as the messages of which they tell.
+    pub(crate) keep_checkpoints: Duration,
     /// Ids in a partition that is made from now on.
     pub(crate) partition_events: i64,
 }
@@ -49,16 +51,27 @@ pub(crate) async fn maintain(pool: &Pool, retention: Retention) -> sqlx::Result<
     let partitions = existing(pool).await?;
     ahead::make_next(pool, &partitions, retention.partition_events).await?;
     drop_done(pool, &partitions, retention.keep).await?;
+    forget_checkpoints(pool, retention.keep_checkpoints).await?;
+    forget_orphans(pool, retention.keep).await
+}
+
+/// Except for the newest of those that are too old: below it begins what may still be on the stream.
+async fn forget_checkpoints(pool: &Pool, keep: Duration) -> sqlx::Result<()> {
     sqlx::query!(
         r"
-        delete from outbox.checkpoint
-        where saved_at < clock_timestamp() - $1::float8 * interval '1 second'
+        delete from outbox.checkpoint using (
+            select stream, max(stream_sequence) as stream_sequence from outbox.checkpoint
+            where saved_at < clock_timestamp() - $1::float8 * interval '1 second'
+            group by stream
+        ) as newest
+        where checkpoint.stream = newest.stream
+            and checkpoint.stream_sequence < newest.stream_sequence
         ",
-        retention.keep.as_secs_f64(),
+        keep.as_secs_f64(),
     )
     .execute(pool)
-    .await?;
-    forget_orphans(pool, retention.keep).await
+    .await
+    .map(drop)
 }
 
 /// Of which nothing waits any more that is superseded.

@@ -50,7 +50,12 @@ pub(super) async fn find(
         }
         lost.in_ledger |= !in_ledger;
         lost.on_stream |= !on_stream;
-        let earlier = cursor::checkpoint_below(pool, &topic.stream, found.tail.sequence).await?;
+        let mut above = found.tail.sequence;
+        if !on_stream {
+            // There may be many checkpoints behind the stream's end.
+            above = above.min(stream_check::end(jetstream, topic).await?.saturating_add(1));
+        }
+        let earlier = cursor::checkpoint_below(pool, &topic.stream, above).await?;
         found = earlier.unwrap_or_default();
     }
     if ledger::event_id(pool, found.position.last_id())

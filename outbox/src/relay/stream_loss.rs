@@ -109,7 +109,7 @@ pub(super) async fn watch(
     let looking = async {
         let mut look = Look::default();
         loop {
-            let missing = look.missing(pool, jetstream, topic).await?;
+            let missing = look.missing(pool, jetstream, topic, owned).await?;
             if window::note_losses(pool, jetstream, owned, missing).await? {
                 return Err::<std::convert::Infallible, _>(Failure::MessagesMissing);
             }

@@ -2,6 +2,7 @@
 //! consumer that is behind the damage, at it, or ahead of it.
 
 mod damage;
+mod expiry;
 mod reader;
 
 use std::collections::BTreeSet;

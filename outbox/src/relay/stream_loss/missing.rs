@@ -3,20 +3,24 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use async_nats::jetstream::{Context, stream::Info};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta};
 use futures::TryFutureExt;
 use postgres_pool::Pool;
 use service_runtime::nats::Topic;
 
-use super::store::{self, Beginning};
+use super::{
+    reread::{self, first_sequence_of},
+    store::{self, Beginning},
+};
 use crate::relay::{
-    STREAM_TIMEOUT, cursor,
+    STREAM_TIMEOUT,
+    cursor::{self, Owned},
     failure::{Failure, within},
 };
 
 /// Of more ranges the rest is found by the next look.
 const MOST: usize = 1000;
-/// The clocks of the two servers may differ, and messages expire a little late.
+/// Clocks are set, and messages expire a little late.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// What the last look saw, so that the long list of what is deleted is asked for only if it changed.
@@ -32,13 +36,14 @@ impl Look {
         pool: &Pool,
         jetstream: &Context,
         topic: &Topic,
+        owned: &Owned,
     ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
         let stream = &topic.stream;
         // Asked before the stream: what stands there later is not taken for missing.
         let tail = cursor::load(pool, stream).await?.tail.sequence;
         let info = self.info(jetstream, stream).await?;
         let known = store::missing(pool, stream).await?;
-        let mut missing = from_the_beginning(pool, stream, &info, tail, &known).await?;
+        let mut missing = from_the_beginning(pool, jetstream, owned, &info, tail, &known).await?;
         let deleted = info.state.deleted.unwrap_or_default();
         let last_deleted = deleted.last().map_or(0, |it| it.cast_signed());
         let deleted: Vec<_> = (deleted.iter())
@@ -78,22 +83,24 @@ impl Look {
 /// What has left the beginning since the last look, was not old enough for that, and is not known yet.
 async fn from_the_beginning(
     pool: &Pool,
-    stream: &str,
+    jetstream: &Context,
+    owned: &Owned,
     info: &Info,
     tail: i64,
     known: &[RangeInclusive<i64>],
 ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
     let state = &info.state;
-    let first = state.first_sequence.cast_signed();
+    let first = first_sequence_of(info);
     let now = Beginning {
         sequence: Some(first),
         published_at: DateTime::from_timestamp(state.first_timestamp.unix_timestamp(), 0)
             .filter(|_| state.messages > 0),
+        max_age_seconds: Some(info.config.max_age.as_secs_f64()),
     };
-    let before = store::beginning(pool, stream).await?;
+    let before = store::beginning(pool, &owned.stream).await?;
     let left = match before.sequence {
         Some(sequence) if sequence < first => {
-            let from = kept_too_short(pool, stream, info, before, now).await?;
+            let from = kept_too_short(pool, jetstream, info, before, now).await?;
             from.map(|from| from.max(sequence)..=first - 1)
         }
         _ => None,
@@ -101,16 +108,17 @@ async fn from_the_beginning(
     let missing = unknown(left.as_slice(), tail, known);
     let reaches = left.map_or(0, |it| *it.end());
     // Not before all of it is known, up to what the cursor is about to pass.
-    if missing.is_empty() && reaches <= tail && before.sequence != now.sequence {
-        store::save_beginning(pool, stream, now).await?;
+    if missing.is_empty() && reaches <= tail && !before.is_same(now) {
+        store::save_beginning(pool, owned, now).await?;
     }
     Ok(missing)
 }
 
-/// From which sequence on messages have left the stream too early; `None` if age explains all.
+/// From which sequence on messages have left the stream too early; `None` if age explains all. It is
+/// the server whose clock tells: the relay's own may be wrong, and then all that expires were lost.
 async fn kept_too_short(
     pool: &Pool,
-    stream: &str,
+    jetstream: &Context,
     info: &Info,
     before: Beginning,
     now: Beginning,
@@ -120,24 +128,27 @@ async fn kept_too_short(
         // Somebody has set the stream up so that newer messages replace older ones.
         return Ok(None);
     }
-    if config.max_age.is_zero() {
+    // Until this look another limit may have counted.
+    let limits = [Some(config.max_age), before.max_age()].into_iter();
+    let Some(max_age) = limits.flatten().filter(|it| !it.is_zero()).min() else {
         return Ok(Some(0));
-    }
-    let max_age = config.max_age.saturating_sub(MARGIN);
+    };
+    let max_age = max_age.saturating_sub(MARGIN);
+    let server_time = reread::server_time(jetstream, &config.name).await?;
     let expired = TimeDelta::from_std(max_age)
         .ok()
-        .and_then(|it| Utc::now().checked_sub_signed(it));
+        .and_then(|it| server_time.checked_sub_signed(it));
     let Some(expired) = expired else {
         return Ok(Some(0));
     };
-    let is_old = |at: Option<DateTime<Utc>>| at.is_some_and(|at| at <= expired);
+    let is_old = |at: Option<DateTime<_>>| at.is_some_and(|at| at <= expired);
     if is_old(now.published_at) {
         return Ok(None);
     }
     if !is_old(before.published_at) {
         return Ok(Some(0));
     }
-    let published = store::published_before(pool, stream, max_age.as_secs_f64()).await?;
+    let published = store::published_before(pool, &config.name, max_age.as_secs_f64()).await?;
     Ok(published.map(|sequence| sequence + 1))
 }
 

@@ -5,9 +5,11 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use async_nats::jetstream::{Context, stream::Info};
+use async_nats::jetstream::{Context, response::Response, stream::Info};
+use chrono::{DateTime, Utc};
 use futures::TryFutureExt;
 use postgres_pool::Pool;
+use serde::Deserialize;
 use service_runtime::nats::{Topic, headers};
 use tokio::{sync::Mutex, time::sleep};
 
@@ -44,7 +46,7 @@ impl Reread {
             return Ok(Vec::new());
         }
         let tail = cursor::load(pool, stream).await?.tail.sequence;
-        let mut first = info.state.first_sequence.cast_signed();
+        let mut first = first_sequence_of(&info);
         let mut absent = Vec::new();
         while first <= tail {
             let chunk = first..=tail.min(first + CHUNK - 1);
@@ -77,8 +79,35 @@ async fn info(jetstream: &Context, stream: &str) -> Result<Info, Failure> {
 }
 
 pub(super) async fn first_sequence(jetstream: &Context, stream: &str) -> Result<i64, Failure> {
-    let state = info(jetstream, stream).await?.state;
-    Ok(state.first_sequence.cast_signed())
+    Ok(first_sequence_of(&info(jetstream, stream).await?))
+}
+
+/// A stream that never had a message says 0, where none can be.
+pub(super) fn first_sequence_of(info: &Info) -> i64 {
+    info.state.first_sequence.cast_signed().max(1)
+}
+
+/// By which the stream's messages expire.
+pub(super) async fn server_time(
+    jetstream: &Context,
+    stream: &str,
+) -> Result<DateTime<Utc>, Failure> {
+    #[derive(Deserialize)]
+    struct Answered {
+        ts: String,
+    }
+    let asking = async {
+        let answer = jetstream
+            .request(format!("STREAM.INFO.{stream}"), &())
+            .await;
+        answer.map_err(|error| Failure::JetStream(error.to_string()))
+    };
+    match within(STREAM_TIMEOUT, asking).await? {
+        Response::Ok(Answered { ts }) => DateTime::parse_from_rfc3339(&ts)
+            .map(|it| it.to_utc())
+            .map_err(|error| Failure::JetStream(format!("the server's time: {error}"))),
+        Response::Err { error } => Err(Failure::JetStream(error.to_string())),
+    }
 }
 
 /// If the message is an event of an outbox.

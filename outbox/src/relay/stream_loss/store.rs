@@ -1,6 +1,9 @@
 //! What was found missing, and what became of it.
 
-use std::ops::{Bound, Range, RangeInclusive};
+use std::{
+    ops::{Bound, Range, RangeInclusive},
+    time::Duration,
+};
 
 use postgres_pool::{Connection, Pool};
 use sqlx::postgres::types::PgRange;
@@ -31,11 +34,12 @@ pub(super) async fn insert(pool: &Pool, owned: &Owned, loss: &Loss) -> sqlx::Res
     let held = sqlx::query!(
         r"
         update outbox.cursor set complete_from = case when $3 then complete_from end
-        where stream = $1 and epoch = $2
+        where stream = $1 and epoch = $2 and outbox.database_identity() = $4
         ",
         owned.stream,
         owned.epoch,
         loss.is_complete,
+        owned.identity,
     )
     .execute(&mut *transaction)
     .await?;
@@ -122,8 +126,8 @@ pub(super) async fn refilled(
         .collect())
 }
 
-/// If the saved cursor has no gap any more that holds one of the events: all of them are on the stream
-/// at its end or before it.
+/// If the saved cursor has passed all of the events and has no gap any more that holds one of them: all
+/// of them are on the stream at its end or before it.
 pub(super) async fn finish(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<Finished>> {
     let finished = sqlx::query_as!(
         Finished,
@@ -131,8 +135,15 @@ pub(super) async fn finish(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<Fi
         with finished as (
             update outbox.stream_loss as loss set refilled_through = cursor.stream_sequence
             from outbox.cursor
-            where cursor.stream = $1 and epoch = $2 and loss.stream = $1
-                and refilled_through is null
+            where cursor.stream = $1 and epoch = $2 and outbox.database_identity() = $3
+                and loss.stream = $1 and refilled_through is null
+                and not exists (
+                    -- A cursor that was moved back comes to them later.
+                    select from outbox.stream_loss as open
+                    cross join lateral unnest(open.ids) as ids (ids)
+                    where open.stream = $1 and open.refilled_through is null
+                        and upper(ids.ids) - 1 > cursor.last_id
+                )
                 and not exists (
                     select from outbox.stream_loss as open
                     cross join lateral unnest(open.ids) as ids (ids)
@@ -147,6 +158,7 @@ pub(super) async fn finish(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<Fi
         "#,
         owned.stream,
         owned.epoch,
+        owned.identity,
     )
     .fetch_optional(pool)
     .await?;
@@ -185,13 +197,26 @@ pub(super) struct Beginning {
     pub(super) sequence: Option<i64>,
     /// Of the message there.
     pub(super) published_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// By which messages expired.
+    pub(super) max_age_seconds: Option<f64>,
+}
+
+impl Beginning {
+    pub(super) fn max_age(self) -> Option<Duration> {
+        (self.max_age_seconds).and_then(|it| Duration::try_from_secs_f64(it).ok())
+    }
+
+    pub(super) fn is_same(self, other: Self) -> bool {
+        self.sequence == other.sequence && self.max_age() == other.max_age()
+    }
 }
 
 pub(super) async fn beginning(pool: &Pool, stream: &str) -> sqlx::Result<Beginning> {
     sqlx::query_as!(
         Beginning,
         r#"
-        select stream_first_sequence as sequence, stream_first_at as published_at
+        select stream_first_sequence as sequence, stream_first_at as published_at,
+               stream_max_age_seconds as max_age_seconds
         from outbox.cursor where stream = $1
         "#,
         stream,
@@ -202,17 +227,21 @@ pub(super) async fn beginning(pool: &Pool, stream: &str) -> sqlx::Result<Beginni
 
 pub(super) async fn save_beginning(
     pool: &Pool,
-    stream: &str,
+    owned: &Owned,
     beginning: Beginning,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         r"
-        update outbox.cursor set stream_first_sequence = $2, stream_first_at = $3
-        where stream = $1
+        update outbox.cursor
+        set stream_first_sequence = $4, stream_first_at = $5, stream_max_age_seconds = $6
+        where stream = $1 and epoch = $2 and outbox.database_identity() = $3
         ",
-        stream,
+        owned.stream,
+        owned.epoch,
+        owned.identity,
         beginning.sequence,
         beginning.published_at,
+        beginning.max_age_seconds,
     )
     .execute(pool)
     .await

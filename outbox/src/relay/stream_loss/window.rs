@@ -21,6 +21,9 @@ use crate::relay::{
     stored_message::each,
 };
 
+/// Late events stand behind those with higher ids, by so many at most for all that is known.
+const LATE: i64 = 1000;
+
 /// The cursor before something was published, and after.
 struct Window {
     from: Option<Cursor>,
@@ -81,17 +84,30 @@ async fn loss(
     let from = kept_from.max(start.tail.sequence + 1);
     let mut position = start.position;
     let last = window.to.tail.sequence;
+    let first_missing = missing.first().map_or(last, |it| *it.start());
+    let mut lowest_kept = None;
     for sequences in unknown(&[from..=last], last, &missing) {
-        each(jetstream, stream, sequences, |_, found| {
+        each(jetstream, stream, sequences, |sequence, found| {
             if let Some(id) = found.as_ref().and_then(reread::outbox_id) {
                 position.pass(id);
+                if sequence < first_missing {
+                    lowest_kept = Some(lowest_kept.unwrap_or(id).min(id));
+                }
             }
         })
         .await?;
     }
+    // What has expired between the checkpoint and the stream's first message is not missing.
+    let expired = lowest_kept.filter(|_| from > start.tail.sequence + 1);
+    if let Some(expired) = expired {
+        position.pass_all(1..(expired - LATE).max(1));
+    }
     let ids = open(&position, &window.to.position);
     let ledger_from = store::ledger_from(pool).await?;
-    let is_complete = ids.first().is_none_or(|ids| ids.start >= ledger_from);
+    let is_complete = (ids.iter())
+        .map(|ids| expired.unwrap_or_default().clamp(ids.start, ids.end))
+        .zip(&ids)
+        .all(|(start, ids)| start == ids.end || start >= ledger_from);
     let in_ledger = |ids: Range<i64>| ids.start.max(ledger_from)..ids.end;
     let ids = ids.into_iter().map(in_ledger);
     Ok(Loss {
