@@ -46,7 +46,8 @@ alter table outbox.cursor
 --
 -- For each of these aggregates it appends an event with the present state, or with the deletion of one
 -- that is not there, at a version above the one given (null if that is not known), and returns its id.
--- The relay asks again for those that it leaves out. It is named by text, because `pg_upgrade` refuses
+-- The relay asks again for those that it leaves out; for what can never succeed the function has to fail.
+-- Until it commits, nobody may write an event of these aggregates, nor create one. It is named by text, because `pg_upgrade` refuses
 -- columns of type `regprocedure`.
 create table outbox.aggregate (
     aggregate_type text primary key,
@@ -70,6 +71,8 @@ create table outbox.orphan (
     superseded_through bigint,
     -- Why it could not be restated.
     error              text,
+    -- When its function is asked again, if it left this one out.
+    retry_at           timestamptz,
     primary key (stream, aggregate_type, aggregate_id)
 );
 

@@ -45,7 +45,10 @@ pub async fn orphans(db: impl PgExecutor<'_>, limit: u16) -> sqlx::Result<Vec<Or
 /// If Postgres can't be reached.
 pub async fn ask_again(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
     let asked = sqlx::query!(
-        "update outbox.orphan set error = null where restated_at is null and error is not null"
+        r"
+        update outbox.orphan set error = null, retry_at = null
+        where restated_at is null and error is not null
+        "
     )
     .execute(db)
     .await?;
@@ -97,7 +100,8 @@ pub async fn adopt(db: impl PgExecutor<'_>, stream: &str) -> sqlx::Result<()> {
     .map(drop)
 }
 
-/// Fails while it is unknown whether a stream has, or had, events that the database has lost.
+/// Fails while it is unknown whether a stream has, or had, events that the database has lost, and while
+/// aggregates of such events wait to be restated.
 #[must_use]
 pub fn check(pool: Pool) -> Check {
     Check::new("reconciliation", move || {
@@ -110,6 +114,12 @@ pub fn check(pool: Pool) -> Check {
                  `outbox-relay reconciled` for {}",
                 streams.join(", ")
             );
+            let waiting = waiting(&pool).await?;
+            anyhow::ensure!(
+                waiting == 0,
+                "{waiting} aggregates of events that the database has lost wait to be restated: \
+                 `outbox-relay orphans` lists them"
+            );
             Ok(())
         }
     })
@@ -120,5 +130,17 @@ async fn unreconciled(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<String>> {
         "select stream from outbox.cursor where unreconciled_since is not null order by stream"
     )
     .fetch_all(db)
+    .await
+}
+
+/// Those that their function leaves out; they are asked for again.
+async fn waiting(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "aggregates!" from outbox.orphan
+        where restated_at is null and retry_at is not null
+        "#
+    )
+    .fetch_one(db)
     .await
 }

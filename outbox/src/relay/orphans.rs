@@ -89,7 +89,7 @@ pub(super) async fn reconcile(lookup: Lookup<'_>, start: &Start) -> Result<Looke
 }
 
 /// Looks up the messages above `from`, up to `to`; whether there are orphans among them.
-pub(super) async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bool, Failure> {
+async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bool, Failure> {
     if to <= from {
         return Ok(false);
     }
@@ -138,16 +138,29 @@ pub(super) async fn watch(lookup: Lookup<'_>, looked_up: &LookedUp) -> Result<()
     };
     if timeout(ACK_PATIENCE, own).await.is_err() {
         let from = looked_up.get();
-        let has_orphans = look_up(lookup, from, last).await?;
+        look_up_strangers(lookup, from, last).await?;
         looked_up.raise(last);
-        if has_orphans {
-            return Err(Failure::Orphans);
-        }
     }
     if restate::is_due(lookup.pool, &lookup.owned.stream).await? {
         return Err(Failure::Orphans);
     }
-    Ok(())
+    restate::again(lookup).await
+}
+
+/// Looks up what others have published. What can be restated ends the session.
+pub(super) async fn look_up_strangers(
+    lookup: Lookup<'_>,
+    from: u64,
+    to: u64,
+) -> Result<(), Failure> {
+    let stream = &lookup.owned.stream;
+    if !look_up(lookup, from, to).await? {
+        return Ok(());
+    }
+    if restate::is_due(lookup.pool, stream).await? {
+        return Err(Failure::Orphans);
+    }
+    Ok(restate::report_without_function(lookup.pool, stream).await?)
 }
 
 async fn ends(

@@ -16,6 +16,7 @@ const ACCOUNTS: &str = "
         wanted record;
         account record;
     begin
+        lock table account in share row exclusive mode;
         for wanted in select * from unnest(aggregate_ids, versions) as wanted (id, version) loop
             update account as a set version = greatest(a.version, coalesce(wanted.version, 0)) + 1
             where a.id = wanted.id returning a.* into account;

@@ -112,6 +112,33 @@ async fn headers_that_no_client_can_read_stop_nothing() {
     relay.stop().await;
 }
 
+#[tokio::test]
+async fn junk_that_is_repeated_is_not_asked_for_again() {
+    let (world, accounts, relay) = running().await;
+    world
+        .execute(
+            "create sequence asked;
+             create function refuse(text[], bigint[]) returns setof text language plpgsql as $$
+             begin
+                 perform nextval('asked');
+                 raise exception using errcode = 'data_exception', message = 'no such account';
+             end $$;
+             update outbox.aggregate set restate = 'public.refuse'",
+        )
+        .await;
+    publish(&world, &accounts, &of_account("junk", "5")).await;
+    let failed = "outbox.orphan where error like 'no such account%' and retry_at is null";
+    world.has(1, failed).await;
+    publish(&world, &accounts, &of_account("junk", "5")).await;
+    world.change("b", "ours").await;
+    world.holds(&accounts, 4).await;
+    world.drained(&accounts).await;
+    world.has(1, "outbox.orphan where messages = 2").await;
+    relay.stop().await;
+    assert_eq!(world.count("asked where last_value = 1").await, 1);
+    assert_eq!(world.count(failed).await, 1);
+}
+
 /// They are on the same stream under another subject.
 #[tokio::test]
 async fn replays_are_no_orphans() {

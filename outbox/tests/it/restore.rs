@@ -201,6 +201,96 @@ async fn what_can_not_be_restated_holds_up_neither_the_others_nor_the_relay() {
 }
 
 #[tokio::test]
+async fn what_is_left_out_is_asked_for_again_while_publishing_goes_on() {
+    let (world, accounts) = restored().await;
+    world
+        .execute(
+            "create function leaves_out(ids text[], versions bigint[]) returns setof text
+             language sql as $$
+             select restate_accounts(array_agg(id), array_agg(version))
+             from unnest(ids, versions) as wanted (id, version) where id <> 'deleted' $$;
+             insert into outbox.aggregate values ('account', 'public.leaves_out')",
+        )
+        .await;
+    let relay = start(&world, &accounts);
+    let waits = "outbox.orphan where restated_at is null and retry_at is not null";
+    world.has(1, waits).await;
+    world.change("another", "after").await;
+    world.drained(&accounts).await;
+    let check = outbox::reconciliation::check(world.database.pool.clone().into());
+    let error = check.run().await.expect_err("one waits").to_string();
+    assert!(error.starts_with("1 aggregates"), "{error}");
+    world
+        .execute(
+            "update outbox.aggregate set restate = 'public.restate_accounts';
+             update outbox.orphan set retry_at = clock_timestamp() where retry_at is not null",
+        )
+        .await;
+    world.converges(&accounts).await;
+    world.has(0, waits).await;
+    check.run().await.expect("none waits");
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_lock_holds_up_its_own_aggregate_alone() {
+    let (world, accounts) = restored().await;
+    world.execute(REGISTER).await;
+    let mut holder = world.database.pool.begin().await.expect("a transaction");
+    sqlx::query("select from account where id = 'deleted' for update")
+        .execute(&mut *holder)
+        .await
+        .expect("a lock");
+    let relay = start(&world, &accounts);
+    world
+        .has(2, "outbox.orphan where restated_at is not null")
+        .await;
+    holder.commit().await.expect("a commit");
+    world.converges(&accounts).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_function_that_is_not_there_is_said_once_for_all() {
+    let (world, accounts) = restored().await;
+    world
+        .execute("insert into outbox.aggregate values ('account', 'public.nothing')")
+        .await;
+    let relay = start(&world, &accounts);
+    world
+        .has(3, "outbox.orphan where error like '%(42883)'")
+        .await;
+    world.change("another", "after").await;
+    world.drained(&accounts).await;
+    relay.stop().await;
+}
+
+/// It has an id that was lost, and nobody can see it yet.
+#[tokio::test]
+async fn a_creation_in_flight_is_not_restated_as_deleted() {
+    let (world, accounts) = restored().await;
+    world.execute(REGISTER).await;
+    let mut creation = world.database.pool.begin().await.expect("a transaction");
+    sqlx::raw_sql(
+        "insert into account values ('created', 1, 'after');
+         select outbox.append('account', 'created', 'account_changed', '{\"name\": \"after\"}', 1)",
+    )
+    .execute(&mut *creation)
+    .await
+    .expect("a creation");
+    let relay = start(&world, &accounts);
+    let lock_or_end = "(select from outbox.orphan where restated_at is not null union all
+                        select from pg_locks join pg_database on pg_database.oid = database
+                        where not granted and datname = current_database() limit 1) as either";
+    world.has(3, "outbox.orphan").await;
+    world.has(1, lock_or_end).await;
+    creation.commit().await.expect("a commit");
+    world.converges(&accounts).await;
+    world.assert_versions_increase(&accounts).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn what_has_left_the_stream_unread_is_reported_and_publishing_goes_on() {
     let (world, accounts) = restored().await;
     world.execute(REGISTER).await;

@@ -171,22 +171,41 @@ end
 $$;
 
 -- The same as the relay asks for it: the ids of those who were published. The others it asks for again.
--- Ids and versions that no user can have are left out, since no consumer has taken such an event.
+-- Fails for ids and versions that no user can have, so that nobody waits for these.
 create function restate_users(aggregate_ids text[], versions bigint[]) returns setof text
 language plpgsql volatile set search_path from current as $$
 declare
-    -- The greatest id and version of a user.
-    max_number constant bigint := 4611686018427387903;
-    user_ids   bigint[];
-    above      bigint[];
+    -- The greatest id of a user. Of versions consumers take as many; but a claimed one must leave room for
+    -- changes that come after it.
+    max_id      constant bigint := 4611686018427387903;
+    max_version constant bigint := 9007199254740992;
+    reach       constant bigint := users_given_out() + 1000000000;
+    user_ids    bigint[];
+    above       bigint[];
+    no_user     text;
 begin
-    select coalesce(array_agg(id), '{}'), coalesce(array_agg(greatest(version, 0)), '{}')
-    into user_ids, above
-    from (
-        select case when aggregate_id ~ '^[1-9][0-9]{0,18}$' then aggregate_id::numeric end as id, version
+    with wanted as (
+        select aggregate_id, coalesce(greatest(version, 0), 0) as version,
+               case when aggregate_id ~ '^[1-9][0-9]{0,18}$' then aggregate_id::numeric end as id
         from unnest(aggregate_ids, versions) as wanted (aggregate_id, version)
-    ) as wanted
-    where id <= max_number and coalesce(version, 0) < max_number;
+    ), checked as (
+        select *, coalesce(
+            id <= least(max_id, greatest(reach, (select max(users.id) from users)))
+                and version <= max_version,
+            false
+        ) as is_user
+        from wanted
+    )
+    select coalesce(array_agg(id) filter (where is_user), '{}'),
+           coalesce(array_agg(version) filter (where is_user), '{}'),
+           min(aggregate_id) filter (where not is_user)
+    into user_ids, above, no_user
+    from checked;
+    if no_user is not null then
+        raise exception using errcode = 'data_exception', message = format(
+            'no user can have the id %s, or the version that was claimed', no_user
+        );
+    end if;
     return query
         select user_id::text from restate_each(user_ids, above) where outcome = 'published';
 end

@@ -231,3 +231,36 @@ async fn publishing_users_again_needs_a_token_of_its_own_scope() {
     );
     assert_eq!(status("/users", &create, writer).await, StatusCode::CREATED);
 }
+
+/// What a message on the stream may claim.
+#[tokio::test]
+async fn what_no_user_can_have_is_refused_at_once_and_uses_up_nothing() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let id = api.create().await;
+    let pool = &world.database.pool;
+    let restate = async |id: &str, version: i64| {
+        let restated =
+            sqlx::query_scalar::<_, String>("select restate_users(array[$1], array[$2])")
+                .bind(id)
+                .bind(version)
+                .fetch_all(pool)
+                .await;
+        restated.map_err(|error| {
+            let code = error.as_database_error().and_then(|it| it.code());
+            code.unwrap_or_default().into_owned()
+        })
+    };
+    let user = id.to_string();
+    for (id, version) in [
+        ("abc", 1),
+        ("0", 1),
+        ("9000000000000000000", 1),
+        ("2000000000", 1),
+        (user.as_str(), (1 << 62) - 2),
+    ] {
+        assert_eq!(restate(id, version).await, Err("22000".to_owned()), "{id}");
+    }
+    assert_eq!(restate(&user, 1 << 53).await, Ok(vec![user.clone()]));
+    assert_eq!(api.create().await, id + 1);
+}

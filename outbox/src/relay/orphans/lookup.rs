@@ -228,7 +228,8 @@ fn orphan(
     })
 }
 
-/// One that is known already, from before a crash, stays as it is.
+/// One that is known already, from before a crash, stays as it is. What it failed for, or waits for,
+/// stays until a higher version is found: anybody can repeat a message.
 async fn insert(db: &mut Connection, stream: &str, orphans: &[Orphan]) -> sqlx::Result<()> {
     let types: Vec<_> = orphans.iter().map(|it| it.aggregate_type.clone()).collect();
     let ids: Vec<_> = orphans.iter().map(|it| it.aggregate_id.clone()).collect();
@@ -246,7 +247,11 @@ async fn insert(db: &mut Connection, stream: &str, orphans: &[Orphan]) -> sqlx::
         set version = greatest(orphan.version, excluded.version),
             stream_sequence = greatest(orphan.stream_sequence, excluded.stream_sequence),
             messages = orphan.messages + excluded.messages,
-            restated_at = null, error = null
+            restated_at = null,
+            error = case
+                when excluded.version > orphan.version and orphan.retry_at is null then null
+                else orphan.error
+            end
         where excluded.stream_sequence > orphan.stream_sequence
             or excluded.version > orphan.version
         ",

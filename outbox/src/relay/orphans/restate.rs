@@ -1,20 +1,20 @@
 //! Having aggregates restated by the functions that are registered for their types.
 
-use std::{collections::BTreeSet, time::Duration};
+mod store;
 
-use postgres_pool::Pool;
+use std::{collections::BTreeMap, time::Duration};
+
 use tokio::time::{Instant, sleep};
 
+pub(super) use self::store::{is_due, report_without_function};
 use super::Lookup;
 use crate::relay::failure::Failure;
 
-/// Aggregates restated in one transaction.
-const BATCH: i64 = 200;
-/// How long a function is asked for aggregates that it leaves out: somebody may be writing them.
+/// How long publishing waits for aggregates that a function leaves out, or does not get a lock for:
+/// somebody may be writing them. The time in which others are restated does not count.
 const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-const LEFT_OUT: &str = "the function that restates this type leaves it out";
 
 /// Of one type, each with its version.
 struct Batch {
@@ -23,141 +23,164 @@ struct Batch {
     versions: Vec<Option<i64>>,
 }
 
-/// What became of a batch.
+/// What became of those that were asked for.
 #[derive(Default)]
-struct Done {
+struct Tally {
     restated: usize,
     left_out: usize,
+    /// For those that were left out.
+    waited: Duration,
+    /// By type: how many failed, and the first of them with the reason.
+    failed: BTreeMap<String, (usize, String, String)>,
+}
+
+impl Tally {
+    fn is_out_of_patience(&self) -> bool {
+        self.waited >= PATIENCE
+    }
+}
+
+/// Which aggregates are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// Publishing waits for them.
+    New,
+    /// Those that were left out some time ago.
+    Again,
 }
 
 /// Restates what can be. Publishing waits for it, since it fixes which events are superseded.
 pub(super) async fn all(lookup: Lookup<'_>) -> Result<(), Failure> {
-    let stream = &lookup.owned.stream;
-    let give_up_at = Instant::now() + PATIENCE;
+    let mut tally = Tally::default();
     let mut pause = FIRST_PAUSE;
-    let mut restated = 0;
     loop {
-        let done = round(lookup).await?;
-        restated += done.restated;
-        if done.left_out == 0 {
+        tally.left_out = 0;
+        round(lookup, Ask::New, &mut tally).await?;
+        if tally.is_out_of_patience() {
+            store::give_up(lookup).await?;
             break;
         }
-        if Instant::now() >= give_up_at {
-            give_up(lookup).await?;
+        if tally.left_out == 0 {
             break;
         }
         lookup.progress.attempted();
         sleep(pause).await;
+        tally.waited += pause;
         pause = LONGEST_PAUSE.min(2 * pause);
     }
-    if restated > 0 {
-        tracing::info!(
-            stream,
-            aggregates = restated,
-            "restated the aggregates of events that the database does not have"
-        );
-    }
+    report(lookup, &tally);
     Ok(())
 }
 
-/// Whether there is something that could be restated now, and could not be before.
-pub(super) async fn is_due(pool: &Pool, stream: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"
-        select exists (
-            select from outbox.orphan join outbox.aggregate using (aggregate_type)
-            where stream = $1 and restated_at is null and error is null
-        ) as "is_due!"
-        "#,
-        stream,
-    )
-    .fetch_one(pool)
-    .await
+/// Asks again for those that were left out, while publishing goes on: what is appended now comes after
+/// all that it supersedes.
+pub(super) async fn again(lookup: Lookup<'_>) -> Result<(), Failure> {
+    let mut tally = Tally::default();
+    round(lookup, Ask::Again, &mut tally).await?;
+    report(lookup, &tally);
+    Ok(())
 }
 
-/// Asks once for each aggregate.
-async fn round(lookup: Lookup<'_>) -> Result<Done, Failure> {
-    let mut done = Done::default();
-    for aggregate_type in types(lookup).await? {
+fn report(lookup: Lookup<'_>, tally: &Tally) {
+    let stream = &lookup.owned.stream;
+    if tally.restated > 0 {
+        tracing::info!(
+            stream,
+            aggregates = tally.restated,
+            "restated the aggregates of events that the database does not have"
+        );
+    }
+    for (aggregate_type, (aggregates, first, reason)) in &tally.failed {
+        tracing::error!(
+            stream,
+            aggregate_type,
+            aggregates,
+            first_aggregate_id = first,
+            reason,
+            "aggregates could not be restated: consumers keep what the database does not have. \
+             `outbox-relay orphans` lists them"
+        );
+    }
+}
+
+/// Asks once for each aggregate, unless too many are left out.
+async fn round(lookup: Lookup<'_>, ask: Ask, tally: &mut Tally) -> Result<(), Failure> {
+    for aggregate_type in store::types(lookup, ask).await? {
         let mut after = String::new();
-        loop {
-            let batch = next(lookup, &aggregate_type, &after).await?;
+        while !tally.is_out_of_patience() {
+            let batch = store::next(lookup, ask, &aggregate_type, &after).await?;
             let Some(last) = batch.aggregate_ids.last() else {
                 break;
             };
             after.clone_from(last);
-            attempt(lookup, batch, &mut done).await?;
+            attempt(lookup, batch, tally).await?;
             lookup.progress.attempted();
         }
     }
-    Ok(done)
+    Ok(())
 }
 
-/// That have a function.
-async fn types(Lookup { pool, owned, .. }: Lookup<'_>) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!(
-        r"
-        select aggregate_type from outbox.aggregate
-        where exists (
-            select from outbox.orphan
-            where stream = $1 and orphan.aggregate_type = aggregate.aggregate_type
-                and restated_at is null and error is null
-        )
-        order by aggregate_type
-        ",
-        owned.stream,
-    )
-    .fetch_all(pool)
-    .await
-}
-
-async fn next(lookup: Lookup<'_>, aggregate_type: &str, after: &str) -> sqlx::Result<Batch> {
-    let rows = sqlx::query!(
-        r#"
-        select aggregate_id, version from outbox.orphan
-        where stream = $1 and aggregate_type = $2 and aggregate_id > $3
-            and restated_at is null and error is null
-        order by aggregate_id limit $4
-        "#,
-        lookup.owned.stream,
-        aggregate_type,
-        after,
-        BATCH,
-    )
-    .fetch_all(lookup.pool)
-    .await?;
-    let (aggregate_ids, versions) = (rows.into_iter())
-        .map(|row| (row.aggregate_id, row.version))
-        .unzip();
-    Ok(Batch {
-        aggregate_type: aggregate_type.to_owned(),
-        aggregate_ids,
-        versions,
-    })
-}
-
-/// One that the function fails for must not hold up the others: the batch is halved until it is alone.
-async fn attempt(lookup: Lookup<'_>, batch: Batch, done: &mut Done) -> Result<(), Failure> {
+/// One that the function fails for, or does not end for, must not hold up the others: the batch is
+/// halved until it is alone.
+async fn attempt(lookup: Lookup<'_>, batch: Batch, tally: &mut Tally) -> Result<(), Failure> {
     let mut batches = vec![batch];
     while let Some(batch) = batches.pop() {
+        if tally.is_out_of_patience() {
+            tally.left_out += batch.aggregate_ids.len();
+            continue;
+        }
+        let begun_at = Instant::now();
         let error = match restate(lookup, &batch).await {
             Ok(restated) => {
-                done.restated += restated;
-                done.left_out += batch.aggregate_ids.len() - restated;
+                tally.restated += restated;
+                if restated < batch.aggregate_ids.len() {
+                    tally.waited += begun_at.elapsed();
+                    tally.left_out += batch.aggregate_ids.len() - restated;
+                    store::leave_out(lookup, &batch).await?;
+                }
                 continue;
             }
             Err(Failure::Database(error)) => error,
             Err(failure) => return Err(failure),
         };
-        let Some(reason) = fault(&error) else {
-            return Err(error.into());
-        };
-        match batch.halved() {
-            Ok(halves) => batches.extend(halves),
-            Err(batch) => fail(lookup, &batch, &reason).await?,
+        match Fault::of(&error) {
+            None => return Err(error.into()),
+            Some(Fault::Function(reason)) => {
+                let failed = store::fail_type(lookup, &batch, &reason).await?;
+                tally.fail(batch, failed, reason);
+                return Ok(());
+            }
+            Some(Fault::Aggregate(reason)) => match batch.halved() {
+                Ok(halves) => batches.extend(halves),
+                Err(batch) => {
+                    store::fail(lookup, &batch, &reason).await?;
+                    tally.fail(batch, 1, reason);
+                }
+            },
+            Some(Fault::Busy) => {
+                tally.waited += begun_at.elapsed();
+                match batch.halved() {
+                    Ok(halves) => batches.extend(halves),
+                    Err(batch) => {
+                        tally.left_out += 1;
+                        store::leave_out(lookup, &batch).await?;
+                    }
+                }
+            }
         }
     }
     Ok(())
+}
+
+impl Tally {
+    fn fail(&mut self, batch: Batch, aggregates: usize, reason: String) {
+        let first = || {
+            let id = batch.aggregate_ids.into_iter().next();
+            (0, id.unwrap_or_default(), reason)
+        };
+        let failed = self.failed.entry(batch.aggregate_type);
+        failed.or_insert_with(first).0 += aggregates;
+    }
 }
 
 impl Batch {
@@ -176,10 +199,10 @@ impl Batch {
 }
 
 /// What the function appends and that it did so are one transaction. No event of these aggregates that
-/// was written before can have a higher id than is given out by then: who changes one holds its lock.
+/// was written before can have a higher id than is given out by then: the function holds whoever writes
+/// one. Others may wait for the cursor, so it is held last.
 async fn restate(lookup: Lookup<'_>, batch: &Batch) -> Result<usize, Failure> {
     let mut transaction = lookup.pool.begin().await?;
-    lookup.owned.hold(&mut transaction).await?;
     let restated = sqlx::query_scalar!(
         r#"select restated as "aggregate_id?" from outbox.restate($1, $2, $3) as restated"#,
         batch.aggregate_type,
@@ -188,103 +211,52 @@ async fn restate(lookup: Lookup<'_>, batch: &Batch) -> Result<usize, Failure> {
     )
     .fetch_all(&mut *transaction)
     .await?;
-    let restated: BTreeSet<_> = restated.into_iter().flatten().collect();
-    let restated: Vec<_> = (batch.aggregate_ids.iter())
-        .filter(|it| restated.contains(*it))
-        .cloned()
-        .collect();
-    sqlx::query!(
+    let restated: Vec<_> = restated.into_iter().flatten().collect();
+    lookup.owned.hold(&mut transaction).await?;
+    // A higher version may have been found meanwhile.
+    let noted = sqlx::query!(
         r"
         update outbox.orphan
-        set restated_at = clock_timestamp(),
+        set restated_at = clock_timestamp(), error = null, retry_at = null,
             superseded_through = (select last_value from outbox.event_id_seq)
-        where stream = $1 and aggregate_type = $2 and aggregate_id = any ($3)
+        from unnest($3::text[], $4::bigint[]) as asked (aggregate_id, version)
+        where stream = $1 and aggregate_type = $2 and orphan.aggregate_id = asked.aggregate_id
+            and orphan.version is not distinct from asked.version
+            and asked.aggregate_id = any ($5)
         ",
         lookup.owned.stream,
         batch.aggregate_type,
+        &batch.aggregate_ids,
+        &batch.versions as &[Option<i64>],
         &restated,
     )
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(restated.len())
+    Ok(usize::try_from(noted.rows_affected()).unwrap_or(usize::MAX))
 }
 
-/// Why the function itself refuses; `None` if it may succeed at another time.
-fn fault(error: &sqlx::Error) -> Option<String> {
-    let error = error.as_database_error()?;
-    let code = error.code()?;
-    let is_fault = ["22", "23", "2F", "38", "39", "42", "P0"].contains(&code.get(..2)?);
-    is_fault.then(|| format!("{} ({code})", error.message()))
+/// Why the function did not return.
+enum Fault {
+    /// It will never succeed for any.
+    Function(String),
+    /// It will never succeed for one of these.
+    Aggregate(String),
+    /// No lock, or no time.
+    Busy,
 }
 
-async fn fail(lookup: Lookup<'_>, batch: &Batch, reason: &str) -> sqlx::Result<()> {
-    let stream = &lookup.owned.stream;
-    tracing::error!(
-        stream,
-        aggregate_type = batch.aggregate_type,
-        aggregate_id = batch.aggregate_ids.first(),
-        reason,
-        "an aggregate could not be restated: consumers keep what the database does not have"
-    );
-    sqlx::query!(
-        r"
-        update outbox.orphan set error = $4
-        where stream = $1 and aggregate_type = $2 and aggregate_id = any ($3)
-        ",
-        stream,
-        batch.aggregate_type,
-        &batch.aggregate_ids,
-        reason,
-    )
-    .execute(lookup.pool)
-    .await
-    .map(drop)
-}
-
-async fn give_up(lookup: Lookup<'_>) -> sqlx::Result<()> {
-    let stream = &lookup.owned.stream;
-    let left_out = sqlx::query!(
-        r"
-        update outbox.orphan set error = $2
-        where stream = $1 and restated_at is null and error is null
-            and aggregate_type in (select aggregate_type from outbox.aggregate)
-        ",
-        stream,
-        LEFT_OUT,
-    )
-    .execute(lookup.pool)
-    .await?;
-    tracing::error!(
-        stream,
-        aggregates = left_out.rows_affected(),
-        "aggregates could not be restated, since their function leaves them out: consumers keep what \
-         the database does not have. `outbox-relay orphans` lists them"
-    );
-    Ok(())
-}
-
-/// Publishing goes on without them.
-pub(super) async fn report_without_function(pool: &Pool, stream: &str) -> sqlx::Result<()> {
-    let types = sqlx::query!(
-        r#"
-        select aggregate_type, count(*) as "aggregates!" from outbox.orphan
-        where stream = $1 and restated_at is null
-            and aggregate_type not in (select aggregate_type from outbox.aggregate)
-        group by aggregate_type order by aggregate_type limit 100
-        "#,
-        stream,
-    )
-    .fetch_all(pool)
-    .await?;
-    for found in types {
-        tracing::error!(
-            stream,
-            aggregate_type = found.aggregate_type,
-            aggregates = found.aggregates,
-            "no function restates aggregates of this type: consumers keep what the database does not \
-             have. Register one in outbox.aggregate; `outbox-relay orphans` lists them"
-        );
+impl Fault {
+    /// `None` if it is not about the function.
+    fn of(error: &sqlx::Error) -> Option<Self> {
+        let error = error.as_database_error()?;
+        let code = error.code()?;
+        let reason = || format!("{} ({code})", error.message());
+        match (code.as_ref(), code.get(..2)?) {
+            ("55P03" | "57014", _) => Some(Self::Busy),
+            (_, "42") => Some(Self::Function(reason())),
+            (_, "22" | "23" | "2F" | "38" | "39" | "P0") => Some(Self::Aggregate(reason())),
+            _ => None,
+        }
     }
-    Ok(())
 }
