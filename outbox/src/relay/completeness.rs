@@ -9,7 +9,11 @@ use std::{convert::Infallible, time::Duration};
 
 use async_nats::jetstream::Context;
 use postgres_pool::{Connection, Pool};
-use service_runtime::nats::{Topic, stream::StreamMetadata};
+use service_runtime::nats::{
+    Topic,
+    stream::{Incarnation, LedgerIdentity, Refills, StreamMetadata},
+};
+use tokio::time::Instant;
 
 use super::{
     cursor::Owned, failure::Failure, incarnation, stream_check, stream_loss,
@@ -17,6 +21,9 @@ use super::{
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the metadata are compared with what they should be: whoever edits the stream may write what
+/// was there before.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Keeps the stream's metadata as the database has it. Publishing goes on if that fails.
 pub(super) async fn keep_told(
@@ -24,14 +31,16 @@ pub(super) async fn keep_told(
     jetstream: &Context,
     topic: &Topic,
     owned: &Owned,
+    mine: &LedgerIdentity,
     metadata: &MetadataWriter,
 ) -> Infallible {
-    let mut told = None;
+    let mut told: Option<Told> = None;
     let mut has_failed = false;
     loop {
-        match tell(pool, jetstream, topic, owned, metadata, told).await {
-            Ok(complete_from) => {
-                told = Some(complete_from);
+        let recent = told.filter(|it| it.at.elapsed() < COMPARE_INTERVAL);
+        match tell(pool, jetstream, topic, owned, mine, metadata, recent).await {
+            Ok(now) => {
+                told = Some(now);
                 has_failed = false;
             }
             Err(failure) => {
@@ -49,34 +58,78 @@ pub(super) async fn keep_told(
     }
 }
 
-/// What is told by now.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    complete_from: Option<u64>,
+    at: Instant,
+}
+
+/// What is told by now, of all that the database says.
 async fn tell(
     pool: &Pool,
     jetstream: &Context,
     topic: &Topic,
     owned: &Owned,
+    mine: &LedgerIdentity,
     metadata: &MetadataWriter,
-    told: Option<Option<u64>>,
-) -> Result<Option<u64>, Failure> {
+    recent: Option<Told>,
+) -> Result<Told, Failure> {
     let complete_from = note_published_runs(pool, owned).await?;
     let complete_from = complete_from.and_then(|sequence| u64::try_from(sequence).ok());
-    if told == Some(complete_from) || metadata.read().await?.complete_from == complete_from {
-        return Ok(complete_from);
+    if let Some(recent) = recent.filter(|it| it.complete_from == complete_from) {
+        return Ok(recent);
+    }
+    let changes = Changes::load(pool, &topic.stream).await?;
+    let now = metadata.read().await?;
+    let wanted = |metadata: &mut StreamMetadata| {
+        changes.tell(metadata);
+        metadata.complete_from = complete_from;
+        // Another one that stands there has taken the stream over.
+        metadata.ledger.get_or_insert_with(|| mine.clone());
+    };
+    let mut complete = now.clone();
+    wanted(&mut complete);
+    let told = Told {
+        complete_from,
+        at: Instant::now(),
+    };
+    if complete == now {
+        return Ok(told);
     }
     // Asked now: a stream that was created again before fails this, and one that is created again
     // after it has another time of creation than the metadata name.
     if !stream_check::is_whole(pool, jetstream, topic).await? {
         return Err(Failure::StreamChanged);
     }
-    metadata
-        .change(|it| it.complete_from = complete_from)
-        .await?;
+    metadata.change(wanted).await?;
     tracing::info!(
         stream = topic.stream,
         complete_from,
-        "told readers from where the stream is complete"
+        "told readers from where the stream is complete, and where it has changed"
     );
-    Ok(complete_from)
+    Ok(told)
+}
+
+/// What readers have to know of the stream's past.
+struct Changes {
+    incarnations: Vec<Incarnation>,
+    refilled: Refills,
+}
+
+impl Changes {
+    async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Self> {
+        Ok(Self {
+            incarnations: incarnation::load(pool, stream).await?,
+            refilled: stream_loss::refills(pool, stream).await?,
+        })
+    }
+
+    fn tell(&self, metadata: &mut StreamMetadata) {
+        for incarnation in &self.incarnations {
+            metadata.incarnations.begin(*incarnation);
+        }
+        metadata.refilled = self.refilled.clone();
+    }
 }
 
 /// Before anything is published: readers have to know of each time that the relay has moved back, and
@@ -86,15 +139,8 @@ pub(super) async fn tell_changes(
     metadata: &MetadataWriter,
     stream: &str,
 ) -> Result<(), Failure> {
-    let incarnations = incarnation::load(pool, stream).await?;
-    let refilled = stream_loss::refills(pool, stream).await?;
-    let add = |metadata: &mut StreamMetadata| {
-        for incarnation in incarnations {
-            metadata.incarnations.begin(incarnation);
-        }
-        metadata.refilled = refilled;
-    };
-    if metadata.change(add).await? {
+    let changes = Changes::load(pool, stream).await?;
+    if metadata.change(|it| changes.tell(it)).await? {
         tracing::info!(stream, "told readers where the stream has changed");
     }
     Ok(())

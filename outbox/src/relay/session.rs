@@ -184,7 +184,7 @@ impl StreamRelay<'_> {
             failure = stream_loss::watch(pool, jetstream, topic, &self.owned, &self.metadata, &self.reread) => {
                 Err(failure)
             }
-            never = completeness::keep_told(self.relay.pool, jetstream, topic, &self.owned, &self.metadata) => match never {},
+            never = completeness::keep_told(self.relay.pool, jetstream, topic, &self.owned, &mine, &self.metadata) => match never {},
         }
     }
 

@@ -12,7 +12,7 @@ mod reread;
 mod store;
 mod window;
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{convert::Infallible, ops::RangeInclusive, time::Duration};
 
 use async_nats::jetstream::Context;
 use postgres_pool::{Connection, Pool};
@@ -108,20 +108,38 @@ pub(super) async fn watch(
 ) -> Failure {
     let looking = async {
         let mut look = Look::default();
+        let mut trouble = Trouble::default();
         loop {
-            let missing = look.missing(pool, jetstream, topic, owned).await?;
-            if window::note_losses(pool, jetstream, owned, missing).await? {
-                return Err::<std::convert::Infallible, _>(Failure::MessagesMissing);
+            let looked = async {
+                let mut is_any = false;
+                // At once: each time that something was found costs a session.
+                loop {
+                    let missing = look.missing(pool, jetstream, topic, owned).await?;
+                    if !window::note_losses(pool, jetstream, owned, missing).await? {
+                        break;
+                    }
+                    is_any = true;
+                }
+                if !is_any {
+                    finish(pool, owned, metadata).await?;
+                }
+                Ok(is_any)
+            };
+            if trouble.or_later(looked.await, &owned.stream)? {
+                return Err::<Infallible, _>(Failure::MessagesMissing);
             }
-            finish(pool, owned, metadata).await?;
             sleep(INTERVAL).await;
         }
     };
     let rereading = async {
+        let mut trouble = Trouble::default();
         loop {
-            let missing = reread.missing(pool, jetstream, topic).await?;
-            if window::note_losses(pool, jetstream, owned, missing).await? {
-                return Err::<std::convert::Infallible, _>(Failure::MessagesMissing);
+            let reread = async {
+                let missing = reread.missing(pool, jetstream, topic).await?;
+                window::note_losses(pool, jetstream, owned, missing).await
+            };
+            if trouble.or_later(reread.await, &owned.stream)? {
+                return Err::<Infallible, _>(Failure::MessagesMissing);
             }
             sleep(INTERVAL).await;
         }
@@ -129,6 +147,31 @@ pub(super) async fn watch(
     match tokio::try_join!(looking, rereading) {
         Err(failure) => failure,
         Ok((never, _)) => match never {},
+    }
+}
+
+/// Looking that fails is no reason to publish nothing: whether the stream can be had is noticed by those
+/// who publish to it.
+#[derive(Default)]
+struct Trouble {
+    is_reported: bool,
+}
+
+impl Trouble {
+    fn or_later(&mut self, looked: Result<bool, Failure>, stream: &str) -> Result<bool, Failure> {
+        match looked {
+            Err(failure @ Failure::JetStream(_)) => {
+                if !self.is_reported {
+                    tracing::warn!(%failure, stream, "lost messages can't be looked for; trying again");
+                }
+                self.is_reported = true;
+                Ok(false)
+            }
+            looked => {
+                self.is_reported = false;
+                looked
+            }
+        }
     }
 }
 

@@ -125,6 +125,39 @@ async fn readers_are_told_of_an_incarnation_that_a_relay_began_before_it_was_kil
     relay.stop().await;
 }
 
+/// Somebody edits the stream with a configuration that was read before.
+#[tokio::test]
+async fn readers_are_told_again_what_somebody_has_removed_from_the_metadata() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    world.append_many("account", 5).await;
+    world.holds(&target, 5).await;
+    world.drained(&target).await;
+    relay.stop().await;
+    world
+        .execute("insert into outbox.incarnation select stream, 1, 3 from outbox.cursor")
+        .await;
+    let relay = world.relay(&[target.route("account")], &[]);
+    let told = async |when: &str| {
+        eventually(when, async || {
+            let stream = world.stream(&target).await;
+            let told = StreamMetadata::of(stream.cached_info());
+            let is_all = told.ledger.is_some() && told.complete_from == Some(1);
+            (is_all && told.incarnations.common_up_to(0) == Some(3)).then_some(told)
+        })
+        .await
+    };
+    let before = told("the metadata").await;
+    let stream = world.stream(&target).await;
+    let mut config = stream.cached_info().config.clone();
+    config.metadata.clear();
+    let edited = world.jetstream.update_stream(config).await;
+    edited.expect("an edit");
+    assert_eq!(told("the same metadata again").await, before);
+    relay.stop().await;
+}
+
 /// What the ledger no longer has can't come back: readers and operators are told.
 #[tokio::test]
 async fn what_the_outbox_has_dropped_stays_a_hole_and_the_stream_is_not_complete() {

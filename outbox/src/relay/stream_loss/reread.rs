@@ -23,10 +23,22 @@ use crate::relay::{
 /// Messages that are read in one go, and the rest after it: at most some 10,000 a second.
 const CHUNK: i64 = 500;
 const REST: Duration = Duration::from_millis(50);
+/// After which what was absent is read again.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
-/// Of which server all was read, since this relay is active.
+/// How far it is, since this relay is active: sessions end meanwhile.
 #[derive(Debug, Default)]
-pub(in crate::relay) struct Reread(Mutex<Option<String>>);
+pub(in crate::relay) struct Reread(Mutex<Progress>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// The server that is read, and its leader.
+    server: String,
+    /// All below it was read.
+    next: i64,
+    absent: Vec<i64>,
+    is_done: bool,
+}
 
 impl Reread {
     /// Sequences that can't be read and are not known for it. Empty if there is nothing new to read.
@@ -37,38 +49,76 @@ impl Reread {
         topic: &Topic,
     ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
         let stream = &topic.stream;
-        let info = info(jetstream, stream).await?;
-        let leader = (info.cluster.as_ref()).and_then(|it| it.leader.clone());
-        let server_id = jetstream.client().server_info().server_id;
-        let server = format!("{server_id} {leader:?}");
-        let mut read_server = self.0.lock().await;
-        if read_server.as_ref() == Some(&server) {
+        let mut progress = self.0.lock().await;
+        let info_before = info(jetstream, stream).await?;
+        let server = server(jetstream, &info_before);
+        if progress.server != server {
+            *progress = Progress {
+                server,
+                ..Progress::default()
+            };
+        }
+        if progress.is_done {
             return Ok(Vec::new());
         }
         let tail = cursor::load(pool, stream).await?.tail.sequence;
-        let mut first = first_sequence_of(&info);
-        let mut absent = Vec::new();
-        while first <= tail {
-            let chunk = first..=tail.min(first + CHUNK - 1);
-            first = chunk.end() + 1;
-            each(jetstream, stream, chunk, |sequence, found| {
-                if found.is_none() {
-                    absent.push(sequence);
-                }
-            })
-            .await?;
+        progress.next = progress.next.max(first_sequence_of(&info_before));
+        while progress.next <= tail {
+            let chunk = progress.next..=tail.min(progress.next + CHUNK - 1);
+            let end = *chunk.end();
+            let absent = absent(jetstream, stream, chunk).await?;
+            progress.absent.extend(absent);
+            progress.next = end + 1;
             sleep(REST).await;
         }
-        // What has expired meanwhile is not missing.
-        let first = first_sequence(jetstream, stream).await?;
-        let absent = absent.into_iter().filter(|it| *it >= first);
-        let absent: Vec<_> = absent.map(|it| it..=it).collect();
-        let missing = unknown(&absent, tail, &store::missing(pool, stream).await?);
-        if missing.is_empty() {
-            *read_server = Some(server);
+        let known = store::missing(pool, stream).await?;
+        let mut missing = unknown(&single(&progress.absent), tail, &known);
+        if !missing.is_empty() {
+            // A server that is starting or stopping says so of messages that it has.
+            sleep(SECOND_LOOK).await;
+            let mut still_absent = Vec::new();
+            for range in missing {
+                still_absent.extend(absent(jetstream, stream, range).await?);
+            }
+            let info_after = info(jetstream, stream).await?;
+            if progress.server != self::server(jetstream, &info_after) {
+                return Ok(Vec::new());
+            }
+            // What has expired meanwhile is not missing.
+            let first = first_sequence_of(&info_after);
+            still_absent.retain(|it| *it >= first);
+            missing = unknown(&single(&still_absent), tail, &known);
+            progress.absent = still_absent;
         }
+        progress.is_done = missing.is_empty();
         Ok(missing)
     }
+}
+
+/// The messages may be others on another one, or after its start.
+fn server(jetstream: &Context, info: &Info) -> String {
+    let leader = (info.cluster.as_ref()).and_then(|it| it.leader.as_ref());
+    let server_id = jetstream.client().server_info().server_id;
+    format!("{server_id} {leader:?}")
+}
+
+async fn absent(
+    jetstream: &Context,
+    stream: &str,
+    sequences: RangeInclusive<i64>,
+) -> Result<Vec<i64>, Failure> {
+    let mut absent = Vec::new();
+    each(jetstream, stream, sequences, |sequence, found| {
+        if found.is_none() {
+            absent.push(sequence);
+        }
+    })
+    .await?;
+    Ok(absent)
+}
+
+fn single(sequences: &[i64]) -> Vec<RangeInclusive<i64>> {
+    sequences.iter().map(|it| *it..=*it).collect()
 }
 
 async fn info(jetstream: &Context, stream: &str) -> Result<Info, Failure> {
