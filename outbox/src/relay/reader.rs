@@ -70,6 +70,9 @@ pub(super) struct Reader {
     /// Events that are not to be published any more.
     superseded: Option<Superseded>,
     watch: Option<Watch>,
+    /// Gaps that hold events which the stream has lost. They hold up nothing: newer ones of their
+    /// aggregates are on it.
+    refill: Vec<Range<i64>>,
     found: Batch,
 }
 
@@ -92,6 +95,7 @@ impl Reader {
             last_event_id: cursor.last_event_id,
             superseded: None,
             watch: None,
+            refill: Vec::new(),
         }
     }
 
@@ -99,12 +103,24 @@ impl Reader {
         Self { superseded, ..self }
     }
 
+    /// The events with these ids come after all others, as far as they were read before: what is above
+    /// comes in its place.
+    pub(super) fn with_refill(self, mut refill: Vec<Range<i64>>) -> Self {
+        let end = self.position.last_id() + 1;
+        refill.retain_mut(|ids| {
+            ids.end = ids.end.min(end);
+            !ids.is_empty()
+        });
+        Self { refill, ..self }
+    }
+
     /// What was read so far.
     pub(super) fn position(&self) -> &Position {
         &self.position
     }
 
-    /// The next events, at most a batch of new ones and a batch of late ones.
+    /// The next events, at most a batch of new ones, one of late ones and one of those that the stream
+    /// has lost.
     ///
     /// New ones are read first and come last: whatever preceded one of them for the same aggregate
     /// was committed before it, so the later look into the gaps shows it, and its id is lower.
@@ -124,6 +140,8 @@ impl Reader {
             self.pass(entry);
         }
         self.watch_gaps().await?;
+        self.read_refill().await?;
+        let more = more || !self.refill.is_empty();
         let tasks = self.found.take();
         Ok(Found { tasks, more })
     }
@@ -162,7 +180,7 @@ impl Reader {
     /// in a gap drew its id before the first slice was read, so what precedes it for the same
     /// aggregate had been committed by then.
     async fn read_gaps(&mut self) -> sqlx::Result<bool> {
-        let gaps: Vec<_> = self.position.gaps().collect();
+        let gaps = self.late_gaps();
         let mut horizon = i64::MAX;
         let mut found = 0;
         for slice in gaps.chunks(GAPS_AT_ONCE) {
@@ -187,6 +205,52 @@ impl Reader {
         Ok(true)
     }
 
+    /// Those in which an event may appear late.
+    fn late_gaps(&self) -> Vec<Range<i64>> {
+        if self.refill.is_empty() {
+            return self.position.gaps().collect();
+        }
+        let mut late = self.position.clone();
+        for ids in &self.refill {
+            late.abandon(ids.clone());
+        }
+        late.gaps().collect()
+    }
+
+    /// Reads the next batch of what the stream has lost. Ranges that have been read through are gaps
+    /// like all others.
+    async fn read_refill(&mut self) -> sqlx::Result<()> {
+        if self.refill.is_empty() {
+            return Ok(());
+        }
+        let mut lost = self.position.clone();
+        for gap in self.late_gaps() {
+            lost.abandon(gap);
+        }
+        let gaps: Vec<_> = lost.gaps().collect();
+        let slice = &gaps[..gaps.len().min(GAPS_AT_ONCE)];
+        let Some(last) = slice.last() else {
+            self.refill.clear();
+            return Ok(());
+        };
+        let selection = &self.interest.selection;
+        let identity = self.interest.identity.as_deref();
+        let filled = ledger::read_gaps(&self.pool, slice, self.batch, selection, identity).await?;
+        let mut entries = filled.entries;
+        self.mark_superseded(&mut entries).await?;
+        if entries.len() < usize::from(self.batch) {
+            let read_to = last.end;
+            self.refill.retain_mut(|ids| {
+                ids.start = ids.start.max(read_to);
+                !ids.is_empty()
+            });
+        }
+        for entry in entries {
+            self.pass(entry);
+        }
+        Ok(())
+    }
+
     async fn mark_superseded(&self, entries: &mut [Entry]) -> sqlx::Result<()> {
         match &self.superseded {
             Some(superseded) => superseded.mark(&self.pool, entries).await,
@@ -195,7 +259,7 @@ impl Reader {
     }
 
     fn abandon_gaps(&mut self, up_to: i64) {
-        let dead: Vec<Range<i64>> = (self.position.gaps())
+        let dead: Vec<Range<i64>> = (self.late_gaps().into_iter())
             .take_while(|gap| gap.end <= up_to)
             .collect();
         for gap in dead {

@@ -9,10 +9,15 @@
 
 mod missing;
 mod reread;
+mod server;
 mod store;
 mod window;
 
-use std::{convert::Infallible, ops::RangeInclusive, time::Duration};
+use std::{
+    convert::Infallible,
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use async_nats::jetstream::Context;
 use postgres_pool::{Connection, Pool};
@@ -38,11 +43,17 @@ const INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct Losses {
     missing: Vec<RangeInclusive<i64>>,
     incarnation: u64,
+    /// Events that are to be published again.
+    ids: Vec<Range<i64>>,
 }
 
 impl Losses {
     pub(super) fn is_empty(&self) -> bool {
         self.missing.is_empty()
+    }
+
+    pub(super) fn ids(&self) -> Vec<Range<i64>> {
+        self.ids.clone()
     }
 
     /// The id under which to publish an event again that the server takes for a duplicate of the
@@ -62,8 +73,8 @@ pub(super) async fn begin(
 ) -> Result<Losses, Failure> {
     let ids = store::ids_to_refill(pool, &owned.stream).await?;
     if !ids.is_empty() {
-        for ids in ids {
-            cursor.position.reopen(ids);
+        for ids in &ids {
+            cursor.position.reopen(ids.clone());
         }
         cursor::save(pool, owned, cursor).await?;
     }
@@ -71,6 +82,7 @@ pub(super) async fn begin(
     Ok(Losses {
         missing: store::missing(pool, &owned.stream).await?,
         incarnation: incarnations.last().map_or(0, |it| it.number),
+        ids,
     })
 }
 

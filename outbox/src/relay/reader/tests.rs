@@ -115,6 +115,32 @@ async fn late_events_beyond_a_batch_come_before_newer_ones() {
     assert_eq!(found, expected);
 }
 
+#[tokio::test]
+async fn what_the_stream_has_lost_comes_after_new_events() {
+    let pool = ledger().await;
+    let mut reader = reader(&pool, 2);
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(write(&pool, new_account(&pool).await).await);
+    }
+    let mut found = Vec::new();
+    while found.len() < ids.len() {
+        found.extend(reader.read().await);
+    }
+    let lost = ids[0]..ids[4];
+    reader.position.reopen(lost.clone());
+    let mut reader = reader.with_refill(vec![lost]);
+    let newer = write(&pool, new_account(&pool).await).await;
+    assert_eq!(reader.read().await, [newer, ids[0], ids[1]]);
+    let newest = write(&pool, new_account(&pool).await).await;
+    assert_eq!(reader.read().await, [newest, ids[2], ids[3]]);
+    eventually("the gaps to be closed", async || {
+        assert!(reader.read().await.is_empty());
+        (!reader.position.has_gaps()).then_some(())
+    })
+    .await;
+}
+
 /// As after a large import that was rolled back while others wrote, here with more gaps than one
 /// statement looks at. Those that are filled late lie in different slices.
 #[tokio::test]

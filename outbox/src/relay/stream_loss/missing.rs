@@ -9,7 +9,7 @@ use postgres_pool::Pool;
 use service_runtime::nats::Topic;
 
 use super::{
-    reread::{self, first_sequence_of},
+    server::{first_sequence_of, server_time},
     store::{self, Beginning},
 };
 use crate::relay::{
@@ -134,7 +134,7 @@ async fn kept_too_short(
         return Ok(Some(0));
     };
     let max_age = max_age.saturating_sub(MARGIN);
-    let server_time = reread::server_time(jetstream, &config.name).await?;
+    let server_time = server_time(jetstream, &config.name).await?;
     let expired = TimeDelta::from_std(max_age)
         .ok()
         .and_then(|it| server_time.checked_sub_signed(it));

@@ -11,7 +11,7 @@ use postgres_pool::Pool;
 
 use super::{
     missing::unknown,
-    reread,
+    reread, server,
     store::{self, Loss},
 };
 use crate::relay::{
@@ -80,7 +80,7 @@ async fn loss(
     missing: Vec<RangeInclusive<i64>>,
 ) -> Result<Loss, Failure> {
     let start = window.from.clone().unwrap_or_default();
-    let kept_from = reread::first_sequence(jetstream, stream).await?;
+    let kept_from = server::first_sequence(jetstream, stream).await?;
     let from = kept_from.max(start.tail.sequence + 1);
     let mut position = start.position;
     let last = window.to.tail.sequence;
