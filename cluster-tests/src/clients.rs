@@ -1,5 +1,8 @@
 //! Clients that create, change and delete users of their own, and ask again until they get an answer.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -29,7 +32,7 @@ pub(crate) struct Write {
 pub(crate) struct Clients {
     stop: Arc<AtomicBool>,
     writes: Arc<Mutex<Vec<Write>>>,
-    tasks: JoinSet<anyhow::Result<Vec<User>>>,
+    tasks: JoinSet<(Vec<User>, anyhow::Result<()>)>,
 }
 
 const CLIENTS: u32 = 50;
@@ -61,19 +64,17 @@ impl Clients {
     }
 
     /// Waits for the answers of all writes under way.
-    /// An error is an answer that should not be.
-    pub(crate) async fn stop(mut self) -> (anyhow::Result<Vec<User>>, Vec<Write>) {
+    /// An error is an answer that should not be; what was acknowledged must hold all the same.
+    pub(crate) async fn stop(mut self) -> (Vec<User>, anyhow::Result<Vec<Write>>) {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Ok(Vec::new());
+        let mut all = Vec::new();
+        let mut outcome = Ok(());
         while let Some(client) = self.tasks.join_next().await {
-            match (client.expect("no client panics"), &mut all) {
-                (Ok(users), Ok(all)) => all.extend(users),
-                (Ok(_), Err(_)) => {}
-                (Err(error), _) => all = Err(error),
-            }
+            let (users, written) = client.expect("no client panics");
+            all.extend(users);
+            outcome = outcome.and(written);
         }
-        let writes = self.writes();
-        (all, writes)
+        (all, outcome.map(|()| self.writes()))
     }
 }
 
@@ -84,7 +85,16 @@ struct Client {
 }
 
 impl Client {
-    async fn run(mut self, period: Duration, stop: Arc<AtomicBool>) -> anyhow::Result<Vec<User>> {
+    async fn run(
+        mut self,
+        period: Duration,
+        stop: Arc<AtomicBool>,
+    ) -> (Vec<User>, anyhow::Result<()>) {
+        let written = self.write(period, &stop).await;
+        (self.users, written)
+    }
+
+    async fn write(&mut self, period: Duration, stop: &AtomicBool) -> anyhow::Result<()> {
         let mut clock = interval(period);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Twice as many creations as deletions, and more changes than both.
@@ -103,7 +113,7 @@ impl Client {
             let write = Write { sent, acknowledged };
             self.writes.lock().expect("no client panics").push(write);
         }
-        Ok(self.users)
+        Ok(())
     }
 
     async fn create(&mut self) -> anyhow::Result<()> {
@@ -114,8 +124,8 @@ impl Client {
             let request = self.cluster.http.post(&url).json(&body);
             request.header("idempotency-key", &key)
         };
-        let (_, answer) = insist(request, &[StatusCode::CREATED]).await?;
-        self.users.push(User::of(&answer.context("a user")?)?);
+        let created = insist(request, &[StatusCode::CREATED]).await?;
+        self.users.push(User::of(&created.body.context("a user")?)?);
         Ok(())
     }
 
@@ -129,8 +139,8 @@ impl Client {
         let body = json!({ "name": name, "email": user.email });
         let url = format!("{}/users/{}", self.cluster.users, user.id);
         let request = || self.cluster.http.put(&url).json(&body);
-        let (_, answer) = insist(request, &[StatusCode::OK]).await?;
-        let version = User::of(&answer.context("a user")?)?.version;
+        let changed = insist(request, &[StatusCode::OK]).await?;
+        let version = User::of(&changed.body.context("a user")?)?.version;
         ensure!(
             version > user.version,
             "user {} went from version {} to {version}",
@@ -142,7 +152,9 @@ impl Client {
         Ok(())
     }
 
+    /// Changes the user first: one whose creation was lost must not pass for deleted.
     async fn delete(&mut self, turn: usize) -> anyhow::Result<()> {
+        self.change(turn).await?;
         let living: Vec<_> = (self.users.iter_mut())
             .filter(|user| !user.deleted)
             .collect();
@@ -151,32 +163,52 @@ impl Client {
         let url = format!("{}/users/{}", self.cluster.users, user.id);
         let request = || self.cluster.http.delete(&url);
         let done = [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND];
-        let (first, _) = insist(request, &done).await?;
+        let id = user.id;
+        let gone = match insist(request, &done).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // Nobody knows whether it was deleted.
+                self.users.retain(|user| user.id != id);
+                return Err(error);
+            }
+        };
+        let is_absent = gone.status == StatusCode::NOT_FOUND;
         ensure!(
-            first != Some(StatusCode::NOT_FOUND),
-            "user {} was created and is not there",
-            user.id
+            !(is_absent && gone.is_first),
+            "user {id} was changed and is not there"
         );
         user.deleted = true;
+        user.is_doubtful = is_absent;
         Ok(())
     }
 }
 
-/// Sends the request until its outcome is known. Also says what came first, if that was the outcome:
-/// an attempt that was not answered may have been carried out.
+struct Outcome {
+    status: StatusCode,
+    body: Option<Value>,
+    /// Otherwise an attempt that was not answered may have been carried out.
+    is_first: bool,
+}
+
+/// Sends the request until its outcome is known.
 async fn insist(
     request: impl Fn() -> RequestBuilder,
     outcomes: &[StatusCode],
-) -> anyhow::Result<(Option<StatusCode>, Option<Value>)> {
+) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     for attempt in 0.. {
         let failure = match request().send().await {
             Ok(answer) => {
                 let status = answer.status();
                 if outcomes.contains(&status) {
-                    let first = (attempt == 0).then_some(status);
                     match answer.bytes().await {
-                        Ok(body) => return Ok((first, serde_json::from_slice(&body).ok())),
+                        Ok(body) => {
+                            return Ok(Outcome {
+                                status,
+                                body: serde_json::from_slice(&body).ok(),
+                                is_first: attempt == 0,
+                            });
+                        }
                         Err(error) => error.to_string(),
                     }
                 } else {

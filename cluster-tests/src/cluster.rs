@@ -49,6 +49,19 @@ impl Cluster {
         })
     }
 
+    /// Of which only the user service is there.
+    #[cfg(test)]
+    pub(crate) fn of_users(url: String) -> Self {
+        Self {
+            state_dir: PathBuf::new(),
+            users: url,
+            notifications: String::new(),
+            http: Client::new(),
+            script: PathBuf::new(),
+            settings: HashMap::new(),
+        }
+    }
+
     /// Of the two PostgreSQL servers, the one that Patroni says is the primary.
     pub(crate) async fn postgres_primary(&self) -> anyhow::Result<u16> {
         for number in [1, 2] {

@@ -6,7 +6,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 
 use crate::{
     cluster::Cluster,
-    processes::{family, pid_of, signal},
+    processes::{children, pid_of, signal},
 };
 
 pub(crate) struct Fault {
@@ -21,11 +21,14 @@ type Strike = Box<dyn Fn(Arc<Cluster>) -> Pin<Box<dyn Future<Output = anyhow::Re
 pub(crate) struct Damage {
     /// To be started again.
     ended: Vec<String>,
-    /// To be continued.
-    stopped: Vec<Pid>,
+    stopped: Stopped,
     /// How long it lasts at least: longer than the fail-over takes.
     pub(crate) at_least: Duration,
 }
+
+/// They go on when this is dropped: whatever has come between, none stays stopped for good.
+#[derive(Debug, Default)]
+struct Stopped(Vec<Pid>);
 
 /// A lost Patroni is felt within two seconds, when the proxies notice.
 const KILLED_FOR: Duration = Duration::from_secs(5);
@@ -33,13 +36,21 @@ const KILLED_FOR: Duration = Duration::from_secs(5);
 const STOPPED_FOR: Duration = Duration::from_secs(20);
 
 impl Damage {
-    pub(crate) async fn mend(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        for pid in &self.stopped {
-            signal(*pid, Signal::SIGCONT)?;
-        }
+    pub(crate) async fn mend(self, cluster: &Cluster) -> anyhow::Result<()> {
+        drop(self.stopped);
         match self.ended.is_empty() {
             true => Ok(()),
             false => cluster.start(&self.ended).await,
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            if let Err(error) = signal(*pid, Signal::SIGCONT) {
+                println!("{pid} stays stopped: {error:#}");
+            }
         }
     }
 }
@@ -187,14 +198,13 @@ fn kill(cluster: &Cluster, members: &[String]) -> anyhow::Result<Damage> {
 
 /// SIGSTOP, to the children as well: they hold connections, and answer nothing.
 fn freeze(cluster: &Cluster, members: &[String]) -> anyhow::Result<Damage> {
-    let mut stopped = Vec::new();
+    let mut stopped = Stopped::default();
     for member in members {
         let pid = pid_of(&cluster.state_dir, member)?;
         // First the one that makes the others.
-        signal(pid, Signal::SIGSTOP)?;
-        for pid in family(pid)? {
-            signal(pid, Signal::SIGSTOP)?;
-            stopped.push(pid);
+        stop(pid, &mut stopped)?;
+        for child in children(pid)? {
+            stop(child, &mut stopped)?;
         }
     }
     Ok(Damage {
@@ -202,6 +212,11 @@ fn freeze(cluster: &Cluster, members: &[String]) -> anyhow::Result<Damage> {
         at_least: STOPPED_FOR,
         ..Damage::default()
     })
+}
+
+fn stop(pid: Pid, stopped: &mut Stopped) -> anyhow::Result<()> {
+    stopped.0.push(pid);
+    signal(pid, Signal::SIGSTOP)
 }
 
 fn of_number(kinds: &[&str], number: u16) -> Vec<String> {
@@ -214,4 +229,39 @@ fn of_number(kinds: &[&str], number: u16) -> Vec<String> {
 /// Another of three.
 fn other(number: u16, distance: u16) -> u16 {
     (number - 1 + distance) % 3 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use nix::unistd::Pid;
+
+    use super::{Stopped, stop};
+
+    fn is_stopped(pid: u32) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+        stat.contains(") T ")
+    }
+
+    #[test]
+    fn what_was_stopped_goes_on_when_a_fault_is_given_up() {
+        let mut process = Command::new("sleep")
+            .arg("3600")
+            .spawn()
+            .expect("a process");
+        let pid = process.id();
+        let mut stopped = Stopped::default();
+        let raw = i32::try_from(pid).expect("a pid");
+        stop(Pid::from_raw(raw), &mut stopped).expect("a signal");
+        while !is_stopped(pid) {
+            std::thread::yield_now();
+        }
+        drop(stopped);
+        while is_stopped(pid) {
+            std::thread::yield_now();
+        }
+        process.kill().expect("a signal");
+        process.wait().expect("an end");
+    }
 }

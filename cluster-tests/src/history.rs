@@ -17,6 +17,8 @@ pub(crate) struct User {
     /// The name at that version.
     pub(crate) name: String,
     pub(crate) deleted: bool,
+    /// Whether the deletion was answered only by its absence, after an attempt of unknown outcome.
+    pub(crate) is_doubtful: bool,
 }
 
 impl User {
@@ -27,6 +29,7 @@ impl User {
             version: answer["version"].as_i64().context("a version")?,
             name: answer["name"].as_str().context("a name")?.to_owned(),
             deleted: false,
+            is_doubtful: false,
         })
     }
 }

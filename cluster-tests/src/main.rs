@@ -13,9 +13,12 @@ mod report;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep},
+};
 
 use crate::{clients::Clients, cluster::Cluster, faults::Fault, history::History, report::Report};
 
@@ -53,6 +56,17 @@ async fn main() -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = try_all(arguments) => outcome,
+        // What was stopped goes on when the fault at hand is dropped.
+        _ = interrupts.recv() => bail!("interrupted"),
+        _ = terminations.recv() => bail!("terminated"),
+    }
+}
+
+async fn try_all(arguments: Arguments) -> anyhow::Result<()> {
     let cluster = Arc::new(Cluster::open(&arguments.state_dir, &arguments.cluster).await?);
     let mut report = Report::default();
     // What was acknowledged before an earlier fault must hold as well.
@@ -98,24 +112,38 @@ async fn try_fault(
     sleep(Duration::from_secs(3)).await;
 
     let begin = Instant::now();
+    let ready_after = suffer(cluster, fault, &clients, &copies, begin).await;
+    let looks = copies.stop().await;
+    let (users, writes) = clients.stop().await;
+    let doubtful = users.iter().filter(|user| user.is_doubtful).count();
+    history.users.extend(users);
+    let (ready_after, writes) = (ready_after?, writes?);
+
+    let recovery = measure::Recovery::of(begin, &writes, &looks, ready_after, doubtful);
+    history.check(cluster).await?;
+    cluster.verify().await?;
+    Ok(recovery)
+}
+
+/// The fault and its end; how long it took then until all members were ready.
+async fn suffer(
+    cluster: &Arc<Cluster>,
+    fault: &Fault,
+    clients: &Clients,
+    copies: &copy::Probe,
+    begin: Instant,
+) -> anyhow::Result<Duration> {
     let damage = (fault.strike)(Arc::clone(cluster))
         .await
         .context("striking")?;
-    let calm = measure::until_calm(&clients, &copies, begin, damage.at_least).await;
+    let calm = measure::until_calm(clients, copies, begin, damage.at_least).await;
     let mended = Instant::now();
     damage.mend(cluster).await.context("mending")?;
     let ready = cluster.ready(RECOVERY_DEADLINE).await;
     let ready_after = mended.elapsed();
     // Members that come back must not cost anything either.
     sleep(Duration::from_secs(3)).await;
-    let looks = copies.stop().await;
-    let (users, writes) = clients.stop().await;
     calm?;
-    history.users.extend(users?);
     ready.context("after the fault")?;
-
-    let recovery = measure::Recovery::of(begin, &writes, &looks, ready_after);
-    history.check(cluster).await?;
-    cluster.verify().await?;
-    Ok(recovery)
+    Ok(ready_after)
 }

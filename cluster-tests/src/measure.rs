@@ -30,10 +30,18 @@ pub(crate) struct Recovery {
     /// Writes a second that were acknowledged.
     pub(crate) rate: f64,
     pub(crate) acknowledged: usize,
+    /// Deletions that were answered only by the user's absence, after an attempt of unknown outcome.
+    pub(crate) doubtful: usize,
 }
 
 impl Recovery {
-    pub(crate) fn of(begin: Instant, writes: &[Write], looks: &[Look], ready: Duration) -> Self {
+    pub(crate) fn of(
+        begin: Instant,
+        writes: &[Write],
+        looks: &[Look],
+        ready: Duration,
+        doubtful: usize,
+    ) -> Self {
         let after: Vec<_> = writes.iter().filter(|it| it.acknowledged > begin).collect();
         let waits = after.iter().map(|it| it.acknowledged - it.sent);
         Self {
@@ -43,6 +51,7 @@ impl Recovery {
             ready,
             rate: after.len() as f64 / begin.elapsed().as_secs_f64(),
             acknowledged: writes.len(),
+            doubtful,
         }
     }
 }

@@ -29,10 +29,10 @@ pub(crate) fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
     }
 }
 
-/// The process and its children: a PostgreSQL server is one process for each connection and task.
-pub(crate) fn family(parent: Pid) -> anyhow::Result<Vec<Pid>> {
+/// A PostgreSQL server has one for each connection and task.
+pub(crate) fn children(parent: Pid) -> anyhow::Result<Vec<Pid>> {
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
-    let children: Result<Vec<i32>, _> = children.split_whitespace().map(str::parse).collect();
-    let children = children?.into_iter().map(Pid::from_raw);
-    Ok([parent].into_iter().chain(children).collect())
+    let children = children.split_whitespace();
+    let children = children.map(|pid| Ok(Pid::from_raw(pid.parse()?)));
+    children.collect()
 }

@@ -51,14 +51,12 @@ impl Report {
                 columns.join(" | ")
             );
         }
-        let writes: usize = self
-            .rows
-            .iter()
-            .flat_map(|(_, runs)| runs)
-            .map(|run| run.acknowledged)
-            .sum();
+        let runs = || self.rows.iter().flat_map(|(_, runs)| runs);
+        let writes: usize = runs().map(|run| run.acknowledged).sum();
+        let doubtful: usize = runs().map(|run| run.doubtful).sum();
         println!(
-            "\n{writes} acknowledged writes, {} faults failed",
+            "\n{writes} acknowledged writes, {doubtful} of them deletions known by absence alone, {} \
+             faults failed",
             self.failures
         );
     }

@@ -28,10 +28,20 @@ process_pid() {
 
 is_running() { process_pid "$1" >/dev/null; }
 
-# stop_process NAME SIGNAL SECONDS: asks with the signal, then insists.
+# Its children as well: one that is stopped does not see that its parent has ended.
+continue_process() {
+    local children=()
+    # The list ends without a newline.
+    read -ra children 2>/dev/null <"/proc/$1/task/$1/children" || true
+    kill -s CONT "$1" "${children[@]}" 2>/dev/null || true
+}
+
+# stop_process NAME SIGNAL SECONDS: asks with the signal, then insists. One that was stopped by SIGSTOP
+# goes on, so that it can end.
 stop_process() {
     local name=$1 signal=$2 seconds=$3 pid
     if pid=$(process_pid "$name"); then
+        continue_process "$pid"
         kill -s "$signal" "$pid" 2>/dev/null || true
         if ! wait_until "$seconds" has_ended "$name"; then
             warn "$name (pid $pid) did not stop within $seconds s and is killed"

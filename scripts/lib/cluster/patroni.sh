@@ -106,6 +106,10 @@ stop_patroni() {
     local name names=(patroni-1 patroni-2) number pid
     choose_postgres_user
     [[ ! -e $STATE_DIR/pids/patroni-1 || $(patroni_says patroni-1 replica) != 200 ]] || names=(patroni-2 patroni-1)
+    # It waits for its server to end.
+    for number in 1 2; do
+        if pid=$(postgres_pid "$number"); then continue_process "$pid"; fi
+    done
     for name in "${names[@]}"; do stop_process "$name" TERM 30; done
     for number in 1 2; do
         pid=$(postgres_pid "$number") || continue
