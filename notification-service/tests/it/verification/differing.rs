@@ -1,0 +1,54 @@
+//! What becomes of users who differ.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use mongodb::bson::doc;
+use testkit::{eventually, unique};
+
+use super::{config, copy, last_pass, verification};
+use crate::{events::state, support::World, users_api::UsersApi};
+
+#[tokio::test]
+async fn what_comes_to_differ_is_no_longer_told_to_be_equal() {
+    let world = World::new().await;
+    let users = || (1..=3).map(|id| state(id, 1));
+    copy(&world, users()).await;
+    let (_api, url) = UsersApi::serve(users()).await;
+    let every = Duration::from_secs(1);
+    let service = world
+        .serve_with(config(&world, &url, every, Duration::ZERO))
+        .await;
+    let equal = async || {
+        let shown = verification(&service).await;
+        shown["equal"].as_array().map_or(0, Vec::len)
+    };
+    eventually("equality", async || (equal().await == 1).then_some(())).await;
+    let lost = world.collection().delete_one(doc! { "_id": 2 }).await;
+    assert_eq!(lost.expect("a write").deleted_count, 1);
+    eventually("a difference", async || (equal().await == 0).then_some(())).await;
+    service.stop().await;
+}
+
+/// What it lacks may be on its way, and would be published again in each pass.
+#[tokio::test]
+async fn a_copy_that_is_behind_is_not_repaired() {
+    let world = World::new().await;
+    let (api, url) = UsersApi::serve([state(1, 1)]).await;
+    let every = Duration::from_secs(1);
+    let mut repairing = config(&world, &url, every, Duration::ZERO);
+    repairing.verification.verify_repair = true;
+    let mut behind = repairing.clone();
+    behind.projector.nats.stream = unique("OTHERS");
+    behind.projector.nats.subject = unique("others");
+    let service = world.serve_with(behind).await;
+    assert_eq!(last_pass(&service).await["remaining"], 1);
+    assert_eq!(api.republished.load(Ordering::Relaxed), 0);
+    service.stop().await;
+
+    let service = world.serve_with(repairing).await;
+    eventually("a repair", async || {
+        (api.republished.load(Ordering::Relaxed) > 0).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
