@@ -7,6 +7,7 @@
 mod claim;
 mod completeness;
 mod cursor;
+mod doubts;
 mod failure;
 mod identity;
 mod incarnation;

@@ -5,7 +5,6 @@
 //! acknowledgements. The aggregates of what is not there are restated: they get an event with their
 //! present state, at a version above that of every message that the stream has of them.
 
-pub(super) mod doubts;
 mod lookup;
 mod restate;
 mod scan;
@@ -27,6 +26,7 @@ use self::lookup::Findings;
 use super::{
     STREAM_TIMEOUT,
     cursor::Owned,
+    doubts,
     failure::{Failure, within},
     start::Start,
 };
@@ -75,7 +75,9 @@ pub(super) async fn reconcile(lookup: Lookup<'_>, start: &Start) -> Result<Looke
     // A stream that ends below has lost what was looked up.
     let from = Some(saved.looked_up_to).filter(|it| *it <= last);
     let from = tail.max(from.unwrap_or(0));
-    doubts::note(lookup, start, from, first).await?;
+    if !start.lost.on_stream && first > from + 1 {
+        doubts::note_gone(pool, owned).await?;
+    }
     begin(lookup, &saved, from).await?;
     let has_found = look_up(lookup, from.max(first.saturating_sub(1)), last).await?;
     restate::all(lookup).await?;

@@ -9,10 +9,9 @@ use service_runtime::nats::Topic;
 use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
+    doubts,
     failure::Failure,
-    incarnation, ledger_check,
-    orphans::doubts,
-    stream_check, stream_loss,
+    incarnation, ledger_check, stream_check, stream_loss,
     stream_metadata::MetadataWriter,
 };
 use crate::ledger;

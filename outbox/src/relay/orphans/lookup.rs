@@ -4,10 +4,10 @@ use postgres_pool::Connection;
 use uuid::Uuid;
 
 use super::{
-    Lookup, doubts,
+    Lookup,
     scan::{Found, Said},
 };
-use crate::relay::{failure::Failure, ledger_check};
+use crate::relay::{doubts, failure::Failure, ledger_check};
 
 /// Nobody loses more events than this: what claims a higher id is no event of ours, and must not use
 /// up the ids.

@@ -1,9 +1,8 @@
 //! What can't be told any more, and is left to an operator.
 
-use postgres_pool::Connection;
+use postgres_pool::{Connection, Pool};
 
-use super::Lookup;
-use crate::relay::{cursor::Owned, failure::Failure, start::Start};
+use super::{cursor::Owned, failure::Failure};
 
 const BOTH_LOST: &str =
     "the stream has lost events, and the database is another one than before or was restored";
@@ -13,28 +12,20 @@ pub(super) const WITHOUT_VERSION: &str =
     "events that the database does not have do not say their versions";
 
 /// Of messages that have left the stream nothing can be told: an operator has to compare.
-pub(super) async fn note(
-    lookup: Lookup<'_>,
-    start: &Start,
-    from: u64,
-    first: u64,
-) -> Result<(), Failure> {
-    if start.lost.on_stream || first <= from + 1 {
-        return Ok(());
-    }
-    let mut transaction = lookup.pool.begin().await?;
-    lookup.owned.hold(&mut transaction).await?;
-    let is_new = unreconciled(&mut transaction, &lookup.owned.stream).await?;
+pub(super) async fn note_gone(pool: &Pool, owned: &Owned) -> Result<(), Failure> {
+    let mut transaction = pool.begin().await?;
+    owned.hold(&mut transaction).await?;
+    let is_new = unreconciled(&mut transaction, &owned.stream).await?;
     transaction.commit().await?;
     if is_new {
-        report(&lookup.owned.stream, GONE);
+        report(&owned.stream, GONE);
     }
     Ok(())
 }
 
 /// If the stream has lost events, and the ledger as well, nobody knows what both had. Whether to
 /// [report](report_both) it.
-pub(in crate::relay) async fn note_both(
+pub(super) async fn note_both(
     transaction: &mut Connection,
     owned: &Owned,
     is_ledger_restored: bool,
@@ -55,7 +46,7 @@ pub(in crate::relay) async fn note_both(
     unreconciled(transaction, &owned.stream).await
 }
 
-pub(in crate::relay) fn report_both(stream: &str) {
+pub(super) fn report_both(stream: &str) {
     report(stream, BOTH_LOST);
 }
 
