@@ -259,7 +259,9 @@ async fn publish(world: &World, events: &[&Written]) -> i64 {
     let mut last_sequence = 0;
     for event in events {
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", event.event_id.as_str());
+        for name in ["Nats-Msg-Id", "ce-id"] {
+            headers.insert(name, event.event_id.as_str());
+        }
         let (subject, body) = (world.topic.subject.clone(), event.body.clone().into());
         let published = jetstream.publish_with_headers(subject, headers, body);
         let acknowledged = published.await.expect("NATS").await;
