@@ -219,7 +219,7 @@ impl ActiveRelay<'_> {
                 return Ok(());
             }
         }
-        try_join_all(streams.iter().map(|it| it.lead(shutdown)))
+        try_join_all(streams.iter().map(|it| Box::pin(it.lead(shutdown))))
             .await
             .map(drop)
     }

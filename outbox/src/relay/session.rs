@@ -81,7 +81,8 @@ impl StreamRelay<'_> {
         let mut is_refused = false;
         let mut sessions = Sessions::new("relay", self.relay.progress, shutdown);
         while sessions.begin().await {
-            let Err(failure) = self.session(shutdown).await else {
+            // On the heap: unoptimized, it is too large for a thread's stack.
+            let Err(failure) = Box::pin(self.session(shutdown)).await else {
                 break;
             };
             match failure {
@@ -151,10 +152,11 @@ impl StreamRelay<'_> {
         within(STREAM_TIMEOUT, preparing).await?;
         let mine = claim.take(permission).await?;
         self.claimed.set(Some(mine.clone()));
-        let start = start::find(pool, jetstream, topic, &self.owned, &self.metadata).await?;
+        let finding = start::find(pool, jetstream, topic, &self.owned, &self.metadata);
+        let start = Box::pin(finding).await?;
         completeness::tell_changes(pool, &self.metadata, &topic.stream).await?;
         let lookup = self.lookup();
-        let looked_up = orphans::reconcile(lookup, &start).await?;
+        let looked_up = Box::pin(orphans::reconcile(lookup, &start)).await?;
         let mut cursor = start.cursor;
         let losses = stream_loss::begin(pool, &self.owned, &mut cursor).await?;
 
@@ -180,10 +182,10 @@ impl StreamRelay<'_> {
             published.and(read)
         };
         tokio::select! {
-            result = both => result,
-            failure = self.watch_both_ends(&looked_up) => Err(failure),
+            result = Box::pin(both) => result,
+            failure = Box::pin(self.watch_both_ends(&looked_up)) => Err(failure),
             failure = claim.watch(&mine) => Err(failure),
-            failure = stream_loss::watch(pool, jetstream, topic, &self.owned, &self.metadata, &self.reread) => {
+            failure = Box::pin(stream_loss::watch(pool, jetstream, topic, &self.owned, &self.metadata, &self.reread)) => {
                 Err(failure)
             }
             never = completeness::keep_told(self.relay.pool, jetstream, topic, &self.owned, &mine, &self.metadata) => match never {},
