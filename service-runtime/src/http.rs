@@ -7,6 +7,7 @@ mod concurrency;
 mod connection_settings;
 mod cors;
 mod errors;
+mod feed;
 mod headers;
 mod host;
 mod layers;
@@ -32,6 +33,7 @@ pub use self::{
     client_limit::{ClientPermit, LimitReached, PerClientLimit},
     concurrency::RequestSlot,
     connection_settings::ConnectionSettings,
+    feed::Feed,
     settings::HttpSettings,
 };
 use self::{connection_settings::HEALTH_CONNECTIONS, server::Server};
