@@ -135,6 +135,7 @@ stop_cluster() {
     [[ -e $STATE_DIR/cluster ]] || return 0
     cluster_is_running && load_settings
     choose_cluster_ports
+    stop_prometheus
     for member in {notification,user}-service-{1,2}; do stop_service "$member"; done
     for member in mongodb-{1,2,3} nats-{1,2,3}; do stop_process "$member" TERM 30; done
     stop_patroni

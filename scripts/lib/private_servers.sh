@@ -17,7 +17,8 @@ start_private_servers() {
     find_nats
     find_mongodb
     find_pgbouncer
-    export NATS_SERVER_BIN MONGOD_BIN PGBOUNCER_BIN
+    find_prometheus
+    export NATS_SERVER_BIN MONGOD_BIN PGBOUNCER_BIN PROMETHEUS_BIN PROMTOOL_BIN
     if [[ -z ${TEST_DATABASE_URL:-} ]]; then
         find_postgres
         start_on_free_ports postgres POSTGRES_PORT -- max_connections=300 "$@"

@@ -16,6 +16,7 @@ source "$ROOT/scripts/lib/pgbouncer.sh"
 source "$ROOT/scripts/lib/nats.sh"
 source "$ROOT/scripts/lib/mongodb.sh"
 source "$ROOT/scripts/lib/services.sh"
+source "$ROOT/scripts/lib/prometheus.sh"
 source "$ROOT/scripts/lib/cluster.sh"
 
 # use_profile NAME: the profile of cargo that programs are built with and started from.
@@ -26,10 +27,11 @@ use_profile() {
 use_profile up
 
 # In the order of their start.
-PROCESSES=(postgres nats mongodb user-service notification-service)
+PROCESSES=(postgres nats mongodb user-service notification-service prometheus)
 SETTINGS=(PROFILE USER_URL NOTIFICATION_URL DATABASE_URL NATS_URL MONGODB_URI)
 # What people are shown of the servers: never a URL that somebody else has set, nor a password.
 SETTINGS+=(POSTGRES_SHOWN NATS_SHOWN MONGODB_SHOWN)
+SETTINGS+=(PROMETHEUS_URL)
 
 # One scripts/up or scripts/cluster at a time per STATE_DIR; the lock is held until the stack is ready.
 take_turns() {
@@ -82,6 +84,7 @@ start() {
 }
 
 stop_stack() {
+    stop_prometheus
     stop_service notification-service
     stop_service user-service
     stop_mongodb
@@ -124,6 +127,7 @@ print_urls() {
   MongoDB         $MONGODB_SHOWN
   logs            $STATE_DIR/logs
 END
+    ! is_running prometheus || say "  Prometheus      $PROMETHEUS_URL (alerts: $PROMETHEUS_URL/alerts)"
 }
 
 load_settings() {
