@@ -1,6 +1,7 @@
 //! The relay on real servers, with producers that know nothing but SQL.
 
 mod accounts;
+mod both_restored;
 mod orphans;
 mod parking;
 mod producers;

@@ -3,6 +3,7 @@
 
 mod damage;
 mod expiry;
+mod many;
 mod reader;
 
 use std::collections::BTreeSet;

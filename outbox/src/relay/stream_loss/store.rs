@@ -272,3 +272,6 @@ pub(super) async fn ledger_from(pool: &Pool) -> sqlx::Result<i64> {
         .fetch_one(pool)
         .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+use std::time::Duration;
+
+use postgres_pool::Pool;
+use testkit::postgres::Database;
+
+use super::{Finished, Owned, finish};
+use crate::tests::create_database;
+
+/// A cursor at the end of a stream that has lost the message of one event.
+struct World {
+    database: Database,
+    pool: Pool,
+    owned: Owned,
+}
+
+impl World {
+    async fn new() -> Self {
+        let database = create_database().await;
+        let url = database.url.parse().expect("a URL");
+        let pool = postgres_pool::pool(&url, 1, Duration::from_secs(1)).expect("a pool");
+        let identity = sqlx::query_scalar("select outbox.database_identity()")
+            .fetch_one(&database.pool)
+            .await
+            .expect("an identity");
+        let owned = Owned {
+            stream: "ACCOUNTS".to_owned(),
+            epoch: 0,
+            identity,
+        };
+        let world = Self {
+            database,
+            pool,
+            owned,
+        };
+        world
+            .execute(
+                "insert into outbox.cursor (stream, aggregate_types, last_id, stream_sequence)
+                 values ('ACCOUNTS', '{account}', 5, 5);
+                 insert into outbox.stream_loss (stream, first_sequence, last_sequence, ids, is_complete)
+                 values ('ACCOUNTS', 3, 3, array[int8range(3, 4)], true)",
+            )
+            .await;
+        world
+    }
+
+    async fn execute(&self, statements: &'static str) {
+        let done = sqlx::raw_sql(statements).execute(&self.database.pool).await;
+        done.expect("statements that run");
+    }
+
+    /// Up to where the events are on the stream again.
+    async fn finished(&self) -> Option<i64> {
+        let finished = finish(&self.pool, &self.owned).await.expect("an answer");
+        finished.map(|Finished { through, .. }| through)
+    }
+}
+
+/// Otherwise readers would take the hole for closed before they can read what was in it.
+#[tokio::test]
+async fn a_loss_is_over_once_the_cursor_has_passed_all_of_its_events() {
+    let world = World::new().await;
+    for not_yet in [
+        "update outbox.cursor set gaps = array[int8range(3, 4)]",
+        // As after a restore, when everything is read again.
+        "update outbox.cursor set gaps = '{}', last_id = 0",
+        "update outbox.cursor set last_id = 2",
+    ] {
+        world.execute(not_yet).await;
+        assert_eq!(world.finished().await, None, "{not_yet}");
+    }
+    world
+        .execute("update outbox.cursor set last_id = 3, stream_sequence = 6")
+        .await;
+    assert_eq!(world.finished().await, Some(6));
+    assert_eq!(world.finished().await, None);
+}
