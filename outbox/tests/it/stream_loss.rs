@@ -12,7 +12,7 @@ use service_runtime::nats::stream::StreamMetadata;
 use testkit::{eventually, nats::Server};
 
 use self::{damage::Damage, reader::Reader};
-use crate::support::{Target, World};
+use crate::support::{RunningRelay, Target, World};
 
 /// Events before the damage; what is older than the second number stays.
 const EVENTS: usize = 20;
@@ -103,9 +103,9 @@ async fn an_empty_server_gets_everything() {
     converges_after(Damage::Replaced).await;
 }
 
-/// The relay was killed after the cursor had moved back and before readers were told.
-#[tokio::test]
-async fn readers_are_told_of_an_incarnation_that_a_relay_began_before_it_was_killed() {
+/// The relay after one that was killed when the cursor had moved back to sequence 3 and readers were not
+/// told yet.
+async fn killed_before_readers_were_told() -> (World, Target, RunningRelay) {
     let world = World::new().await;
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
@@ -117,6 +117,12 @@ async fn readers_are_told_of_an_incarnation_that_a_relay_began_before_it_was_kil
         .execute("insert into outbox.incarnation select stream, 1, 3 from outbox.cursor")
         .await;
     let relay = world.relay(&[target.route("account")], &[]);
+    (world, target, relay)
+}
+
+#[tokio::test]
+async fn readers_are_told_of_an_incarnation_that_a_relay_began_before_it_was_killed() {
+    let (world, target, relay) = killed_before_readers_were_told().await;
     eventually("the metadata", async || {
         let stream = world.stream(&target).await;
         let told = StreamMetadata::of(stream.cached_info()).incarnations;
@@ -129,17 +135,7 @@ async fn readers_are_told_of_an_incarnation_that_a_relay_began_before_it_was_kil
 /// Somebody edits the stream with a configuration that was read before.
 #[tokio::test]
 async fn readers_are_told_again_what_somebody_has_removed_from_the_metadata() {
-    let world = World::new().await;
-    let target = Target::new("account");
-    let relay = world.relay(&[target.route("account")], &[]);
-    world.append_many("account", 5).await;
-    world.holds(&target, 5).await;
-    world.drained(&target).await;
-    relay.stop().await;
-    world
-        .execute("insert into outbox.incarnation select stream, 1, 3 from outbox.cursor")
-        .await;
-    let relay = world.relay(&[target.route("account")], &[]);
+    let (world, target, relay) = killed_before_readers_were_told().await;
     let told = async |when: &str| {
         eventually(when, async || {
             let stream = world.stream(&target).await;
