@@ -59,6 +59,20 @@ async fn another_ledger_is_refused_until_it_adopts_the_stream() {
     intruder.stop().await;
 }
 
+/// A database that has published an event, and a copy of it.
+async fn original_and_copy() -> (World, World, Target) {
+    let original = World::with_accounts().await;
+    let accounts = Target::new("account");
+    original.execute(REGISTER).await;
+    let relay = start(&original, &accounts);
+    original.change("a", "both").await;
+    original.drained(&accounts).await;
+    relay.stop().await;
+    let copy = copy_of(&original).await;
+    let original = World::at(Database::at(original.database.url.clone())).await;
+    (original, copy, accounts)
+}
+
 /// A copy of this one, in another database of the server. Nobody may be connected meanwhile.
 async fn copy_of(world: &World) -> World {
     let options: PgConnectOptions = world.database.url.parse().expect("a URL");
@@ -83,16 +97,7 @@ async fn copy_of(world: &World) -> World {
 
 #[tokio::test]
 async fn a_copy_of_the_database_is_refused_while_the_original_is_active_and_takes_over_after_it() {
-    let original = World::with_accounts().await;
-    let accounts = Target::new("account");
-    original.execute(REGISTER).await;
-    let relay = start(&original, &accounts);
-    original.change("a", "both").await;
-    original.drained(&accounts).await;
-    relay.stop().await;
-    let copy = copy_of(&original).await;
-    let original = World::at(Database::at(original.database.url.clone())).await;
-
+    let (original, copy, accounts) = original_and_copy().await;
     let relay = start(&original, &accounts);
     original.change("a", "original").await;
     original.change("b", "original").await;
@@ -118,15 +123,7 @@ async fn a_copy_of_the_database_is_refused_while_the_original_is_active_and_take
 
 #[tokio::test]
 async fn a_copy_does_not_take_over_while_the_relay_of_the_original_is_started_again() {
-    let original = World::with_accounts().await;
-    let accounts = Target::new("account");
-    original.execute(REGISTER).await;
-    let relay = start(&original, &accounts);
-    original.change("a", "both").await;
-    original.drained(&accounts).await;
-    relay.stop().await;
-    let copy = copy_of(&original).await;
-    let original = World::at(Database::at(original.database.url.clone())).await;
+    let (original, copy, accounts) = original_and_copy().await;
     let relay = start(&original, &accounts);
     original.change("a", "original").await;
     original.holds(&accounts, 2).await;
