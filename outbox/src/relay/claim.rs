@@ -242,7 +242,7 @@ impl Claim<'_> {
         match answer {
             Ok(answer) => Ok(std::str::from_utf8(&answer.payload)
                 .ok()
-                .and_then(identity::parse)),
+                .and_then(LedgerIdentity::parse)),
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
             Err(error) => Err(Failure::JetStream(error.to_string())),
         }

@@ -2,15 +2,6 @@
 
 use service_runtime::nats::stream::LedgerIdentity;
 
-/// As a relay says it.
-pub(super) fn parse(text: &str) -> Option<LedgerIdentity> {
-    let (ledger_id, database) = text.split_once(' ')?;
-    Some(LedgerIdentity {
-        ledger_id: ledger_id.to_owned(),
-        database: database.to_owned(),
-    })
-}
-
 /// Whether `mine` is the same database after a promotion: the other one is the primary of before.
 pub(super) fn supersedes(mine: &LedgerIdentity, other: &LedgerIdentity) -> bool {
     let (Some(mine_of), Some(other_of)) = (parts(&mine.database), parts(&other.database)) else {
@@ -37,11 +28,11 @@ fn parts(database: &str) -> Option<(&str, u32, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{objection, parse, supersedes};
+    use super::{LedgerIdentity, objection, supersedes};
 
     #[test]
     fn a_promoted_standby_supersedes_its_primary_and_nothing_else_does() {
-        let of = |text| parse(text).expect("an identity");
+        let of = |text| LedgerIdentity::parse(text).expect("an identity");
         let primary = of("a 7/1/5");
         assert!(supersedes(&of("a 7/2/5"), &primary));
         for other in [
@@ -55,7 +46,7 @@ mod tests {
 
     #[test]
     fn another_ledger_and_a_primary_of_before_are_refused_however_silent_the_other_is() {
-        let of = |text| parse(text).expect("an identity");
+        let of = |text| LedgerIdentity::parse(text).expect("an identity");
         let named = of("a 7/2/5");
         for refused in ["b 7/2/5", "a 7/1/5"] {
             assert!(objection(&of(refused), &named).is_some(), "{refused}");

@@ -82,7 +82,9 @@ impl StreamMetadata {
 }
 
 impl LedgerIdentity {
-    fn parse(text: &str) -> Option<Self> {
+    /// As it is written into the metadata, and as a relay says it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let (ledger_id, database) = text.split_once(' ')?;
         Some(Self {
             ledger_id: ledger_id.to_owned(),
