@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{
-    Client, RequestErrorKind,
-    jetstream::{Context, ErrorCode, context::GetStreamErrorKind},
-};
+use async_nats::{Client, RequestErrorKind, jetstream::Context};
 use futures::StreamExt;
 use postgres_pool::Pool;
 use service_runtime::{
@@ -20,10 +17,9 @@ use service_runtime::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    STREAM_TIMEOUT,
     cursor::Owned,
-    failure::{Failure, within},
-    identity,
+    failure::Failure,
+    identity, stream_info,
     stream_metadata::MetadataWriter,
 };
 
@@ -211,20 +207,8 @@ impl Claim<'_> {
 
     /// Who is named in the metadata of the stream, if there is one.
     async fn named(&self) -> Result<Option<LedgerIdentity>, Failure> {
-        let asking = async {
-            match self.jetstream.get_stream(&self.owned.stream).await {
-                Ok(stream) => Ok(StreamMetadata::of(stream.cached_info()).ledger),
-                Err(error) => match error.kind() {
-                    GetStreamErrorKind::JetStream(error)
-                        if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-                    {
-                        Ok(None)
-                    }
-                    _ => Err(Failure::JetStream(error.to_string())),
-                },
-            }
-        };
-        within(STREAM_TIMEOUT, asking).await
+        let found = stream_info::find(self.jetstream, &self.owned.stream).await?;
+        Ok(found.and_then(|info| StreamMetadata::of(&info).ledger))
     }
 
     async fn other(&self, mine: &LedgerIdentity) -> Result<Option<LedgerIdentity>, Failure> {

@@ -16,7 +16,6 @@ use std::{
 };
 
 use async_nats::jetstream::Context;
-use futures::TryFutureExt;
 use postgres_pool::Pool;
 use service_runtime::{nats::Topic, progress::Progress};
 
@@ -24,11 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use self::lookup::Findings;
 use super::{
-    STREAM_TIMEOUT,
-    cursor::Owned,
-    doubts,
-    failure::{Failure, within},
-    start::Start,
+    cursor::Owned, doubts, failure::Failure, start::Start, stream_info,
 };
 
 /// What the relay has published itself is usually acknowledged within this time.
@@ -170,10 +165,7 @@ async fn ends(
         jetstream, topic, ..
     }: Lookup<'_>,
 ) -> Result<(u64, u64), Failure> {
-    let asking = jetstream.get_stream(&topic.stream);
-    let asking = asking.map_err(|error| Failure::JetStream(error.to_string()));
-    let stream = within(STREAM_TIMEOUT, asking).await?;
-    let state = &stream.cached_info().state;
+    let state = stream_info::info(jetstream, &topic.stream).await?.state;
     Ok((state.first_sequence, state.last_sequence))
 }
 

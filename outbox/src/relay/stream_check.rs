@@ -13,6 +13,7 @@ use super::{
     STREAM_TIMEOUT,
     cursor::{self, Tail},
     failure::{Failure, within},
+    stream_info,
 };
 
 /// Whether the stream still has the saved cursor's last event.
@@ -41,16 +42,8 @@ pub(super) async fn has(jetstream: &Context, topic: &Topic, tail: Tail) -> Resul
 
 /// The last sequence of the stream.
 pub(super) async fn end(jetstream: &Context, topic: &Topic) -> Result<i64, Failure> {
-    let asking = async {
-        let stream = jetstream.get_stream(&topic.stream).await;
-        stream.map_err(|error| Failure::JetStream(error.to_string()))
-    };
-    let state = within(STREAM_TIMEOUT, asking)
-        .await?
-        .cached_info()
-        .state
-        .clone();
-    Ok(i64::try_from(state.last_sequence).unwrap_or(i64::MAX))
+    let info = stream_info::info(jetstream, &topic.stream).await?;
+    Ok(i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX))
 }
 
 async fn look_up(

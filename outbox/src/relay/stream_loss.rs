@@ -9,7 +9,7 @@
 
 mod missing;
 mod reread;
-mod server;
+mod server_time;
 mod store;
 mod window;
 

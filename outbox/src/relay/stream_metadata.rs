@@ -2,13 +2,13 @@
 //! undoes another.
 
 use async_nats::jetstream::Context;
-use futures::TryFutureExt;
 use service_runtime::nats::stream::StreamMetadata;
 use tokio::sync::Mutex;
 
 use super::{
     STREAM_TIMEOUT,
     failure::{Failure, within},
+    stream_info,
 };
 
 pub(super) struct MetadataWriter {
@@ -28,10 +28,8 @@ impl MetadataWriter {
 
     /// As it is now.
     pub(super) async fn read(&self) -> Result<StreamMetadata, Failure> {
-        let asking = self.jetstream.get_stream(&self.stream);
-        let asking = asking.map_err(|error| Failure::JetStream(error.to_string()));
-        let stream = within(STREAM_TIMEOUT, asking).await?;
-        Ok(StreamMetadata::of(stream.cached_info()))
+        let info = stream_info::info(&self.jetstream, &self.stream).await?;
+        Ok(StreamMetadata::of(&info))
     }
 
     /// Changes it; whether there was anything to change.
@@ -41,18 +39,14 @@ impl MetadataWriter {
     ) -> Result<bool, Failure> {
         let _one_at_a_time = self.is_writing.lock().await;
         let changing = async {
-            let by_jetstream =
-                |error: &dyn std::error::Error| Failure::JetStream(error.to_string());
-            let asking = self.jetstream.get_stream(&self.stream);
-            let stream = asking.map_err(|it| by_jetstream(&it)).await?;
-            let info = stream.cached_info();
-            let mut metadata = StreamMetadata::of(info);
+            let info = stream_info::info(&self.jetstream, &self.stream).await?;
+            let mut metadata = StreamMetadata::of(&info);
             change(&mut metadata);
-            let Some(config) = metadata.config(info) else {
+            let Some(config) = metadata.config(&info) else {
                 return Ok::<_, Failure>(false);
             };
-            let updating = self.jetstream.update_stream(config);
-            updating.map_err(|it| by_jetstream(&it)).await?;
+            let updated = self.jetstream.update_stream(config).await;
+            updated.map_err(|error| Failure::JetStream(error.to_string()))?;
             Ok(true)
         };
         within(STREAM_TIMEOUT, changing).await

@@ -9,13 +9,14 @@ use postgres_pool::Pool;
 use service_runtime::nats::Topic;
 
 use super::{
-    server::{first_sequence_of, server_time},
+    server_time::server_time,
     store::{self, Beginning},
 };
 use crate::relay::{
     STREAM_TIMEOUT,
     cursor::{self, Owned},
     failure::{Failure, within},
+    stream_info::{self, first_sequence},
 };
 
 /// Of more ranges the rest is found by the next look.
@@ -90,7 +91,7 @@ async fn from_the_beginning(
     known: &[RangeInclusive<i64>],
 ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
     let state = &info.state;
-    let first = first_sequence_of(info);
+    let first = first_sequence(info);
     let now = Beginning {
         sequence: Some(first),
         published_at: DateTime::from_timestamp(state.first_timestamp.unix_timestamp(), 0)

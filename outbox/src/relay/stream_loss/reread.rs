@@ -10,15 +10,12 @@ use postgres_pool::Pool;
 use service_runtime::nats::{Topic, headers};
 use tokio::{sync::Mutex, time::sleep};
 
-use super::{
-    missing::unknown,
-    server::{first_sequence_of, info},
-    store,
-};
+use super::{missing::unknown, store};
 use crate::relay::{
     cursor,
     failure::Failure,
     stored_message::{StoredMessage, each},
+    stream_info::{first_sequence, info},
 };
 
 /// Messages that are read in one go, and the rest after it: at most some 10,000 a second.
@@ -63,7 +60,7 @@ impl Reread {
             return Ok(Vec::new());
         }
         let tail = cursor::load(pool, stream).await?.tail.sequence;
-        progress.next = progress.next.max(first_sequence_of(&info_before));
+        progress.next = progress.next.max(first_sequence(&info_before));
         while progress.next <= tail {
             let chunk = progress.next..=tail.min(progress.next + CHUNK - 1);
             let end = *chunk.end();
@@ -86,7 +83,7 @@ impl Reread {
                 return Ok(Vec::new());
             }
             // What has expired meanwhile is not missing.
-            let first = first_sequence_of(&info_after);
+            let first = first_sequence(&info_after);
             still_absent.retain(|it| *it >= first);
             missing = unknown(&single(&still_absent), tail, &known);
             progress.absent = still_absent;

@@ -11,7 +11,7 @@ use postgres_pool::Pool;
 
 use super::{
     missing::unknown,
-    reread, server,
+    reread,
     store::{self, Loss},
 };
 use crate::relay::{
@@ -19,6 +19,7 @@ use crate::relay::{
     failure::Failure,
     position::Position,
     stored_message::each,
+    stream_info,
 };
 
 /// Late events stand behind those with higher ids, by so many at most for all that is known.
@@ -80,8 +81,8 @@ async fn loss(
     missing: Vec<RangeInclusive<i64>>,
 ) -> Result<Loss, Failure> {
     let start = window.from.clone().unwrap_or_default();
-    let kept_from = server::first_sequence(jetstream, stream).await?;
-    let from = kept_from.max(start.tail.sequence + 1);
+    let info = stream_info::info(jetstream, stream).await?;
+    let from = stream_info::first_sequence(&info).max(start.tail.sequence + 1);
     let mut position = start.position;
     let last = window.to.tail.sequence;
     let first_missing = missing.first().map_or(last, |it| *it.start());
