@@ -17,16 +17,14 @@ use service_runtime::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    cursor::Owned,
-    failure::Failure,
-    identity, stream_info,
-    stream_metadata::MetadataWriter,
+    cursor::Owned, failure::Failure, identity, look, stream_info, stream_metadata::MetadataWriter,
 };
 
-/// How often an active relay looks whether another one has taken the stream over.
+/// How often one that waits asks, and one that can't listen for questions tries again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// So long after that, a relay that was active and reaches the server has noticed.
-const TAKE_OVER_PAUSE: Duration = Duration::from_secs(2);
+/// So long after a relay has entered itself, the one that was active has noticed if it reaches the
+/// server: it looks every second.
+const TAKE_OVER_PAUSE: Duration = look::INTERVAL.saturating_mul(2);
 /// How long the active relay may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -163,9 +161,7 @@ impl Claim<'_> {
                 "another database takes over the stream"
             );
             sleep(TAKE_OVER_PAUSE).await;
-            if let Some(other) = self.other(&mine).await? {
-                return Err(self.foreign(&mine, &other, "another relay has taken it over"));
-            }
+            self.check(&mine, &self.metadata.read().await?)?;
         }
         if adopts {
             self.end_adoption().await?;
@@ -173,14 +169,17 @@ impl Claim<'_> {
         Ok(mine)
     }
 
-    /// Until another relay has taken the stream over.
-    pub(super) async fn watch(&self, mine: &LedgerIdentity) -> Failure {
-        loop {
-            sleep(CHECK_INTERVAL).await;
-            // A stream that can't be reached is noticed by those who publish to it.
-            if let Ok(Some(other)) = self.other(mine).await {
-                return self.foreign(mine, &other, "another relay has taken it over");
+    /// Fails if another relay has taken the stream over.
+    pub(super) fn check(
+        &self,
+        mine: &LedgerIdentity,
+        metadata: &StreamMetadata,
+    ) -> Result<(), Failure> {
+        match &metadata.ledger {
+            Some(other) if other != mine => {
+                Err(self.foreign(mine, other, "another relay has taken it over"))
             }
+            _ => Ok(()),
         }
     }
 
@@ -209,11 +208,6 @@ impl Claim<'_> {
     async fn named(&self) -> Result<Option<LedgerIdentity>, Failure> {
         let found = stream_info::find(self.jetstream, &self.owned.stream).await?;
         Ok(found.and_then(|info| StreamMetadata::of(&info).ledger))
-    }
-
-    async fn other(&self, mine: &LedgerIdentity) -> Result<Option<LedgerIdentity>, Failure> {
-        let named = self.metadata.read().await?.ledger;
-        Ok(named.filter(|it| it != mine))
     }
 
     /// The relay that publishes to the stream now. Without one, the server says so at once; one that does

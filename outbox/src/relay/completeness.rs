@@ -16,98 +16,108 @@ use service_runtime::nats::{
 use tokio::time::Instant;
 
 use super::{
-    cursor::Owned, failure::Failure, incarnation, stream_check, stream_loss,
+    cursor::Owned,
+    failure::Failure,
+    incarnation,
+    look::{Sight, Sights},
+    stream_check, stream_loss,
     stream_metadata::MetadataWriter,
 };
 
-const INTERVAL: Duration = Duration::from_secs(1);
-/// How often the metadata are compared with what they should be: whoever edits the stream may write what
-/// was there before.
+/// How often the incarnations and refills in the database are compared with the metadata. What somebody
+/// changes on the stream is noticed at the next look: whoever edits it may write what was there before.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Keeps the stream's metadata as the database has it. Publishing goes on if that fails.
-pub(super) async fn keep_told(
-    pool: &Pool,
-    jetstream: &Context,
-    topic: &Topic,
-    owned: &Owned,
-    mine: &LedgerIdentity,
-    metadata: &MetadataWriter,
-) -> Infallible {
-    let mut told: Option<Told> = None;
-    let mut has_failed = false;
-    loop {
-        let recent = told.filter(|it| it.at.elapsed() < COMPARE_INTERVAL);
-        match tell(pool, jetstream, topic, owned, mine, metadata, recent).await {
-            Ok(now) => {
-                told = Some(now);
-                has_failed = false;
-            }
-            Err(failure) => {
-                if !has_failed {
-                    tracing::warn!(
-                        %failure,
-                        stream = topic.stream,
-                        "readers are not told from where the stream is complete"
-                    );
-                }
-                has_failed = true;
-            }
-        }
-        tokio::time::sleep(INTERVAL).await;
-    }
+pub(super) struct Telling<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) jetstream: &'a Context,
+    pub(super) topic: &'a Topic,
+    pub(super) owned: &'a Owned,
+    pub(super) mine: &'a LedgerIdentity,
+    pub(super) metadata: &'a MetadataWriter,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// What the metadata said when they were last compared.
 struct Told {
-    complete_from: Option<u64>,
+    metadata: StreamMetadata,
     at: Instant,
 }
 
-/// What is told by now, of all that the database says.
-async fn tell(
-    pool: &Pool,
-    jetstream: &Context,
-    topic: &Topic,
-    owned: &Owned,
-    mine: &LedgerIdentity,
-    metadata: &MetadataWriter,
-    recent: Option<Told>,
-) -> Result<Told, Failure> {
-    let complete_from = note_published_runs(pool, owned).await?;
-    let complete_from = complete_from.and_then(|sequence| u64::try_from(sequence).ok());
-    if let Some(recent) = recent.filter(|it| it.complete_from == complete_from) {
-        return Ok(recent);
+impl Telling<'_> {
+    pub(super) async fn run(&self, mut sights: Sights) -> Infallible {
+        let mut told: Option<Told> = None;
+        let mut has_failed = false;
+        loop {
+            let sight = sights.next().await;
+            let recent = told.take_if(|it| it.at.elapsed() < COMPARE_INTERVAL);
+            match self.tell(&sight, recent).await {
+                Ok(now) => {
+                    told = Some(now);
+                    has_failed = false;
+                }
+                Err(failure) => {
+                    if !has_failed {
+                        tracing::warn!(
+                            %failure,
+                            stream = self.topic.stream,
+                            "readers are not told from where the stream is complete"
+                        );
+                    }
+                    has_failed = true;
+                }
+            }
+        }
     }
-    let changes = Changes::load(pool, &topic.stream).await?;
-    let now = metadata.read().await?;
-    let wanted = |metadata: &mut StreamMetadata| {
-        changes.tell(metadata);
-        metadata.complete_from = complete_from;
-        // Another one that stands there has taken the stream over.
-        metadata.ledger.get_or_insert_with(|| mine.clone());
-    };
-    let mut complete = now.clone();
-    wanted(&mut complete);
-    let told = Told {
-        complete_from,
-        at: Instant::now(),
-    };
-    if complete == now {
-        return Ok(told);
+
+    /// What is told by now, of all that the database says.
+    async fn tell(&self, sight: &Sight, recent: Option<Told>) -> Result<Told, Failure> {
+        let complete_from = self.complete_from(sight).await?;
+        let metadata = StreamMetadata::of(&sight.info);
+        if let Some(recent) = recent
+            && metadata == recent.metadata
+            && metadata.complete_from == complete_from
+        {
+            return Ok(recent);
+        }
+        let changes = Changes::load(self.pool, &self.topic.stream).await?;
+        let wanted = |metadata: &mut StreamMetadata| {
+            changes.tell(metadata);
+            metadata.complete_from = complete_from;
+            // Another one that stands there has taken the stream over.
+            metadata.ledger.get_or_insert_with(|| self.mine.clone());
+        };
+        let mut complete = metadata.clone();
+        wanted(&mut complete);
+        if complete != metadata {
+            // Asked now: a stream that was created again before fails this, and one that is created
+            // again after it has another time of creation than the metadata name.
+            if !stream_check::is_whole(self.pool, self.jetstream, self.topic).await? {
+                return Err(Failure::StreamChanged);
+            }
+            if self.metadata.change(wanted).await? {
+                tracing::info!(
+                    stream = self.topic.stream,
+                    complete_from,
+                    "told readers from where the stream is complete, and where it has changed"
+                );
+            }
+        }
+        Ok(Told {
+            metadata: complete,
+            at: Instant::now(),
+        })
     }
-    // Asked now: a stream that was created again before fails this, and one that is created again
-    // after it has another time of creation than the metadata name.
-    if !stream_check::is_whole(pool, jetstream, topic).await? {
-        return Err(Failure::StreamChanged);
+
+    async fn complete_from(&self, sight: &Sight) -> sqlx::Result<Option<u64>> {
+        let saved = &sight.saved;
+        let complete_from = match saved.has_finished_run {
+            true => note_published_runs(self.pool, self.owned).await?,
+            // Until the events of lost messages are on it again, the stream is not complete.
+            false => saved.complete_from.filter(|_| !saved.has_losses),
+        };
+        Ok(complete_from.and_then(|sequence| u64::try_from(sequence).ok()))
     }
-    metadata.change(wanted).await?;
-    tracing::info!(
-        stream = topic.stream,
-        complete_from,
-        "told readers from where the stream is complete, and where it has changed"
-    );
-    Ok(told)
 }
 
 /// What readers have to know of the stream's past.

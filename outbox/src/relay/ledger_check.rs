@@ -33,7 +33,7 @@ async fn has_older(pool: &Pool, id: i64) -> sqlx::Result<bool> {
 }
 
 /// Whether events get ids that a cursor has passed.
-pub(super) async fn is_sequence_behind(pool: &Pool) -> sqlx::Result<bool> {
+async fn is_sequence_behind(pool: &Pool) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"
         select exists (

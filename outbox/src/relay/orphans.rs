@@ -23,11 +23,17 @@ use tokio::time::{sleep, timeout};
 
 use self::lookup::Findings;
 use super::{
-    cursor::Owned, doubts, failure::Failure, start::Start, stream_info,
+    ACK_TIMEOUT,
+    cursor::Owned,
+    doubts,
+    failure::Failure,
+    look::{Sight, Sights},
+    start::Start,
+    stream_info,
 };
 
-/// What the relay has published itself is usually acknowledged within this time.
-const ACK_PATIENCE: Duration = Duration::from_secs(1);
+/// What the relay has published itself is acknowledged within this time, or the session ends.
+const ACK_PATIENCE: Duration = ACK_TIMEOUT;
 const ACK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Sequences that are looked up at once.
@@ -125,8 +131,17 @@ async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bool, Failure
 
 /// Looks for messages that others have published, also while the relay publishes nothing, and for
 /// aggregates that can be restated by now.
-pub(super) async fn watch(lookup: Lookup<'_>, looked_up: &LookedUp) -> Result<(), Failure> {
-    let (_, last) = ends(lookup).await?;
+pub(super) async fn watch(lookup: Lookup<'_>, looked_up: &LookedUp, mut sights: Sights) -> Failure {
+    loop {
+        let sight = sights.next().await;
+        if let Err(failure) = attend(lookup, looked_up, &sight).await {
+            return failure;
+        }
+    }
+}
+
+async fn attend(lookup: Lookup<'_>, looked_up: &LookedUp, sight: &Sight) -> Result<(), Failure> {
+    let last = sight.info.state.last_sequence;
     // Most are the relay's own, whose acknowledgements are on their way.
     let own = async {
         while looked_up.get() < last {
@@ -138,10 +153,13 @@ pub(super) async fn watch(lookup: Lookup<'_>, looked_up: &LookedUp) -> Result<()
         look_up_strangers(lookup, from, last).await?;
         looked_up.raise(last);
     }
-    if restate::is_due(lookup.pool, &lookup.owned.stream).await? {
+    if sight.saved.orphans.are_new {
         return Err(Failure::Orphans);
     }
-    restate::again(lookup).await
+    if sight.saved.orphans.were_left_out {
+        restate::again(lookup).await?;
+    }
+    Ok(())
 }
 
 /// Looks up what others have published. What can be restated ends the session.

@@ -19,12 +19,12 @@ use super::{
     completeness,
     cursor::Owned,
     failure::{Failure, within},
-    ledger_check,
-    orphans::{self, LookedUp, Lookup, superseded::Superseded},
+    look::Looker,
+    orphans::{self, Lookup, superseded::Superseded},
     parking,
     publisher::{Destination, Publisher},
     reader::{Interest, Reader},
-    start, stream_check,
+    start,
     stream_loss::{self, Reread},
     stream_metadata::MetadataWriter,
     stream_progress::StreamProgress,
@@ -41,9 +41,6 @@ const READ_INTERVAL: Duration = Duration::from_millis(1);
 const READ_AHEAD: usize = 2;
 /// How often an event is tried that `JetStream` refuses, before it is parked.
 const MAX_REFUSALS: i32 = 3;
-/// How often an idle relay makes sure that the stream still has what it acknowledged, and that the
-/// ledger gives out new ids.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a stream's sessions ended for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +169,22 @@ impl StreamRelay<'_> {
             source: self.relay.source,
             max_in_flight: self.relay.max_in_flight.into(),
         };
+        let (looker, sights) = Looker::new();
+        let losing = stream_loss::Watch {
+            pool,
+            jetstream,
+            owned: &self.owned,
+            metadata: &self.metadata,
+            reread: &self.reread,
+        };
+        let telling = completeness::Telling {
+            pool,
+            jetstream,
+            topic,
+            owned: &self.owned,
+            mine: &mine,
+            metadata: &self.metadata,
+        };
         let known = (lookup, &looked_up);
         let publisher =
             Publisher::new(pool, to, &self.owned, cursor, losses, &self.progress, known);
@@ -183,12 +196,10 @@ impl StreamRelay<'_> {
         };
         tokio::select! {
             result = Box::pin(both) => result,
-            failure = Box::pin(self.watch_both_ends(&looked_up)) => Err(failure),
-            failure = claim.watch(&mine) => Err(failure),
-            failure = Box::pin(stream_loss::watch(pool, jetstream, topic, &self.owned, &self.metadata, &self.reread)) => {
-                Err(failure)
-            }
-            never = completeness::keep_told(self.relay.pool, jetstream, topic, &self.owned, &mine, &self.metadata) => match never {},
+            failure = Box::pin(looker.run(&claim, &mine)) => Err(failure),
+            failure = Box::pin(orphans::watch(lookup, &looked_up, sights.clone())) => Err(failure),
+            failure = Box::pin(losing.run(sights.clone())) => Err(failure),
+            never = Box::pin(telling.run(sights)) => match never {},
         }
     }
 
@@ -236,26 +247,6 @@ impl StreamRelay<'_> {
             owned: &self.owned,
             aggregate_types: &self.stream.aggregate_types,
             progress: self.relay.progress,
-        }
-    }
-
-    async fn watch_both_ends(&self, looked_up: &LookedUp) -> Failure {
-        let (pool, jetstream) = (self.relay.pool, &self.jetstream);
-        loop {
-            sleep(CHECK_INTERVAL).await;
-            if let Err(failure) = orphans::watch(self.lookup(), looked_up).await {
-                return failure;
-            }
-            match stream_check::is_whole(pool, jetstream, &self.stream.topic).await {
-                Ok(true) => {}
-                Ok(false) => return Failure::StreamChanged,
-                Err(failure) => return failure,
-            }
-            match ledger_check::is_sequence_behind(pool).await {
-                Ok(false) => {}
-                Ok(true) => return Failure::SequenceBehind,
-                Err(error) => return error.into(),
-            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     cursor::{self, Cursor, CursorError, Owned},
     doubts,
     failure::Failure,
-    incarnation, ledger_check, stream_check, stream_loss,
+    incarnation, ledger_check, stream_check, stream_info, stream_loss,
     stream_metadata::MetadataWriter,
 };
 use crate::ledger;
@@ -43,7 +43,8 @@ pub(super) async fn find(
     let mut found = saved.clone();
     loop {
         let in_ledger = ledger_check::has(pool, &found).await?;
-        let on_stream = stream_check::has(jetstream, topic, found.tail).await?;
+        let info = stream_info::info(jetstream, &topic.stream).await?;
+        let on_stream = stream_check::has(jetstream, &info, found.tail).await?;
         if in_ledger && on_stream {
             break;
         }
@@ -52,7 +53,7 @@ pub(super) async fn find(
         let mut above = found.tail.sequence;
         if !on_stream {
             // There may be many checkpoints behind the stream's end.
-            above = above.min(stream_check::end(jetstream, topic).await?.saturating_add(1));
+            above = above.min(stream_check::end(&info).saturating_add(1));
         }
         let earlier = cursor::checkpoint_below(pool, &topic.stream, above).await?;
         found = earlier.unwrap_or_default();

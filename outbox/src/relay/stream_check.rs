@@ -23,47 +23,42 @@ pub(super) async fn is_whole(
     topic: &Topic,
 ) -> Result<bool, Failure> {
     let saved = cursor::load(pool, &topic.stream).await?;
-    has(jetstream, topic, saved.tail).await
+    let info = stream_info::info(jetstream, &topic.stream).await?;
+    has(jetstream, &info, saved.tail).await
 }
 
 /// Whether the stream still has this event, or had it for as long as it keeps events.
-pub(super) async fn has(jetstream: &Context, topic: &Topic, tail: Tail) -> Result<bool, Failure> {
+pub(super) async fn has(jetstream: &Context, info: &Info, tail: Tail) -> Result<bool, Failure> {
     match (u64::try_from(tail.sequence), tail.event_id) {
+        (Ok(sequence), Some(_)) if info.state.last_sequence < sequence => Ok(false),
+        // Expired, as it was meant to.
+        (Ok(sequence), Some(_)) if info.state.first_sequence > sequence => Ok(true),
         (Ok(sequence), Some(event_id)) => {
-            within(
-                STREAM_TIMEOUT,
-                look_up(jetstream, topic, sequence, event_id),
-            )
-            .await
+            let stands_there = stands_at(jetstream, &info.config.name, sequence, event_id);
+            within(STREAM_TIMEOUT, stands_there).await
         }
         _ => Ok(true),
     }
 }
 
-/// The last sequence of the stream.
-pub(super) async fn end(jetstream: &Context, topic: &Topic) -> Result<i64, Failure> {
-    let info = stream_info::info(jetstream, &topic.stream).await?;
-    Ok(i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX))
+/// Whether the stream's end is not below this event.
+pub(super) fn reaches(info: &Info, tail: Tail) -> bool {
+    tail.event_id.is_none() || end(info) >= tail.sequence
 }
 
-async fn look_up(
+/// The last sequence of the stream.
+pub(super) fn end(info: &Info) -> i64 {
+    i64::try_from(info.state.last_sequence).unwrap_or(i64::MAX)
+}
+
+async fn stands_at(
     jetstream: &Context,
-    topic: &Topic,
+    stream: &str,
     sequence: u64,
     event_id: Uuid,
 ) -> Result<bool, Failure> {
-    let stream = jetstream
-        .get_stream(&topic.stream)
-        .await
-        .map_err(|error| Failure::JetStream(error.to_string()))?;
-    let Info { state, .. } = stream.cached_info();
-    if state.last_sequence < sequence {
-        return Ok(false);
-    }
-    if state.first_sequence > sequence {
-        // Expired, as it was meant to.
-        return Ok(true);
-    }
+    let stream = jetstream.get_stream_no_info(stream).await;
+    let stream = stream.map_err(|error| Failure::JetStream(error.to_string()))?;
     match stream.get_raw_message(sequence).await {
         Ok(message) => {
             // The message has another id if it was published again.

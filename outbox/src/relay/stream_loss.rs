@@ -3,8 +3,8 @@
 //! finds them again in its gaps.
 //!
 //! ```text
-//! watch: missing sequences ─► window: their events ─► row of outbox.stream_loss ─► next session
-//! begin: gaps of the cursor ─► reader, publisher ─► watch: on the stream again ─► readers are told
+//! look:  missing sequences ─► window: their events ─► row of outbox.stream_loss ─► next session
+//! begin: gaps of the cursor ─► reader, publisher ─► look: on the stream again ─► readers are told
 //! ```
 
 mod missing;
@@ -16,27 +16,21 @@ mod window;
 use std::{
     convert::Infallible,
     ops::{Range, RangeInclusive},
-    time::Duration,
 };
 
 use async_nats::jetstream::Context;
 use postgres_pool::{Connection, Pool};
-use service_runtime::nats::{
-    Topic,
-    stream::{Refill, Refills},
-};
-use tokio::time::sleep;
+use service_runtime::nats::stream::{Refill, Refills};
 
 use self::missing::Look;
-pub(super) use self::reread::Reread;
+pub(super) use self::{reread::Reread, store::Beginning};
 use super::{
     cursor::{self, Cursor, Owned},
     failure::Failure,
     incarnation,
+    look::{Sight, Sights},
     stream_metadata::MetadataWriter,
 };
-
-const INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a publisher has to know of lost messages.
 #[derive(Debug, Default)]
@@ -109,56 +103,69 @@ pub(super) async fn refills(pool: &Pool, stream: &str) -> sqlx::Result<Refills> 
     Ok(refills)
 }
 
-/// Looks for what is missing, beside a session, which has to end when something was found.
-pub(super) async fn watch(
-    pool: &Pool,
-    jetstream: &Context,
-    topic: &Topic,
-    owned: &Owned,
-    metadata: &MetadataWriter,
-    reread: &Reread,
-) -> Failure {
-    let looking = async {
+/// What looking for missing messages takes.
+#[derive(Clone, Copy)]
+pub(super) struct Watch<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) jetstream: &'a Context,
+    pub(super) owned: &'a Owned,
+    pub(super) metadata: &'a MetadataWriter,
+    pub(super) reread: &'a Reread,
+}
+
+impl Watch<'_> {
+    /// Looks for what is missing, beside a session, which has to end when something was found.
+    pub(super) async fn run(self, sights: Sights) -> Failure {
+        match tokio::try_join!(self.look(sights.clone()), self.reread(sights)) {
+            Err(failure) => failure,
+            Ok((never, _)) => match never {},
+        }
+    }
+
+    /// For what the server says is gone.
+    async fn look(self, mut sights: Sights) -> Result<Infallible, Failure> {
         let mut look = Look::default();
         let mut trouble = Trouble::default();
         loop {
-            let looked = async {
-                let mut is_any = false;
-                // At once: each time that something was found costs a session.
-                loop {
-                    let missing = look.missing(pool, jetstream, topic, owned).await?;
-                    if !window::note_losses(pool, jetstream, owned, missing).await? {
-                        break;
-                    }
-                    is_any = true;
-                }
-                if !is_any {
-                    finish(pool, owned, metadata).await?;
-                }
-                Ok(is_any)
-            };
-            if trouble.or_later(looked.await, &owned.stream)? {
-                return Err::<Infallible, _>(Failure::MessagesMissing);
+            let sight = sights.next().await;
+            let noted = self.note_missing(&mut look, &sight).await;
+            if trouble.or_later(noted, &self.owned.stream)? {
+                return Err(Failure::MessagesMissing);
             }
-            sleep(INTERVAL).await;
         }
-    };
-    let rereading = async {
+    }
+
+    /// Whether anything is missing. All of it at once: each time that something was found costs a
+    /// session.
+    async fn note_missing(self, look: &mut Look, sight: &Sight) -> Result<bool, Failure> {
+        let mut is_any = false;
+        loop {
+            let missing = (look.missing(self.pool, self.jetstream, self.owned, sight)).await?;
+            if !window::note_losses(self.pool, self.jetstream, self.owned, missing).await? {
+                break;
+            }
+            is_any = true;
+        }
+        if !is_any && sight.saved.has_losses {
+            finish(self.pool, self.owned, self.metadata).await?;
+        }
+        Ok(is_any)
+    }
+
+    /// For what the server does not know to be gone.
+    async fn reread(self, mut sights: Sights) -> Result<Infallible, Failure> {
+        let (pool, jetstream, owned) = (self.pool, self.jetstream, self.owned);
         let mut trouble = Trouble::default();
         loop {
+            let sight = sights.next().await;
             let reread = async {
-                let missing = reread.missing(pool, jetstream, topic).await?;
-                window::note_losses(pool, jetstream, owned, missing).await
+                let missing = self.reread.missing(pool, jetstream, &owned.stream, &sight);
+                window::note_losses(pool, jetstream, owned, missing.await?).await
             };
             if trouble.or_later(reread.await, &owned.stream)? {
-                return Err::<Infallible, _>(Failure::MessagesMissing);
+                return Err(Failure::MessagesMissing);
             }
-            sleep(INTERVAL).await;
         }
-    };
-    match tokio::try_join!(looking, rereading) {
-        Err(failure) => failure,
-        Ok((never, _)) => match never {},
     }
 }
 

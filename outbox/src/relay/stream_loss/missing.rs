@@ -2,11 +2,12 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use async_nats::jetstream::{Context, stream::Info};
+use async_nats::jetstream::{
+    Context,
+    stream::{Info, State},
+};
 use chrono::{DateTime, TimeDelta};
-use futures::TryFutureExt;
 use postgres_pool::Pool;
-use service_runtime::nats::Topic;
 
 use super::{
     server_time::server_time,
@@ -14,9 +15,10 @@ use super::{
 };
 use crate::relay::{
     STREAM_TIMEOUT,
-    cursor::{self, Owned},
+    cursor::Owned,
     failure::{Failure, within},
-    stream_info::{self, first_sequence},
+    look::Sight,
+    stream_info::first_sequence,
 };
 
 /// Of more ranges the rest is found by the next look.
@@ -36,48 +38,73 @@ impl Look {
         &mut self,
         pool: &Pool,
         jetstream: &Context,
-        topic: &Topic,
         owned: &Owned,
+        sight: &Sight,
     ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
-        let stream = &topic.stream;
-        // Asked before the stream: what stands there later is not taken for missing.
-        let tail = cursor::load(pool, stream).await?.tail.sequence;
-        let info = self.info(jetstream, stream).await?;
-        let known = store::missing(pool, stream).await?;
-        let mut missing = from_the_beginning(pool, jetstream, owned, &info, tail, &known).await?;
-        let deleted = info.state.deleted.unwrap_or_default();
+        let Sight { saved, info } = sight;
+        let has_other_beginning = !saved.beginning.is_same(beginning(info));
+        let has_other_holes = self.has_other_holes(info);
+        if !has_other_beginning && !has_other_holes {
+            return Ok(Vec::new());
+        }
+        let tail = saved.tail.sequence;
+        let known = store::missing(pool, &owned.stream).await?;
+        let mut missing = Vec::new();
+        if has_other_beginning {
+            missing = from_the_beginning(pool, jetstream, owned, sight, &known).await?;
+        }
+        let deleted = match has_other_holes {
+            true => deleted(jetstream, &owned.stream).await?,
+            false => Vec::new(),
+        };
         let last_deleted = deleted.last().map_or(0, |it| it.cast_signed());
         let deleted: Vec<_> = (deleted.iter())
             .map(|it| it.cast_signed()..=it.cast_signed())
             .collect();
         missing.extend(unknown(&deleted, tail, &known));
         missing.truncate(MOST);
-        let counts = (
-            info.state.deleted_count.unwrap_or_default(),
-            info.state.first_sequence,
-        );
-        self.seen = (missing.is_empty() && last_deleted <= tail).then_some(counts);
+        if has_other_holes {
+            let is_all_known = missing.is_empty() && last_deleted <= tail;
+            self.seen = is_all_known.then(|| holes(info));
+        }
         Ok(missing)
     }
 
-    async fn info(&mut self, jetstream: &Context, stream: &str) -> Result<Info, Failure> {
-        let asking = async {
-            let failed = |error: &dyn std::fmt::Display| Failure::JetStream(error.to_string());
-            let stream = jetstream
-                .get_stream(stream)
-                .map_err(|it| failed(&it))
-                .await?;
-            let info = stream.cached_info();
-            let deleted = info.state.deleted_count.unwrap_or_default();
-            let seen = (deleted, info.state.first_sequence);
-            if deleted == 0 || self.seen == Some(seen) {
-                return Ok::<_, Failure>(info.clone());
-            }
-            let detailed = stream.info_builder().with_deleted(true).fetch();
-            let detailed = detailed.map_err(|it| failed(&it)).await?.info;
-            Ok(detailed)
-        };
-        within(STREAM_TIMEOUT, asking).await
+    fn has_other_holes(&self, info: &Info) -> bool {
+        let (deleted, _) = holes(info);
+        deleted > 0 && self.seen != Some(holes(info))
+    }
+}
+
+/// How many messages are deleted, and where the stream begins: what changes with the list of them.
+fn holes(info: &Info) -> (u64, u64) {
+    let State {
+        deleted_count,
+        first_sequence,
+        ..
+    } = &info.state;
+    (deleted_count.unwrap_or_default(), *first_sequence)
+}
+
+async fn deleted(jetstream: &Context, stream: &str) -> Result<Vec<u64>, Failure> {
+    let asking = async {
+        let failed = |error: &dyn std::fmt::Display| Failure::JetStream(error.to_string());
+        let stream = jetstream.get_stream_no_info(stream).await;
+        let asking = stream.map_err(|it| failed(&it))?.info_builder();
+        let detailed = asking.with_deleted(true).fetch().await;
+        let info = detailed.map_err(|it| failed(&it))?.info;
+        Ok::<_, Failure>(info.state.deleted.unwrap_or_default())
+    };
+    within(STREAM_TIMEOUT, asking).await
+}
+
+fn beginning(info: &Info) -> Beginning {
+    let state = &info.state;
+    Beginning {
+        sequence: Some(first_sequence(info)),
+        published_at: DateTime::from_timestamp(state.first_timestamp.unix_timestamp(), 0)
+            .filter(|_| state.messages > 0),
+        max_age_seconds: Some(info.config.max_age.as_secs_f64()),
     }
 }
 
@@ -86,19 +113,12 @@ async fn from_the_beginning(
     pool: &Pool,
     jetstream: &Context,
     owned: &Owned,
-    info: &Info,
-    tail: i64,
+    Sight { saved, info }: &Sight,
     known: &[RangeInclusive<i64>],
 ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
-    let state = &info.state;
+    let tail = saved.tail.sequence;
     let first = first_sequence(info);
-    let now = Beginning {
-        sequence: Some(first),
-        published_at: DateTime::from_timestamp(state.first_timestamp.unix_timestamp(), 0)
-            .filter(|_| state.messages > 0),
-        max_age_seconds: Some(info.config.max_age.as_secs_f64()),
-    };
-    let before = store::beginning(pool, &owned.stream).await?;
+    let (before, now) = (saved.beginning, beginning(info));
     let left = match before.sequence {
         Some(sequence) if sequence < first => {
             let from = kept_too_short(pool, jetstream, info, before, now).await?;
@@ -109,7 +129,7 @@ async fn from_the_beginning(
     let missing = unknown(left.as_slice(), tail, known);
     let reaches = left.map_or(0, |it| *it.end());
     // Not before all of it is known, up to what the cursor is about to pass.
-    if missing.is_empty() && reaches <= tail && !before.is_same(now) {
+    if missing.is_empty() && reaches <= tail {
         store::save_beginning(pool, owned, now).await?;
     }
     Ok(missing)

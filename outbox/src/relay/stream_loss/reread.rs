@@ -7,13 +7,13 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use async_nats::jetstream::{Context, stream::Info};
 use postgres_pool::Pool;
-use service_runtime::nats::{Topic, headers};
+use service_runtime::nats::headers;
 use tokio::{sync::Mutex, time::sleep};
 
 use super::{missing::unknown, store};
 use crate::relay::{
-    cursor,
     failure::Failure,
+    look::Sight,
     stored_message::{StoredMessage, each},
     stream_info::{first_sequence, info},
 };
@@ -44,12 +44,11 @@ impl Reread {
         &self,
         pool: &Pool,
         jetstream: &Context,
-        topic: &Topic,
+        stream: &str,
+        sight: &Sight,
     ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
-        let stream = &topic.stream;
         let mut progress = self.0.lock().await;
-        let info_before = info(jetstream, stream).await?;
-        let server = server(jetstream, &info_before);
+        let server = server(jetstream, &sight.info);
         if progress.server != server {
             *progress = Progress {
                 server,
@@ -59,8 +58,8 @@ impl Reread {
         if progress.is_done {
             return Ok(Vec::new());
         }
-        let tail = cursor::load(pool, stream).await?.tail.sequence;
-        progress.next = progress.next.max(first_sequence(&info_before));
+        let tail = sight.saved.tail.sequence;
+        progress.next = progress.next.max(first_sequence(&sight.info));
         while progress.next <= tail {
             let chunk = progress.next..=tail.min(progress.next + CHUNK - 1);
             let end = *chunk.end();

@@ -193,36 +193,22 @@ pub(super) async fn forget_above(
 
 /// Where the stream began when it was last looked at.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Beginning {
-    pub(super) sequence: Option<i64>,
+pub(in crate::relay) struct Beginning {
+    pub(in crate::relay) sequence: Option<i64>,
     /// Of the message there.
-    pub(super) published_at: Option<chrono::DateTime<chrono::Utc>>,
+    pub(in crate::relay) published_at: Option<chrono::DateTime<chrono::Utc>>,
     /// By which messages expired.
-    pub(super) max_age_seconds: Option<f64>,
+    pub(in crate::relay) max_age_seconds: Option<f64>,
 }
 
 impl Beginning {
-    pub(super) fn max_age(self) -> Option<Duration> {
+    pub(in crate::relay) fn max_age(self) -> Option<Duration> {
         (self.max_age_seconds).and_then(|it| Duration::try_from_secs_f64(it).ok())
     }
 
-    pub(super) fn is_same(self, other: Self) -> bool {
+    pub(in crate::relay) fn is_same(self, other: Self) -> bool {
         self.sequence == other.sequence && self.max_age() == other.max_age()
     }
-}
-
-pub(super) async fn beginning(pool: &Pool, stream: &str) -> sqlx::Result<Beginning> {
-    sqlx::query_as!(
-        Beginning,
-        r#"
-        select stream_first_sequence as sequence, stream_first_at as published_at,
-               stream_max_age_seconds as max_age_seconds
-        from outbox.cursor where stream = $1
-        "#,
-        stream,
-    )
-    .fetch_one(pool)
-    .await
 }
 
 pub(super) async fn save_beginning(

@@ -1,0 +1,123 @@
+//! One look a second at both ends of a stream, for all that has to notice what changes there.
+//!
+//! ```text
+//! look: the cursor in Postgres, then the stream's info
+//!   ├─► claim: whether this database is still the one that publishes
+//!   ├─► stream_check: acknowledged events that are gone
+//!   ├─► stream_loss: messages that are missing        ┐
+//!   ├─► orphans: messages of others                   ├ beside it, each at its own pace
+//!   └─► completeness: what the metadata should say    ┘
+//! ```
+
+mod store;
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::jetstream::stream::Info;
+use service_runtime::nats::stream::{LedgerIdentity, StreamMetadata};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+pub(super) use self::store::Saved;
+use super::{claim::Claim, failure::Failure, stream_check, stream_info};
+
+/// A relay that takes the stream over waits for twice as long.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// After so long without an answer the stream can't be had. (One that does not come takes three
+/// seconds.)
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How often the message of the last acknowledged event is looked at as well.
+const TAIL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What one look saw.
+#[derive(Debug)]
+pub(super) struct Sight {
+    /// Asked before the stream: what came to stand there later is not taken for missing.
+    pub(super) saved: Saved,
+    pub(super) info: Info,
+}
+
+/// For one of those who are told what is seen.
+#[derive(Debug, Clone)]
+pub(super) struct Sights(watch::Receiver<Option<Arc<Sight>>>);
+
+impl Sights {
+    /// The latest that was not seen yet.
+    pub(super) async fn next(&mut self) -> Arc<Sight> {
+        loop {
+            if self.0.changed().await.is_err() {
+                // The session is on its way down.
+                std::future::pending::<()>().await;
+            }
+            if let Some(sight) = self.0.borrow_and_update().clone() {
+                return sight;
+            }
+        }
+    }
+}
+
+/// Looks until something is not as it should be.
+pub(super) struct Looker(watch::Sender<Option<Arc<Sight>>>);
+
+impl Looker {
+    pub(super) fn new() -> (Self, Sights) {
+        let (sender, receiver) = watch::channel(None);
+        (Self(sender), Sights(receiver))
+    }
+
+    pub(super) async fn run(self, claim: &Claim<'_>, mine: &LedgerIdentity) -> Failure {
+        let mut seen_at = Instant::now();
+        let mut tail_seen_at = seen_at;
+        loop {
+            match look(claim).await {
+                Ok(sight) => {
+                    seen_at = Instant::now();
+                    let is_tail_due = tail_seen_at.elapsed() >= TAIL_INTERVAL;
+                    if let Err(failure) = check(&sight, claim, mine, is_tail_due).await {
+                        return failure;
+                    }
+                    if is_tail_due {
+                        tail_seen_at = seen_at;
+                    }
+                    self.0.send_replace(Some(Arc::new(sight)));
+                }
+                Err(failure @ Failure::JetStream(_)) if seen_at.elapsed() < PATIENCE => {
+                    tracing::debug!(%failure, "the stream was not looked at; trying again");
+                }
+                Err(failure) => return failure,
+            }
+            sleep(INTERVAL).await;
+        }
+    }
+}
+
+async fn look(claim: &Claim<'_>) -> Result<Sight, Failure> {
+    let stream = &claim.owned.stream;
+    let saved = store::load(claim.pool, stream).await?;
+    let info = stream_info::info(claim.jetstream, stream).await?;
+    Ok(Sight { saved, info })
+}
+
+/// What must not go on for a second.
+async fn check(
+    sight: &Sight,
+    claim: &Claim<'_>,
+    mine: &LedgerIdentity,
+    is_tail_due: bool,
+) -> Result<(), Failure> {
+    let Sight { saved, info } = sight;
+    claim.check(mine, &StreamMetadata::of(info))?;
+    if saved.is_sequence_behind {
+        return Err(Failure::SequenceBehind);
+    }
+    let is_whole = match is_tail_due {
+        true => stream_check::has(claim.jetstream, info, saved.tail).await?,
+        false => stream_check::reaches(info, saved.tail),
+    };
+    match is_whole {
+        true => Ok(()),
+        false => Err(Failure::StreamChanged),
+    }
+}
