@@ -8,9 +8,11 @@ use axum::middleware;
 use event_consumer::{EventConsumer, Holes, Lag};
 use serde_json::Value;
 use service_runtime::{
-    health::{self, Check},
+    health::Check,
     http::{self, HttpSettings, Routes},
+    metrics,
     nats::{ConsumerName, Topic},
+    operator,
     progress::{Progress, StallTimeout},
     tasks::Tasks,
 };
@@ -45,7 +47,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
 #[must_use]
 pub fn openapi() -> Value {
     let mut routes = Routes {
-        health: health::router(vec![]),
+        health: operator::description(),
         ..notifications::routes()
     };
     let letters = dead_letters::api::router().into_openapi();
@@ -89,6 +91,8 @@ impl App {
     /// # Errors
     /// If the port is taken or a setting is not valid.
     pub async fn build(config: ServeConfig) -> anyhow::Result<Self> {
+        let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        metrics::install(&config.metrics, name, version, &[]);
         let listener = http::bind(config.listen.listen_addr).await?;
         let (uri, collection) = (&config.mongo.mongodb_uri, &config.mongo.mongodb_collection);
         let database_name = &config.mongo.mongodb_database;
@@ -137,7 +141,7 @@ impl App {
                 .merge(holes::router().with_state(positions))
                 .merge(verification::router().with_state(shown)),
             streaming: notifications.streaming.layer(stamp),
-            health: health::router(checks),
+            health: operator::router(checks, &config.metrics, listener.local_addr()?)?,
         };
         Ok(Self {
             listener,

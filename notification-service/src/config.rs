@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use service_runtime::{
     connection_url::ConnectionUrl,
     http::{HttpSettings, PerClientLimit},
+    metrics::MetricsSettings,
     nats::{NatsSettings, Topic},
     settings::{ListenSettings, ProcessSettings, duration},
 };
@@ -55,6 +56,8 @@ pub struct ServeConfig {
     pub max_lag: Option<Duration>,
     #[command(flatten)]
     pub verification: VerificationSettings,
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
     #[command(flatten)]
     pub process: ProcessSettings,
 }

@@ -114,7 +114,7 @@ struct ActiveRelay<'a> {
 pub fn relay_pool(database: &Database, routes: &Routes) -> anyhow::Result<Pool> {
     let streams = u32::try_from(routes.streams().len())?;
     let connections = CONNECTIONS + CONNECTIONS_PER_STREAM * streams;
-    postgres_pool::pool(database, connections, LOCK_TIMEOUT)
+    Ok(postgres_pool::pool(database, connections, LOCK_TIMEOUT)?.named("relay"))
 }
 
 impl Relay {

@@ -8,6 +8,7 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream, Stream},
 };
+use metrics::Counter;
 use sqlx::{
     Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
     pool::PoolConnection,
@@ -28,13 +29,22 @@ pub struct Connection {
     /// Only taken by `drop`.
     pooled: Option<PoolConnection<Postgres>>,
     deadline: Duration,
-    /// False while a statement runs, and after one that was abandoned or broke the connection.
-    is_usable: bool,
+    state: State,
     is_in_transaction: bool,
     /// Whether a [`Transaction`](super::Transaction) says when it ends.
     is_explicit: bool,
     /// Behind a pooler of transactions, what begins one with the pool's settings.
     begin: Option<SqlStr>,
+    abandoned: Counter,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Usable,
+    /// A statement runs, or was abandoned.
+    Busy,
+    /// A statement broke the connection.
+    Broken,
 }
 
 impl Connection {
@@ -42,14 +52,16 @@ impl Connection {
         pooled: PoolConnection<Postgres>,
         deadline: Duration,
         begin: Option<SqlStr>,
+        abandoned: Counter,
     ) -> Self {
         Self {
             pooled: Some(pooled),
             deadline,
-            is_usable: true,
+            state: State::Usable,
             is_in_transaction: false,
             is_explicit: false,
             begin,
+            abandoned,
         }
     }
 
@@ -106,27 +118,27 @@ impl Connection {
     /// A refusal ends the transaction as well.
     pub(super) async fn commit(&mut self) -> sqlx::Result<()> {
         let committed = self.send("commit").await;
-        self.is_in_transaction = !self.is_usable;
+        self.is_in_transaction = !self.is_usable();
         committed.map(drop)
     }
 
     /// What can't be used any more is closed instead, which makes the pooler close its connection to
     /// the server as well.
     async fn rollback(&mut self) {
-        if self.is_usable && self.send("rollback").await.is_ok() {
+        if self.is_usable() && self.send("rollback").await.is_ok() {
             self.is_in_transaction = false;
         }
     }
 
     pub(super) fn is_usable(&self) -> bool {
-        self.is_usable
+        self.state == State::Usable
     }
 
     fn parts(&mut self) -> (&mut PgConnection, Bound<'_>) {
         let connection = self.pooled.as_mut().expect("only drop takes it");
         let bound = Bound {
             deadline: self.deadline,
-            is_usable: &mut self.is_usable,
+            state: &mut self.state,
         };
         (connection, bound)
     }
@@ -145,16 +157,20 @@ impl Connection {
 /// What keeps a statement in bounds.
 struct Bound<'c> {
     deadline: Duration,
-    is_usable: &'c mut bool,
+    state: &'c mut State,
 }
 
 impl Bound<'_> {
-    /// If this future is dropped midway, the connection stays unusable.
+    /// If this future is dropped midway, the connection stays busy.
     async fn run<T>(self, statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-        *self.is_usable = false;
-        let answer = timeout(self.deadline, statement).await;
-        let answer = answer.unwrap_or_else(|_| Err(no_answer(self.deadline)));
-        *self.is_usable = answer.as_ref().err().is_none_or(leaves_it_usable);
+        *self.state = State::Busy;
+        let Ok(answer) = timeout(self.deadline, statement).await else {
+            return Err(no_answer(self.deadline));
+        };
+        *self.state = match &answer {
+            Err(error) if !leaves_it_usable(error) => State::Broken,
+            _ => State::Usable,
+        };
         answer
     }
 }
@@ -247,8 +263,11 @@ impl Drop for Connection {
         let Some(mut pooled) = self.pooled.take() else {
             return;
         };
+        if self.state == State::Busy {
+            self.abandoned.increment(1);
+        }
         match Handle::try_current() {
-            Ok(runtime) if self.is_usable => {
+            Ok(runtime) if self.is_usable() => {
                 runtime.spawn(give_back(pooled, self.is_in_transaction));
             }
             _ => close(&mut pooled),

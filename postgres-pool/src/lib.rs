@@ -22,6 +22,7 @@
 mod connection;
 mod failure;
 pub mod locks;
+pub mod metrics;
 mod migrations;
 mod pool;
 mod pooler;
@@ -87,26 +88,21 @@ pub fn pool(
                 let set = set.clone();
                 Box::pin(async move { connection.execute(set).await.map(drop) })
             });
+            Pool::new(connections.connect_lazy_with(options), deadline)
+        }
+        Pooler::Transaction => {
+            let connections = plain_connections(max_connections).connect_lazy_with(options);
             Pool {
-                connections: connections.connect_lazy_with(options),
-                deadline,
-                begin: None,
+                begin: Some(begin(&settings)),
+                ..Pool::new(connections, deadline)
             }
         }
-        Pooler::Transaction => Pool {
-            connections: plain_connections(max_connections).connect_lazy_with(options),
-            deadline,
-            begin: Some(begin(&settings)),
-        },
     })
 }
 
 fn lazy_pool(options: PgConnectOptions, max_connections: u32, deadline: Duration) -> Pool {
-    Pool {
-        connections: connections(max_connections).connect_lazy_with(options),
-        deadline,
-        begin: None,
-    }
+    let connections = connections(max_connections).connect_lazy_with(options);
+    Pool::new(connections, deadline)
 }
 
 fn connections(max_connections: u32) -> PgPoolOptions {

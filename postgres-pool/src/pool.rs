@@ -1,6 +1,6 @@
 //! The pool that all statements go through.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt, TryFutureExt, future::BoxFuture, stream::BoxStream};
 use sqlx::{
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::{
     ACQUIRE_TIMEOUT, ANSWER_GRACE, STATEMENT_TIMEOUT,
     connection::{Connection, handed_on},
+    metrics::PoolMetrics,
     transaction::Transaction,
 };
 
@@ -25,21 +26,42 @@ pub struct Pool {
     pub(super) deadline: Duration,
     /// Behind a pooler of transactions, what begins one with the settings of this pool.
     pub(super) begin: Option<SqlStr>,
+    pub(super) metrics: PoolMetrics,
 }
 
 impl Pool {
+    pub(super) fn new(connections: PgPool, deadline: Duration) -> Self {
+        Self {
+            connections,
+            deadline,
+            begin: None,
+            metrics: PoolMetrics::none(),
+        }
+    }
+
+    /// Measures the pool from now on, under this name ([`metrics`](super::metrics)). Pools of one name
+    /// in a process would be mixed up.
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.metrics = PoolMetrics::new(name, &self.connections);
+        self
+    }
+
     /// A connection for several statements.
     ///
     /// # Errors
     /// If none is free, and none can be made, within the pool's bound.
     pub async fn acquire(&self) -> sqlx::Result<Connection> {
-        match &self.begin {
+        let began = Instant::now();
+        let acquired = match &self.begin {
             None => self.connect(None).await,
             Some(begin) => {
                 let begun = timeout(ACQUIRE_TIMEOUT, self.acquire_begun(begin)).await;
                 begun.unwrap_or(Err(sqlx::Error::PoolTimedOut))
             }
-        }
+        };
+        self.metrics.acquired(began, &acquired);
+        acquired
     }
 
     /// Whether others use the connections to the server between two transactions: then none should be
@@ -51,7 +73,8 @@ impl Pool {
 
     async fn connect(&self, begin: Option<SqlStr>) -> sqlx::Result<Connection> {
         let pooled = self.connections.acquire().await?;
-        Ok(Connection::new(pooled, self.deadline, begin))
+        let abandoned = self.metrics.abandoned.clone();
+        Ok(Connection::new(pooled, self.deadline, begin, abandoned))
     }
 
     /// A connection whose transaction has begun: so it is known to work, and a server to be there. One
@@ -123,10 +146,6 @@ impl<'p> Executor<'p> for &'p Pool {
 /// A pool of the caller's own settings: its statements get the usual deadline on this side.
 impl From<PgPool> for Pool {
     fn from(connections: PgPool) -> Self {
-        Self {
-            connections,
-            deadline: STATEMENT_TIMEOUT + ANSWER_GRACE,
-            begin: None,
-        }
+        Self::new(connections, STATEMENT_TIMEOUT + ANSWER_GRACE)
     }
 }

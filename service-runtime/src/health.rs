@@ -19,6 +19,8 @@ use tokio::{
 
 #[cfg(feature = "http")]
 pub use self::endpoints::router;
+#[cfg(feature = "http")]
+pub(crate) use self::{endpoints::routes, readiness::Readiness};
 
 /// How long a check may take before it counts as failed: less than probes usually wait.
 const CHECK_DEADLINE: Duration = Duration::from_millis(800);

@@ -12,12 +12,17 @@ mod headers;
 mod host;
 mod layers;
 mod limits;
+mod measure;
 mod server;
 mod settings;
 mod unread;
 mod write_deadline;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    future::{pending, ready},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::{body::Body, http::HeaderName};
@@ -28,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+pub(crate) use self::{access::bearer, host::is_for_loopback, measure::METRICS};
 pub use self::{
     client::ClientAddress,
     client_limit::{ClientPermit, LimitReached, PerClientLimit},
@@ -38,8 +44,10 @@ pub use self::{
 };
 use self::{connection_settings::HEALTH_CONNECTIONS, server::Server};
 use crate::{
-    health::{self, Check},
+    health::Check,
+    metrics::{self, MetricsSettings},
     openapi::Api,
+    operator,
     problem::{Kind, Problem},
 };
 
@@ -133,26 +141,22 @@ pub async fn serve(
     settings.announce(address);
     let layered = layers::wrap(routes, api, &settings, address)?;
     let server = Server::new(layered.api, layered.health_only, &settings, shutdown)?;
-    let maintenance = async {
-        layered.maintenance.await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = maintenance => unreachable!("it has no end"),
-        () = server.run(listener, grace) => Ok(()),
-    }
+    run(server, listener, grace, layered.maintenance).await;
+    Ok(())
 }
 
-/// Serves health checks alone, for a process without an API.
+/// Serves health checks and metrics alone, for a process without an API.
 ///
 /// # Errors
-/// If so many connections don't fit into the limit of open files.
+/// If the settings are not valid, or so many connections don't fit into the limit of open files.
 pub async fn serve_health(
     listener: TcpListener,
     checks: Vec<Check>,
+    metrics: &MetricsSettings,
     shutdown: CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
+    let router = operator::router(checks, metrics, listener.local_addr()?)?;
     let settings = HttpSettings {
         connections: ConnectionSettings {
             max_connections: Some(HEALTH_CONNECTIONS as u64),
@@ -161,10 +165,26 @@ pub async fn serve_health(
         },
         ..HttpSettings::default()
     };
-    let routes = layers::common(health::router(checks).into(), &settings)?;
+    let routes = layers::common(router.into(), &settings)?;
     let server = Server::new(routes.clone(), routes, &settings, shutdown)?;
-    server.run(listener, grace).await;
+    run(server, listener, grace, ready(())).await;
     Ok(())
+}
+
+async fn run(
+    server: Server,
+    listener: TcpListener,
+    grace: Duration,
+    maintenance: impl Future<Output = ()>,
+) {
+    let maintenance = async {
+        tokio::join!(maintenance, metrics::maintain());
+        pending::<()>().await;
+    };
+    tokio::select! {
+        () = maintenance => unreachable!("it has no end"),
+        () = server.run(listener, grace) => {}
+    }
 }
 
 /// Reads a request's body of at most `limit` bytes.

@@ -1,5 +1,5 @@
 //! What both services share at run time, and nothing else: logs, shutdown, HTTP serving, problem
-//! details, health, waiting for what is not there yet, and NATS.
+//! details, health, metrics, waiting for what is not there yet, and NATS.
 //!
 //! Libraries that serve nothing do without the feature `http`, and so without axum and its company.
 
@@ -12,9 +12,12 @@ pub mod etag;
 pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod metrics;
 pub mod nats;
 #[cfg(feature = "http")]
 pub mod openapi;
+#[cfg(feature = "http")]
+pub mod operator;
 #[cfg(feature = "http")]
 pub mod page;
 #[cfg(feature = "http")]

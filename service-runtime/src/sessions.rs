@@ -22,7 +22,7 @@ use backon::{BackoffBuilder, ExponentialBackoff};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{backoff, progress::Progress};
+use crate::{backoff, metrics::SESSIONS_FAILED, progress::Progress};
 
 /// A session that lasted this long before it failed starts the waiting anew.
 const STABLE: Duration = Duration::from_secs(10);
@@ -37,6 +37,7 @@ pub struct Sessions {
     delays: ExponentialBackoff,
     delay: Option<Duration>,
     began: Instant,
+    failures: metrics::Counter,
 }
 
 impl Sessions {
@@ -50,6 +51,7 @@ impl Sessions {
             delays: backoff::unbounded().build(),
             delay: None,
             began: Instant::now(),
+            failures: SESSIONS_FAILED.with([task]),
         }
     }
 
@@ -74,6 +76,7 @@ impl Sessions {
         if self.began.elapsed() > STABLE {
             self.worked();
         }
+        self.failures.increment(1);
         let delay = self.delays.next().unwrap_or_default();
         let (error, retry_in_ms) = (format!("{error:#}"), delay.as_millis());
         tracing::warn!(error, retry_in_ms, "{} is held up", self.task);

@@ -21,7 +21,7 @@ use std::{
 
 pub use process::{Process, Service};
 pub use proxy::Proxy;
-pub use published::assert_published;
+pub use published::{assert_published, assert_published_section};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Far above what anything takes, so that only what never comes fails.

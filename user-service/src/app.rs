@@ -10,8 +10,10 @@ use outbox::{Written, reconciliation};
 use postgres_pool::{Database, Pool};
 use serde_json::Value;
 use service_runtime::{
-    health::{self, Check},
+    health::Check,
     http::{self, HttpSettings, Routes},
+    metrics::{self, MetricsSettings},
+    operator,
     progress::Progress,
     settings::ProcessSettings,
     tasks::{Tasks, unless_stopped},
@@ -42,6 +44,7 @@ const MAX_CREATION_TIME: Duration = Duration::from_secs(15);
 /// # Errors
 /// If the address can't be listened on, the database can't be migrated, or a task fails.
 pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    collect_metrics(&config.metrics);
     App::build(config).await?.run().await
 }
 
@@ -50,7 +53,14 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
 /// # Errors
 /// If the address can't be listened on, the database can't be migrated, or the relay fails for good.
 pub async fn relay(config: RelayRoleConfig) -> anyhow::Result<()> {
+    collect_metrics(&config.metrics);
     RelayApp::build(config).await?.run().await
+}
+
+fn collect_metrics(settings: &MetricsSettings) {
+    let lists = [postgres_pool::metrics::METRICS];
+    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    metrics::install(settings, name, version, &lists);
 }
 
 /// Brings the schema up to date.
@@ -65,7 +75,7 @@ pub async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
 #[must_use]
 pub fn openapi() -> Value {
     let routes = Routes {
-        health: health::router(vec![]),
+        health: operator::description(),
         ..users::description()
     };
     routes.document(&API)
@@ -95,11 +105,11 @@ impl App {
             |connections, lock_timeout| postgres_pool::pool(&database, connections, lock_timeout);
         // Apart, so that writes that wait for locks hold up no reads.
         let connections = config.database_connections.div_ceil(2);
-        let reads = new_pool(connections, LOCK_TIMEOUT)?;
-        let writes = new_pool(connections, LOCK_TIMEOUT)?;
+        let reads = new_pool(connections, LOCK_TIMEOUT)?.named("reads");
+        let writes = new_pool(connections, LOCK_TIMEOUT)?.named("writes");
         let (creation, creators) = users::creation(
-            &new_pool(2 * CREATORS, SHARED_LOCK_TIMEOUT)?,
-            new_pool(CREATORS, CREATION_LOCK_TIMEOUT)?,
+            &new_pool(2 * CREATORS, SHARED_LOCK_TIMEOUT)?.named("creation"),
+            new_pool(CREATORS, CREATION_LOCK_TIMEOUT)?.named("contended_creation"),
         );
         let creators: Vec<_> = (creators.iter())
             .flat_map(|creator| (0..CREATORS).map(|_| (creator.clone(), Progress::new("creators"))))
@@ -130,13 +140,14 @@ impl App {
             written: written.clone(),
             require_if_match: config.require_if_match,
         };
-        let checking = new_pool(1, LOCK_TIMEOUT)?;
+        let checking = new_pool(1, LOCK_TIMEOUT)?.named("checks");
         let mut checks = vec![postgres_check(checking.clone())];
         checks.extend((creators.iter()).map(|(_, progress)| progress.check(MAX_CREATION_TIME)));
         checks.extend(relay.as_ref().map(Relay::check));
         checks.extend(relay.as_ref().map(|_| reconciliation::check(checking)));
+        let listens_on = listener.local_addr()?;
         let mut routes = Routes {
-            health: health::router(checks),
+            health: operator::router(checks, &config.metrics, listens_on)?,
             ..users::routes(users, imports)
         };
         routes.bounded = routes.bounded.merge(contract::router(&topic));

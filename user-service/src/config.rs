@@ -10,6 +10,7 @@ use postgres_pool::{Database, PoolerSettings};
 use service_runtime::{
     connection_url::ConnectionUrl,
     http::HttpSettings,
+    metrics::MetricsSettings,
     nats::Topic,
     settings::{ListenSettings, ProcessSettings, duration},
 };
@@ -53,6 +54,8 @@ pub struct ServeConfig {
     #[command(flatten)]
     pub relay: RelayConfig,
     #[command(flatten)]
+    pub metrics: MetricsSettings,
+    #[command(flatten)]
     pub process: ProcessSettings,
     /// Leave the outbox to a relay in another process
     #[arg(long, env = "NO_RELAY")]
@@ -73,7 +76,7 @@ pub struct ServeConfig {
 
 #[derive(Debug, Clone, Args)]
 pub struct RelayRoleConfig {
-    /// Address that answers `/livez` and `/readyz`; port 0 takes a free one, which the log names
+    /// Address that answers `/livez`, `/readyz` and `/metrics`; port 0 takes a free one, which the log names
     #[arg(long, env = "RELAY_LISTEN_ADDR", default_value = "127.0.0.1:0")]
     pub listen_addr: SocketAddr,
     #[command(flatten)]
@@ -82,6 +85,8 @@ pub struct RelayRoleConfig {
     pub topic: TopicConfig,
     #[command(flatten)]
     pub relay: RelayConfig,
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
     #[command(flatten)]
     pub process: ProcessSettings,
 }

@@ -6,7 +6,7 @@ use event_consumer::{ConsumerSettings, EventConsumer, Holes};
 use postgres_pool::Pool;
 use service_runtime::{
     health::Check,
-    http,
+    http, metrics,
     progress::Progress,
     tasks::{Tasks, unless_stopped},
 };
@@ -33,9 +33,16 @@ const MAX_SILENCE: Duration = Duration::from_secs(15);
 /// # Errors
 /// If the address can't be listened on, the database can't be migrated, or a task fails.
 pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    metrics::install(
+        &config.metrics,
+        name,
+        version,
+        &[postgres_pool::metrics::METRICS],
+    );
     let listener = http::bind(config.listen.listen_addr).await?;
     let database = config.database();
-    let pool = postgres_pool::pool(&database, MAX_CONNECTIONS, LOCK_TIMEOUT)?;
+    let pool = postgres_pool::pool(&database, MAX_CONNECTIONS, LOCK_TIMEOUT)?.named("audit_log");
     let (topic, consumer_name) = (config.nats.topic(), config.nats.consumer);
     let progress = Progress::new("consumer");
     let position = PositionRow::new(pool.clone(), consumer_name.to_string());
@@ -63,8 +70,10 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
             move || ready(holes.check())
         }),
     ];
-    let serving = http::serve_health(listener, checks, shutdown.clone(), grace);
-    tasks.spawn("health server", serving);
+    let stop = shutdown.clone();
+    tasks.spawn("health server", async move {
+        http::serve_health(listener, checks, &config.metrics, stop, grace).await
+    });
     let (connection, stop) = (consumer.connection(), shutdown.clone());
     tasks.spawn_watched("holes", config.process.stall_timeout, |progress| {
         holes.observe(connection, progress, stop)

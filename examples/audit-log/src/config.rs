@@ -7,6 +7,7 @@ use event_consumer::{ConsumerName, dead_letters};
 use postgres_pool::{Database, PoolerSettings};
 use service_runtime::{
     connection_url::ConnectionUrl,
+    metrics::MetricsSettings,
     nats::{NatsSettings, Topic},
     settings::{ListenSettings, ProcessSettings, duration},
 };
@@ -48,6 +49,8 @@ pub struct ServeConfig {
     /// When an event is delivered again that a service took and did not acknowledge (1s to 1h)
     #[arg(long, env = "ACK_WAIT", default_value = "10s", value_parser = duration(Duration::from_secs(1)..=Duration::from_hours(1)))]
     pub ack_wait: Duration,
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
     #[command(flatten)]
     pub process: ProcessSettings,
 }

@@ -24,6 +24,7 @@ use notification_service::{
 use serde_json::{Value, json};
 use service_runtime::{
     http::HttpSettings,
+    metrics::MetricsSettings,
     nats::{NatsSettings, Topic, stream::StreamMetadata},
     progress::StallTimeout,
     settings::{ListenSettings, ProcessSettings},
@@ -110,6 +111,7 @@ impl World {
                 verify_repair: false,
                 verify_users_token: None,
             },
+            metrics: MetricsSettings::default(),
             process: ProcessSettings {
                 drain_timeout: Duration::from_secs(10),
                 stall_timeout: StallTimeout::OFF,

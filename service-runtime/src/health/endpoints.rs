@@ -18,10 +18,16 @@ use crate::problem::{Kind, Problem};
 /// `/livez` and `/readyz`. Checks of one name pass together or not at all.
 #[must_use]
 pub fn router<S: Clone + Send + Sync + 'static>(checks: Vec<Check>) -> OpenApiRouter<S> {
+    routes(Arc::new(Readiness::new(checks)))
+}
+
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
+    readiness: Arc<Readiness>,
+) -> OpenApiRouter<S> {
     OpenApiRouter::new()
         .routes(routes!(livez))
         .routes(routes!(readyz))
-        .with_state(Arc::new(Readiness::new(checks)))
+        .with_state(readiness)
 }
 
 /// Whether the process runs

@@ -11,23 +11,23 @@ use super::Check;
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Whether each check has passed, by its name.
-pub(super) type Outcome = BTreeMap<&'static str, bool>;
+pub(crate) type Outcome = BTreeMap<&'static str, bool>;
 
-pub(super) struct Readiness {
+pub(crate) struct Readiness {
     checks: Vec<Check>,
     /// Locked while the checks run, so that all who ask meanwhile get the same outcome.
     latest: Mutex<Option<(Instant, Arc<Outcome>)>>,
 }
 
 impl Readiness {
-    pub(super) fn new(checks: Vec<Check>) -> Self {
+    pub(crate) fn new(checks: Vec<Check>) -> Self {
         Self {
             checks,
             latest: Mutex::default(),
         }
     }
 
-    pub(super) async fn checks(&self) -> Arc<Outcome> {
+    pub(crate) async fn checks(&self) -> Arc<Outcome> {
         let mut latest = self.latest.lock().await;
         if let Some((at, outcome)) = &*latest
             && at.elapsed() < MAX_AGE

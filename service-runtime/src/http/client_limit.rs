@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::ClientAddress;
+use super::{ClientAddress, measure::REJECTED};
 use crate::problem::{Kind, Problem};
 
 /// Counts what is in use, in total and by client address. Waits for nothing: what is above a limit
@@ -20,6 +20,7 @@ struct Limited {
     total: usize,
     per_client: usize,
     in_use: Mutex<InUse>,
+    rejected: metrics::Counter,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +56,7 @@ impl PerClientLimit {
             total,
             per_client,
             in_use: Mutex::default(),
+            rejected: REJECTED.with([&what.replace(' ', "_")]),
         }))
     }
 
@@ -69,6 +71,14 @@ impl PerClientLimit {
         client: ClientAddress,
         amount: usize,
     ) -> Result<ClientPermit, LimitReached> {
+        let taken = self.take(client, amount);
+        if taken.is_err() {
+            self.0.rejected.increment(1);
+        }
+        taken
+    }
+
+    fn take(&self, client: ClientAddress, amount: usize) -> Result<ClientPermit, LimitReached> {
         let limited = &self.0;
         let mut in_use = limited.in_use();
         let of_client = in_use.by_client.get(&client).map_or(0, |used| *used);

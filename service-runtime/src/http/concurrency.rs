@@ -12,7 +12,10 @@ use axum::{
 use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{ClientAddress, ClientPermit, HttpSettings, PerClientLimit};
+use super::{
+    ClientAddress, ClientPermit, HttpSettings, PerClientLimit,
+    measure::{IN_FLIGHT_MAX, REJECTED},
+};
 use crate::problem::{Kind, Problem};
 
 /// A request's place among the concurrent ones, which it has until its answer begins. Handlers take
@@ -33,9 +36,11 @@ impl RequestSlot {
 pub(super) fn limit(routes: Router, settings: &HttpSettings) -> Router {
     let limit = usize::try_from(settings.max_concurrent_requests).unwrap_or(usize::MAX);
     let most = (limit * 3 / 4).max(1);
+    IN_FLIGHT_MAX.with([]).set(settings.max_concurrent_requests);
     let limits = Limits {
         slots: Arc::new(Semaphore::new(limit)),
         bodies: PerClientLimit::new("request bodies", most, (limit / 2).max(1)),
+        rejected: REJECTED.with(["concurrent_requests"]),
     };
     routes.layer(middleware::from_fn_with_state(limits, admit))
 }
@@ -46,6 +51,7 @@ struct Limits {
     /// Slots of requests whose body has not arrived: those that wait for slow clients leave some
     /// for other requests and other clients.
     bodies: PerClientLimit,
+    rejected: metrics::Counter,
 }
 
 async fn admit(
@@ -55,6 +61,7 @@ async fn admit(
     next: Next,
 ) -> Response {
     let Ok(permit) = limits.slots.try_acquire_owned() else {
+        limits.rejected.increment(1);
         return Problem::new(Kind::OVERLOADED)
             .retry_after(1)
             .into_response();

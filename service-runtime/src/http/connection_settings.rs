@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::client_limit::PerClientLimit;
+use super::{client_limit::PerClientLimit, measure::CONNECTIONS_MAX};
 use crate::settings::duration;
 
 /// Connections at once, if the descriptors suffice and nothing is set.
@@ -61,6 +61,7 @@ impl ConnectionSettings {
     /// If the process may not open as many files as it would need.
     pub(super) fn connections(&self, has_proxies: bool) -> anyhow::Result<PerClientLimit> {
         let total = connections_within(self.max_connections, raise_descriptor_limit()?)?;
+        CONNECTIONS_MAX.with([]).set(u32::try_from(total)?);
         let default = if has_proxies {
             total
         } else {

@@ -11,16 +11,21 @@ use std::{
 use anyhow::ensure;
 use axum::{
     extract::{Request, State},
-    http::{header, uri::Authority},
+    http::{HeaderMap, Uri, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::HttpSettings;
+use super::{HttpSettings, measure::REJECTED};
 use crate::problem::{Kind, Problem};
 
-/// Names beside those of the loopback interface, in lower case.
-pub(super) type AllowedHosts = Arc<[String]>;
+/// Which names are let through.
+#[derive(Debug, Clone)]
+pub(super) struct AllowedHosts {
+    /// Names beside those of the loopback interface, in lower case.
+    names: Arc<[String]>,
+    rejected: metrics::Counter,
+}
 
 /// `None` if any name will do: where tokens are needed or other hosts can reach the service, unless
 /// names are set.
@@ -45,7 +50,12 @@ pub(super) fn allowed(
         );
     }
     let is_open_locally = !settings.has_tokens() && listens_on.ip().to_canonical().is_loopback();
-    Ok((is_open_locally || !names.is_empty()).then(|| names.into()))
+    Ok(
+        (is_open_locally || !names.is_empty()).then(|| AllowedHosts {
+            names: names.into(),
+            rejected: REJECTED.with(["host"]),
+        }),
+    )
 }
 
 /// Refuses requests that name another host.
@@ -54,18 +64,24 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    if names_only(&request, &allowed) {
+    if names_only(request.uri(), request.headers(), &allowed.names) {
         return next.run(request).await;
     }
+    allowed.rejected.increment(1);
     Problem::new(Kind::UNKNOWN_HOST)
         .detail("the request names a host that this service does not answer for")
         .into_response()
 }
 
+/// Whether a request names this host by a name of the loopback interface, and nothing else.
+pub(crate) fn is_for_loopback(target: &Uri, headers: &HeaderMap) -> bool {
+    names_only(target, headers, &[])
+}
+
 /// HTTP/2 and proxies name the host in the request's target.
-fn names_only(request: &Request, allowed: &[String]) -> bool {
-    let target = request.uri().authority().cloned().map(Some);
-    let headers = request.headers().get_all(header::HOST).into_iter();
+fn names_only(target: &Uri, headers: &HeaderMap, allowed: &[String]) -> bool {
+    let target = target.authority().cloned().map(Some);
+    let headers = headers.get_all(header::HOST).into_iter();
     let headers = headers.map(|value| Authority::try_from(value.as_bytes()).ok());
     let mut named = target.into_iter().chain(headers).peekable();
     named.peek().is_some()
@@ -148,7 +164,8 @@ mod tests {
             for host in hosts {
                 request = request.header(header::HOST, *host);
             }
-            names_only(&request.body(Body::empty()).expect("a request"), &allowed)
+            let request = request.body(Body::empty()).expect("a request");
+            names_only(request.uri(), request.headers(), &allowed)
         };
         for host in [
             "localhost:8080",

@@ -22,7 +22,9 @@ use tower_http::{
 use super::{
     HttpSettings, REQUEST_ID, Routes,
     access::{self, Access},
-    client, concurrency, cors, errors, headers, host, limits, unread,
+    client, concurrency, cors, errors, headers, host, limits,
+    measure::MeasureLayer,
+    unread,
 };
 use crate::{
     openapi::{self, Api},
@@ -110,7 +112,8 @@ pub(super) fn common(routes: Router, settings: &HttpSettings) -> anyhow::Result<
         .layer(middleware::from_fn_with_state(
             settings.trusted_hops,
             client::identify,
-        )))
+        ))
+        .layer(MeasureLayer::new()))
 }
 
 async fn connection_limit_reached() -> Problem {

@@ -10,7 +10,7 @@ use axum::{
 use tokio::time;
 use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder};
 
-use super::client::ByClientAddress;
+use super::{client::ByClientAddress, measure::REJECTED};
 use crate::problem::{Kind, Problem};
 
 /// How often idle clients are removed from the rate limiter.
@@ -29,7 +29,11 @@ pub(super) fn limit_rate(
         .finish()
         .expect("from one to a million requests a second");
     let limiter = Arc::clone(config.limiter());
-    let layer = GovernorLayer::new(config).error_handler(refuse);
+    let rejected = REJECTED.with(["rate_limit"]);
+    let layer = GovernorLayer::new(config).error_handler(move |error| {
+        rejected.increment(1);
+        refuse(error)
+    });
     let forget_clients = async move {
         loop {
             time::sleep(FORGET_CLIENTS_INTERVAL).await;

@@ -20,8 +20,9 @@ use tower::ServiceExt;
 
 use super::{
     ClientAddress, ClientPermit, HttpSettings, PerClientLimit,
-    connection_settings::HEALTH_CONNECTIONS, write_deadline::WriteDeadline,
+    connection_settings::HEALTH_CONNECTIONS, measure::CONNECTIONS, write_deadline::WriteDeadline,
 };
+use crate::metrics::Held;
 
 /// What hyper buffers of a connection in each direction, and so the largest head of a request.
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -48,6 +49,7 @@ pub(super) struct Server {
     /// The tasks of connections above the limit, the oldest first.
     above_limit: VecDeque<AbortHandle>,
     refused: Refused,
+    open: metrics::Gauge,
     shutdown: CancellationToken,
 }
 
@@ -81,6 +83,7 @@ impl Server {
             tasks: JoinSet::new(),
             above_limit: VecDeque::new(),
             refused: Refused::default(),
+            open: CONNECTIONS.with([]),
             shutdown,
         })
     }
@@ -117,8 +120,9 @@ impl Server {
         match self.connections.try_acquire(ClientAddress::of(peer.ip())) {
             Ok(permit) => {
                 let (http, api) = (self.http.clone(), self.api.clone());
+                let held = (permit, Held::new(&self.open));
                 self.tasks
-                    .spawn(serve(http, api, io, peer, shutdown, Some(permit)));
+                    .spawn(serve(http, api, io, peer, shutdown, Some(held)));
             }
             Err(reached) => {
                 self.refused.note(&reached);
@@ -153,7 +157,7 @@ async fn serve(
     io: WriteDeadline,
     peer: SocketAddr,
     shutdown: CancellationToken,
-    _permit: Option<ClientPermit>,
+    _held: Option<(ClientPermit, Held)>,
 ) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(Body::new);

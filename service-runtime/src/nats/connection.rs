@@ -1,6 +1,11 @@
 //! Connecting to NATS.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
@@ -8,7 +13,11 @@ use clap::Args;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{backoff, connection_url::ConnectionUrl};
+use crate::{
+    backoff,
+    connection_url::ConnectionUrl,
+    metrics::{Held, NATS_CONNECTED},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,13 +126,17 @@ fn is_old(version: &str) -> bool {
 }
 
 fn options(settings: &NatsSettings, name: &'static str) -> anyhow::Result<ConnectOptions> {
+    let connection = Connection::new(name);
     let mut options = ConnectOptions::new()
         .name(name)
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(PING_INTERVAL)
         .reconnect_delay_callback(reconnect_delay)
-        .event_callback(move |event| async move { log(&event) });
+        .event_callback(move |event| {
+            connection.note(&event);
+            async {}
+        });
     if let Some(file) = &settings.ca_file {
         options = options.add_root_certificates(file.clone());
     }
@@ -187,11 +200,32 @@ fn servers(url: &ConnectionUrl) -> anyhow::Result<Vec<ServerAddr>> {
     url.expose().split(',').map(parse).collect()
 }
 
-fn log(event: &Event) {
-    match event {
-        Event::Connected | Event::Closed => tracing::debug!(%event, "NATS"),
-        Event::Disconnected => tracing::warn!("NATS connection lost; reconnecting"),
-        other => tracing::warn!(event = %other, "NATS"),
+/// What is known of a connection, for as long as its client lives.
+struct Connection {
+    connected: metrics::Gauge,
+    is_connected: Mutex<Option<Held>>,
+}
+
+impl Connection {
+    fn new(name: &'static str) -> Self {
+        Self {
+            connected: NATS_CONNECTED.with([name]),
+            is_connected: Mutex::default(),
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        let mut is_connected = (self.is_connected.lock()).unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Connected => *is_connected = Some(Held::new(&self.connected)),
+            Event::Disconnected | Event::Closed => *is_connected = None,
+            _ => {}
+        }
+        match event {
+            Event::Connected | Event::Closed => tracing::debug!(%event, "NATS"),
+            Event::Disconnected => tracing::warn!("NATS connection lost; reconnecting"),
+            other => tracing::warn!(event = %other, "NATS"),
+        }
     }
 }
 

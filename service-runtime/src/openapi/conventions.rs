@@ -98,7 +98,7 @@ impl Api {
         }
         for (status, response) in responses {
             if let RefOr::T(response) = response {
-                self.complete_response(status, response);
+                self.complete_response(status, response, is_health);
             }
         }
     }
@@ -121,9 +121,14 @@ impl Api {
         }
     }
 
-    fn complete_response(&self, status: &str, response: &mut Response) {
+    fn complete_response(&self, status: &str, response: &mut Response, is_health: bool) {
         let mut kinds = self.problems();
-        kinds.retain(|kind| kind.status.as_str() == status);
+        // What concerns metrics alone, and what does not concern them.
+        let other = match is_health {
+            true => Kind::FORBIDDEN,
+            false => Kind::METRICS_CLOSED,
+        };
+        kinds.retain(|kind| kind.status.as_str() == status && *kind != other);
         if !kinds.is_empty() {
             let content = || RefOr::T(problems(&kinds));
             (response.content.entry(PROBLEM_JSON.to_owned())).or_insert_with(content);

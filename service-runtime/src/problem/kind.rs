@@ -40,6 +40,12 @@ impl Kind {
         "Insufficient scope",
         "The scope of the token does not include this request: every token may read; changes need one of scope write, repairs one of scope repair.",
     );
+    pub const METRICS_CLOSED: Self = Self::new(
+        "metrics-closed",
+        StatusCode::FORBIDDEN,
+        "Metrics need a setting",
+        "Without a token, metrics are served only where the process listens on loopback, and is asked by a loopback name. Set METRICS_TOKEN or METRICS_TOKEN_FILE and send it as a bearer token, or METRICS_OPEN=true if whoever reaches the address may read them.",
+    );
     pub const NOT_FOUND: Self = Self::new(
         "not-found",
         StatusCode::NOT_FOUND,
@@ -125,6 +131,7 @@ impl Kind {
         Self::MALFORMED_BODY,
         Self::UNAUTHENTICATED,
         Self::FORBIDDEN,
+        Self::METRICS_CLOSED,
         Self::NOT_FOUND,
         Self::METHOD_NOT_ALLOWED,
         Self::BODY_TOO_SLOW,

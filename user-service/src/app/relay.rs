@@ -6,6 +6,7 @@ use service_runtime::{
     backoff,
     health::Check,
     http,
+    metrics::MetricsSettings,
     progress::{Progress, StallTimeout},
     settings::ProcessSettings,
     tasks::{Tasks, unless_stopped},
@@ -81,6 +82,7 @@ impl Relay {
 pub(super) struct RelayApp {
     listener: TcpListener,
     checks: Vec<Check>,
+    metrics: MetricsSettings,
     relay: Relay,
     process: ProcessSettings,
 }
@@ -89,7 +91,7 @@ impl RelayApp {
     pub(super) async fn build(config: RelayRoleConfig) -> anyhow::Result<Self> {
         let listener = http::bind(config.listen_addr).await?;
         let database = config.database.database();
-        let pool = postgres_pool::pool(&database, 1, LOCK_TIMEOUT)?;
+        let pool = postgres_pool::pool(&database, 1, LOCK_TIMEOUT)?.named("checks");
         let written = Written::default();
         let relay = Relay::new(&database, &config.topic, config.relay, written)?;
         Ok(Self {
@@ -99,6 +101,7 @@ impl RelayApp {
                 relay.check(),
                 reconciliation::check(pool),
             ],
+            metrics: config.metrics,
             relay,
             process: config.process,
         })
@@ -107,8 +110,10 @@ impl RelayApp {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
         let grace = self.process.drain_timeout / 2;
-        let serving = http::serve_health(self.listener, self.checks, tasks.shutdown(), grace);
-        tasks.spawn("health server", serving);
+        let (checks, shutdown) = (self.checks, tasks.shutdown());
+        tasks.spawn("health server", async move {
+            http::serve_health(self.listener, checks, &self.metrics, shutdown, grace).await
+        });
         self.relay.spawn(&mut tasks, self.process.stall_timeout);
         tasks.run(self.process.drain_timeout).await
     }

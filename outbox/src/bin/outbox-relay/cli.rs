@@ -8,6 +8,7 @@ use outbox::{RelayConfig, admin::AdminCommand};
 use postgres_pool::{Database, PoolerSettings};
 use service_runtime::{
     connection_url::ConnectionUrl,
+    metrics::MetricsSettings,
     settings::{ProcessSettings, duration},
 };
 
@@ -69,11 +70,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunConfig {
-    /// Address that answers `/livez` and `/readyz`; port 0 takes a free one, which the log names
+    /// Address that answers `/livez`, `/readyz` and `/metrics`; port 0 takes a free one, which the log names
     #[arg(long, env = "RELAY_LISTEN_ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen_addr: SocketAddr,
     #[command(flatten)]
     pub(crate) relay: RelayConfig,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsSettings,
     #[command(flatten)]
     pub(crate) process: ProcessSettings,
 }

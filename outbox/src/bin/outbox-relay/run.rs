@@ -22,11 +22,18 @@ pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Resul
     let RunConfig {
         listen_addr,
         relay,
+        metrics,
         process: ProcessSettings {
             drain_timeout,
             stall_timeout,
         },
     } = config;
+    service_runtime::metrics::install(
+        &metrics,
+        env!("CARGO_BIN_NAME"),
+        env!("CARGO_PKG_VERSION"),
+        &[postgres_pool::metrics::METRICS],
+    );
     let routes = Routes::new(relay.routes.clone())?;
     let listener = http::bind(listen_addr).await?;
     let progress = Progress::new("relay");
@@ -37,7 +44,7 @@ pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Resul
         written: Written::default(),
         progress: progress.clone(),
     };
-    let pool = postgres_pool::pool(database, 1, LOCK_TIMEOUT)?;
+    let pool = postgres_pool::pool(database, 1, LOCK_TIMEOUT)?.named("checks");
     let checks = vec![
         postgres_check(pool.clone()),
         relay.check(),
@@ -45,10 +52,10 @@ pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Resul
     ];
     let mut tasks = Tasks::new();
     let shutdown = tasks.shutdown();
-    tasks.spawn(
-        "health server",
-        http::serve_health(listener, checks, shutdown.clone(), drain_timeout / 2),
-    );
+    let (grace, stop) = (drain_timeout / 2, shutdown.clone());
+    tasks.spawn("health server", async move {
+        http::serve_health(listener, checks, &metrics, stop, grace).await
+    });
     tasks.watch(&progress, stall_timeout);
     let database = database.clone();
     tasks.spawn("relay", async move {
