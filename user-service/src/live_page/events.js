@@ -69,6 +69,11 @@ function newCell() {
 }
 
 function update(node, row) {
+  // What has arrived changes no more, unless it is delivered again.
+  const isWhole = row.eventType !== null && row.publishedAt !== null && row.appliedAt !== null;
+  const settled = isWhole ? `${row.outcome} ${row.deliveries}` : null;
+  if (settled !== null && node.settled === settled) return;
+  node.settled = settled;
   const place = placeOf(row);
   const [inOutbox, inStream, inCopy] = node.cells;
   setText(node.what, `${row.aggregateType} ${row.aggregateId} ${verb(row.eventType)}`);
@@ -106,8 +111,7 @@ function fill(cell, state, main, step) {
 function measure(bar, from, to) {
   const ms = from === null || to === null ? 0 : to - from;
   const share = Math.min(1, Math.max(0, Math.log10(Math.max(ms, 1)) / 4));
-  const width = `${Math.round(share * 100)}%`;
-  if (bar.style.width !== width) bar.style.width = width;
+  bar.style.setProperty("--share", share.toFixed(2));
 }
 
 const waited = (ms) => (ms < 1000 ? "waiting" : `waiting ${formatDuration(Math.floor(ms / 1000) * 1000).replace(/\.0+ /, " ")}`);

@@ -10,6 +10,8 @@ const PAGE = 100;
 const AT_ONCE = 4;
 /** Lists are read again after so long, even if no figure has changed. */
 const REFRESH = 15_000;
+/** How long the outcome of an action is shown. */
+const TOLD = 30_000;
 
 const KINDS = {
   parked: {
@@ -46,6 +48,7 @@ const readAt = { parked: -Infinity, letter: -Infinity };
 const reading = { parked: false, letter: false };
 const selected = new Set();
 let isBusy = false;
+let forgetting;
 let select = () => {};
 
 export function startFailing(selectEvent) {
@@ -186,6 +189,11 @@ async function act(method, suffix, done) {
   isBusy = false;
   const told = `${plural(asked - faults.length, "item was", "items were")} ${done}.`;
   setText(byId("failing-result"), faults.length === 0 ? told : `${told} ${plural(faults.length, "item was", "items were")} not: ${faults[0]}`);
+  clearTimeout(forgetting);
+  forgetting = setTimeout(() => {
+    setText(byId("failing-result"), "");
+    render();
+  }, TOLD);
   await Promise.all(["parked", "letter"].filter((kind) => items[kind].length > 0).map(read));
   render();
 }

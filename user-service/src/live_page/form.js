@@ -71,9 +71,11 @@ async function write(done, request, deleted = null) {
     const row = deleted === null ? await response.json() : null;
     const version = row?.version ?? Number(/\d+/.exec(response.headers.get("etag") ?? "")?.[0]);
     const id = row?.id ?? deleted;
+    const isSame = user?.id === id && user.version === version;
+    const told = `${isSame ? "Nothing to change" : done}: user ${id}, version ${version}.`;
     show(id, version, row);
-    say(`${done}: user ${id}, version ${version}. The answer took ${took}, by this browser’s clock.`);
-    followCopy(id, version, `${done}: user ${id}, version ${version}.`);
+    say(`${told} The answer took ${took}, by this browser’s clock.`);
+    followCopy(id, version, told);
   } catch {
     say("The user service did not answer. Whether it wrote is not known: load the user, or try again.", "bad");
   } finally {

@@ -90,7 +90,7 @@ function publishTitle(near, sequence) {
 }
 
 function publishNote(near, published) {
-  if (near?.parked) return `${near.parked.reason} (${near.parked.attempts} attempts, ${formatTime(parseTime(near.parked.parked_at))})`;
+  if (near?.parked) return `${near.parked.reason} · ${formatTime(parseTime(near.parked.parked_at))}`;
   if (published !== null) return near?.stream ? `stream ${near.stream}` : "";
   const notes = {
     pending: "not yet: it waits in the outbox",

@@ -21,7 +21,8 @@ export function renderStatus(measured) {
   renderHealth("stage-row", "health-postgres", near && near.postgres);
   renderHealth("stage-stream", "health-nats", near && near.nats);
   renderHealth("stage-copy", "health-mongodb", far && far.mongodb);
-  setData(byId("stage-outbox"), "health", near ? "ok" : "unknown");
+  setData(byId("stage-outbox"), "health", near ? "ok" : reach(outbox));
+  if (!far) setData(byId("stage-copy"), "health", reach(copySide));
   renderVerdict(near, far);
   renderNotes();
 }
@@ -49,7 +50,7 @@ function renderFigures(near, far, measured) {
   set("figure-parked", near ? count(near.parked) : UNKNOWN);
   setData(byId("figure-parked"), "level", near?.parked > 0 ? "bad" : "ok");
   set("figure-relay", near ? relayText(near.relay) : UNKNOWN);
-  set("figure-epoch", count(near?.relay?.epoch));
+  set("figure-epoch", String(near?.relay?.epoch ?? UNKNOWN));
   byId("figure-relay").title = near?.relay?.owner ?? "";
   setData(byId("figure-relay"), "level", near?.relay && !near.relay.active ? "bad" : "ok");
   const knowsStream = near?.nats === "ok" && streams.length > 0;
@@ -71,6 +72,8 @@ function renderHealth(stage, figure, health) {
   setData(byId(figure), "level", health === "unavailable" ? "bad" : "ok");
   setData(byId(stage), "health", health ?? "unknown");
 }
+
+const reach = (side) => (side.connection === "lost" ? "unavailable" : "unknown");
 
 /** The service counts up to a bound, and says one more if there are more. */
 function countPending(status) {
@@ -111,7 +114,7 @@ function findings(near, far) {
     add(far?.mongodb === "unavailable", "bad", "mongodb", "MongoDB is unavailable: events wait in the stream until it is back.");
     add(far?.nats === "unavailable" && near?.nats === "ok", "bad", "copy-nats", "The notification service has no connection to NATS.");
   }
-  add(near?.parked > 0, "bad", "parked", `${plural(near?.parked, "event is", "events are")} parked: the stream refused ${near?.parked === 1 ? "it" : "them"}.`);
+  add(near?.parked > 0, "bad", "parked", `${plural(near?.parked, "event is", "events are")} parked: ${near?.parked === 1 ? "it" : "they"} could not be published.`);
   add(far?.dead_letters > 0, "bad", "dead-letters", `${plural(far?.dead_letters, "event", "events")} could not be applied and became ${far?.dead_letters === 1 ? "a dead letter" : "dead letters"}.`);
   add(far?.holes > 0, "warn", "holes", `${plural(far?.holes, "event", "events")} left the stream before the copy had ${far?.holes === 1 ? "it" : "them"}.`);
   add(far?.differences > 0, "warn", "differences", `The last comparison found ${plural(far?.differences, "difference", "differences")} between users and copy.`);
