@@ -100,9 +100,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     fn openapi(&self) -> OpenApi {
         let parts = [&self.bounded, &self.streaming, &self.health];
         let documents = parts.map(|router| router.get_openapi().clone());
-        documents
-            .into_iter()
-            .fold(OpenApi::default(), OpenApi::merge_from)
+        let common = access::router::<S>(None).into_openapi();
+        (documents.into_iter().chain([common])).fold(OpenApi::default(), OpenApi::merge_from)
     }
 
     /// The description of the API ([`Api::document`]).

@@ -258,3 +258,22 @@ async fn a_service_is_probed_at_the_address_that_it_listens_on() {
         health::probe(setting).await.expect(listens_on);
     }
 }
+
+#[tokio::test]
+async fn a_page_can_ask_what_its_token_may_do() {
+    let granted = async |server: &Server, token: &str| {
+        let url = format!("http://{}/access", server.address);
+        let answer = server.client.get(url).bearer_auth(token).send().await;
+        let answer: serde_json::Value = answer.expect("an answer").json().await.expect("JSON");
+        ["read", "write", "repair"].map(|scope| answer[scope] == true)
+    };
+    let server = serve(with_tokens()).await;
+    assert_eq!(granted(&server, READER).await, [true, false, false]);
+    assert_eq!(granted(&server, WRITER).await, [true, true, false]);
+    assert_eq!(granted(&server, REPAIRER).await, [true, false, true]);
+    let unknown = server.status(Method::GET, "/access", "nobody-nobody-nobody");
+    assert_eq!(unknown.await, StatusCode::UNAUTHORIZED);
+
+    let open = serve(HttpSettings::default()).await;
+    assert_eq!(granted(&open, "").await, [true; 3]);
+}

@@ -1,4 +1,5 @@
-//! `/metrics`: who gets an answer, and what it says of requests.
+//! `/metrics`: who gets an answer, and what it says of requests; and docs/metrics.md, which says what the
+//! code says. Write that anew with `UPDATE_SCHEMA=1 cargo test -p service-runtime --test metrics`.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
@@ -11,7 +12,7 @@ use service_runtime::{
     openapi::Api,
     operator,
 };
-use testkit::eventually;
+use testkit::{assert_published_section, eventually};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const API: Api = Api {
@@ -259,4 +260,10 @@ async fn rejections_checks_and_the_build_are_told() {
     }
     assert!(value("http_server_connections ").await >= 1.0);
     assert!(value("process_resident_memory_bytes ").await > 1.0);
+}
+
+#[test]
+fn the_list_of_metrics_is_up_to_date() {
+    let list = metrics::markdown(metrics::METRICS);
+    assert_published_section("docs/metrics.md", "service-runtime", &list);
 }

@@ -34,15 +34,14 @@ pub fn assert_published_section(file: &str, heading: &str, wanted: &str) {
     let lock = File::open(&path).expect("a file that can be read");
     lock.lock().expect("the file's turn");
     let published = fs::read_to_string(&path).expect("text");
-    let heading = format!("## {heading}\n\n");
+    let heading = format!("\n## {heading}\n");
     let (before, rest) = (published.split_once(&heading))
         .unwrap_or_else(|| panic!("{file} has no heading {heading:?}"));
-    let (section, after) = match rest.find("\n## ") {
-        Some(end) => rest.split_at(end),
-        None => (rest, ""),
-    };
+    let end = rest.find("\n## ").unwrap_or(rest.len());
+    let (section, after) = rest.split_at(end);
+    let wanted = format!("\n{wanted}");
     if is_to_be_updated() {
-        let updated = [before, &heading, wanted, after].concat();
+        let updated = [before, &heading, &wanted, after].concat();
         fs::write(&path, updated).expect("a file that can be written");
     } else {
         let is_current = section == wanted;

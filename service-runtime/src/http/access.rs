@@ -1,5 +1,6 @@
 //! Bearer tokens (RFC 6750).
 
+mod granted;
 mod rejections;
 mod tokens;
 
@@ -17,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use tokio::time;
 
+pub(super) use self::granted::router;
 use self::{
     rejections::{Reason, Rejections},
     tokens::{Scope, Tokens, Verdict},

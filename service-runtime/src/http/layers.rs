@@ -56,7 +56,8 @@ pub(super) fn wrap(
     let access = Access::from_settings(settings, repair_paths)?;
     let deadline =
         TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_DEADLINE);
-    let bounded = Router::from(routes.bounded)
+    let granted = access::router(access.clone());
+    let bounded = Router::from(routes.bounded.merge(granted))
         .merge(openapi::router(api.document(handlers)))
         .merge(problem::router(api.problems()))
         .layer(deadline);
