@@ -5,6 +5,7 @@
 //! `TEST_MONGODB_URI`), set by `scripts/test` and thrown away with all that is in them. A test
 //! that stops a server starts one of its own.
 
+pub mod browser;
 pub mod mongodb;
 pub mod nats;
 pub mod pgbouncer;
