@@ -10,6 +10,7 @@ use tokio::time::{self, Instant};
 
 use crate::{
     Handler, HandlerError, Message, Verdict, batch_size::BatchSize, dead_letters::DeadLetterWriter,
+    metrics::WorkMetrics,
 };
 
 /// How long answers may wait for a connection; without one, the messages come again anyway.
@@ -20,6 +21,7 @@ pub(crate) struct BatchProcessor<H> {
     dead_letters: DeadLetterWriter,
     batch_size: Arc<BatchSize>,
     progress: Progress,
+    metrics: WorkMetrics,
 }
 
 /// A failure that is not the messages' own, and those that it left as they were.
@@ -34,17 +36,20 @@ impl<H: Handler> BatchProcessor<H> {
         dead_letters: DeadLetterWriter,
         batch_size: Arc<BatchSize>,
         progress: Progress,
+        metrics: WorkMetrics,
     ) -> Self {
         Self {
             handler,
             dead_letters,
             batch_size,
             progress,
+            metrics,
         }
     }
 
     /// In parts of the present batch size: what one has achieved is acknowledged before the next.
     pub(crate) async fn process(&self, mut batch: Vec<Message>) -> Result<(), Interrupted> {
+        self.metrics.received(&batch);
         let mut done = 0;
         while done < batch.len() {
             let size = self.batch_size.get().min(batch.len() - done);
@@ -54,6 +59,7 @@ impl<H: Handler> BatchProcessor<H> {
                 Ok(None) => continue,
                 Err(error) => {
                     let unprocessed = batch.split_off(done);
+                    self.metrics.retried(unprocessed.len());
                     return Err(Interrupted { unprocessed, error });
                 }
             };
@@ -70,7 +76,9 @@ impl<H: Handler> BatchProcessor<H> {
     /// `None` if the batch was too large, and the next one is to be smaller.
     async fn handle(&self, batch: &[Message]) -> anyhow::Result<Option<Vec<Verdict>>> {
         let started = Instant::now();
-        match self.handler.handle(batch).await {
+        let handled = self.handler.handle(batch).await;
+        self.metrics.handled(batch.len(), started.elapsed());
+        match handled {
             Ok(verdicts) => {
                 ensure!(
                     verdicts.len() == batch.len(),
@@ -99,18 +107,22 @@ impl<H: Handler> BatchProcessor<H> {
 
     /// Answers without a round trip; only rejected messages wait for their dead letters.
     async fn carry_out(&self, batch: &[Message], verdicts: Vec<Verdict>) -> anyhow::Result<()> {
+        let mut acknowledged = Vec::with_capacity(batch.len());
         let mut rejected = Vec::new();
         let answers = async {
             for (message, verdict) in batch.iter().zip(verdicts) {
                 let answer = match verdict {
-                    Verdict::Ack => AckKind::Ack,
+                    Verdict::Ack => {
+                        acknowledged.push(message);
+                        AckKind::Ack
+                    }
                     Verdict::Retry { after } => AckKind::Nak(Some(after)),
                     Verdict::Reject(rejection) => {
                         rejected.push((message, rejection));
                         continue;
                     }
                 };
-                let answered = message.0.ack_with(answer).await;
+                let answered = message.original.ack_with(answer).await;
                 answered.map_err(anyhow::Error::from_boxed)?;
             }
             anyhow::Ok(())
@@ -118,8 +130,19 @@ impl<H: Handler> BatchProcessor<H> {
         time::timeout(ANSWER_DEADLINE, answers)
             .await
             .context("no connection to answer over")??;
+        self.metrics.acknowledged(&acknowledged);
+        let retried = batch.len() - acknowledged.len() - rejected.len();
+        self.metrics.retried(retried);
         let set_aside = rejected.iter().map(async |(message, rejection)| {
-            self.dead_letters.set_aside(&message.0, rejection).await
+            let is_stored = self
+                .dead_letters
+                .set_aside(&message.original, rejection)
+                .await?;
+            match is_stored {
+                true => self.metrics.dead_lettered(1),
+                false => self.metrics.retried(1),
+            }
+            anyhow::Ok(())
         });
         try_join_all(set_aside).await.map(drop)
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::{
     Client,
+    connection::State,
     jetstream::{self, Context},
 };
 use service_runtime::progress::Progress;
@@ -34,6 +35,15 @@ impl Connection {
     #[must_use]
     pub fn jetstream(&self) -> Option<Context> {
         self.0.borrow().clone().map(jetstream::new)
+    }
+
+    /// Whether there is a connection now, as far as the client knows.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let client = self.0.borrow();
+        client
+            .as_ref()
+            .is_some_and(|client| client.connection_state() == State::Connected)
     }
 
     /// Asks once a second, while there is a connection, until `shutdown`; each time is an attempt. A failure is expected

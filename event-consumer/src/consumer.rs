@@ -20,6 +20,7 @@ use crate::{
     durable::{self, Bound},
     holes::{PositionStore, Watch},
     incarnation,
+    metrics::WorkMetrics,
     pull_subscription::PullSubscription,
     quarantine::{self, Suspects},
     session,
@@ -54,6 +55,7 @@ pub struct EventConsumer<H> {
     batch_size: Arc<BatchSize>,
     retry: Retry,
     progress: Progress,
+    metrics: WorkMetrics,
 }
 
 impl<H> fmt::Debug for EventConsumer<H> {
@@ -71,6 +73,7 @@ impl<H: Handler> EventConsumer<H> {
         // A batch and those ahead of it are to be handled well before they come again.
         let batch_time = MAX_BATCH_TIME.min(settings.ack_wait / 4);
         Self {
+            metrics: WorkMetrics::new(&settings.consumer),
             settings,
             handler: Arc::new(handler),
             connection: Connection::default(),
@@ -186,9 +189,10 @@ impl<H: Handler> EventConsumer<H> {
         let dead_letters =
             DeadLetterWriter::open(&jetstream, &stream, topic, name, self.retry.clone()).await;
         let (info, subjects) = (consumer.cached_info(), name.reads(topic));
-        quarantine::sweep(suspects, &jetstream, info, &subjects, &dead_letters)
+        let set_aside = quarantine::sweep(suspects, &jetstream, info, &subjects, &dead_letters)
             .await
             .context("looking for unreadable headers")?;
+        self.metrics.dead_lettered(set_aside);
         if let Some(holes) = holes
             && let Err(error) = holes.look(&jetstream).await
         {
@@ -202,7 +206,8 @@ impl<H: Handler> EventConsumer<H> {
         self.handler.stream_opened(&stream.cached_info().config);
         tracing::info!(stream = topic.stream, consumer = %name, "consuming");
         let handler = self.handler.clone();
-        let processor = BatchProcessor::new(handler, dead_letters, batch_size, progress);
+        let metrics = self.metrics.clone();
+        let processor = BatchProcessor::new(handler, dead_letters, batch_size, progress, metrics);
         Ok((subscription, processor, incarnation))
     }
 

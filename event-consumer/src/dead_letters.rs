@@ -6,6 +6,7 @@
 //! consumer reads.
 
 mod command;
+mod count;
 mod headers;
 mod letter;
 mod publish_error;
@@ -18,10 +19,13 @@ use service_runtime::nats::{ConsumerName, Topic};
 
 use crate::raw_message::{self, RawMessage};
 
-pub(crate) use self::writer::{DeadLetterWriter, NewDeadLetter, Retry};
 pub use self::{
     command::Command,
     letter::{DeadLetter, Payload},
+};
+pub(crate) use self::{
+    count::count,
+    writer::{DeadLetterWriter, NewDeadLetter, Retry},
 };
 
 /// What one page may read, lest a page of large letters exhaust the memory.
@@ -52,11 +56,10 @@ impl DeadLetters {
     /// yet.
     #[must_use]
     pub fn new(jetstream: Context, source: Topic, consumer: ConsumerName) -> Self {
-        let Topic { stream, subject } = source.dead_letters();
         Self {
             jetstream,
-            stream,
-            subjects: [consumer.dead_letters(&source), subject],
+            stream: source.dead_letters().stream,
+            subjects: subjects(&source, &consumer),
             source,
             consumer,
         }
@@ -136,6 +139,10 @@ impl DeadLetters {
         stream.delete_message(letter.sequence).await?;
         Ok(())
     }
+}
+
+fn subjects(source: &Topic, consumer: &ConsumerName) -> [String; 2] {
+    [consumer.dead_letters(source), source.dead_letters().subject]
 }
 
 type Head<'a> = (&'a String, Option<RawMessage>);

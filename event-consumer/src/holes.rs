@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::position::Seen;
-use crate::{Connection, incarnation, raw_message};
+use crate::{Connection, incarnation, metrics, raw_message};
 
 pub use self::position_store::{Hole, Position, PositionStore, Range, StoredPosition};
 
@@ -49,7 +49,7 @@ pub struct Holes<S> {
     topic: Topic,
     consumer: ConsumerName,
     /// How many there are, as of the last look.
-    open: watch::Sender<usize>,
+    open: watch::Sender<Option<usize>>,
 }
 
 impl<S: PositionStore> Holes<S> {
@@ -61,14 +61,20 @@ impl<S: PositionStore> Holes<S> {
             store,
             topic,
             consumer,
-            open: watch::Sender::new(0),
+            open: watch::Sender::new(None),
         }
+    }
+
+    /// How many there were at the last look; `None` before the first.
+    #[must_use]
+    pub fn open(&self) -> Option<usize> {
+        *self.open.borrow()
     }
 
     /// # Errors
     /// If messages are missing.
     pub fn check(&self) -> anyhow::Result<()> {
-        let open = *self.open.borrow();
+        let open = self.open().unwrap_or_default();
         ensure!(open == 0, "events are missing in {open} holes");
         Ok(())
     }
@@ -83,6 +89,8 @@ impl<S: PositionStore> Holes<S> {
         progress: Progress,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
+        let open = self.open.clone();
+        metrics::show_holes(move || *open.borrow(), &self.consumer);
         let holes = &self;
         let look = |jetstream| async move { holes.look(&jetstream).await };
         connection
@@ -124,11 +132,7 @@ impl<S: PositionStore> Holes<S> {
                 "events that had left the stream were published again, and are read"
             );
         }
-        self.open.send_if_modified(|open| {
-            let is_modified = *open != holes;
-            *open = holes;
-            is_modified
-        });
+        self.open.send_replace(Some(holes));
         Ok(())
     }
 

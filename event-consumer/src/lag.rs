@@ -1,30 +1,52 @@
-//! How far the handler is behind the stream.
+//! How far the handler is behind the stream, and what else the server says of its consumer.
 
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use ::time::OffsetDateTime;
+use anyhow::{Context as _, bail, ensure};
 use async_nats::jetstream::Context;
+use futures::join;
 use service_runtime::{
     nats::{ConsumerName, Topic},
     progress::Progress,
 };
-use time::OffsetDateTime;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Connection, raw_message};
+use crate::{Connection, dead_letters, metrics, raw_message};
 
 /// A figure that is older than this says only how it was then.
 const STALE: Duration = Duration::from_secs(5);
+/// How long one look may take.
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// The age of the oldest message on the stream that is not settled yet; zero if all are. Knows
 /// nothing of messages that have not reached the stream.
 #[derive(Debug, Clone)]
 pub struct Lag(watch::Sender<Option<Sample>>);
 
+/// What the server says of a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that were not delivered yet.
+    pub pending: u64,
+    /// Messages that were delivered and are not acknowledged.
+    pub unacknowledged: u64,
+    /// Those of them that were delivered more than once.
+    pub redelivered: u64,
+    /// All messages up to this sequence are acknowledged.
+    pub ack_floor: u64,
+    /// Those that the consumer has rejected; `None` if that could not be found out.
+    pub dead_letters: Option<u64>,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     lag: Duration,
+    backlog: Backlog,
     taken: Instant,
 }
 
@@ -53,6 +75,13 @@ impl Lag {
         })
     }
 
+    /// `None` if it is not known, or no longer.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog> {
+        let sample = (*self.0.borrow())?;
+        (sample.taken.elapsed() <= STALE).then_some(sample.backlog)
+    }
+
     /// # Errors
     /// If it exceeds `limit`, or is not known.
     pub fn check(&self, limit: Duration) -> anyhow::Result<()> {
@@ -75,40 +104,61 @@ impl Lag {
         progress: Progress,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
+        metrics::show_backlog(self.clone(), &consumer);
         let (lag, topic, consumer) = (&self, &topic, &consumer);
-        let measure = |jetstream| async move {
+        let look = |jetstream| async move {
             let taken = Instant::now();
-            let measured = measure(&jetstream, topic, consumer).await?;
+            let looked = time::timeout(DEADLINE, look(&jetstream, topic, consumer)).await;
+            let (age, backlog) = looked.context("no answer in time").flatten()?;
             lag.0.send_replace(Some(Sample {
-                lag: measured,
+                lag: age,
+                backlog,
                 taken,
             }));
             Ok(())
         };
-        connection
-            .observe("lag", &progress, &shutdown, measure)
-            .await;
+        connection.observe("lag", &progress, &shutdown, look).await;
         Ok(())
     }
 }
 
-async fn measure(
+/// The age and the figures, of one answer about the consumer.
+async fn look(
     jetstream: &Context,
     topic: &Topic,
     name: &ConsumerName,
-) -> anyhow::Result<Duration> {
+) -> anyhow::Result<(Duration, Backlog)> {
     let stream = jetstream.get_stream_no_info(&topic.stream).await?;
-    let consumer = stream.consumer_info(name.as_str()).await?;
-    if consumer.num_pending == 0 && consumer.num_ack_pending == 0 {
+    let (consumer, dead_letters) = join!(
+        stream.consumer_info(name.as_str()),
+        dead_letters::count(jetstream, topic, name),
+    );
+    let consumer = consumer?;
+    let backlog = Backlog {
+        pending: consumer.num_pending,
+        unacknowledged: consumer.num_ack_pending as u64,
+        redelivered: consumer.num_redelivered as u64,
+        ack_floor: consumer.ack_floor.stream_sequence,
+        dead_letters: dead_letters.ok(),
+    };
+    Ok((age(jetstream, topic, name, &backlog).await?, backlog))
+}
+
+async fn age(
+    jetstream: &Context,
+    topic: &Topic,
+    name: &ConsumerName,
+    backlog: &Backlog,
+) -> anyhow::Result<Duration> {
+    if backlog.pending == 0 && backlog.unacknowledged == 0 {
         return Ok(Duration::ZERO);
     }
-    let behind = consumer.ack_floor.stream_sequence + 1;
-    let subjects = name.reads(topic);
+    let (behind, subjects) = (backlog.ack_floor + 1, name.reads(topic));
     let oldest = raw_message::next_of_any(jetstream, &topic.stream, &subjects, behind).await?;
     let Some(oldest) = oldest else {
         return Ok(Duration::ZERO);
     };
     // The two clocks may differ by a little.
-    let lag = OffsetDateTime::now_utc() - oldest.time;
-    Ok(lag.try_into().unwrap_or_default())
+    let age = OffsetDateTime::now_utc() - oldest.time;
+    Ok(age.try_into().unwrap_or_default())
 }

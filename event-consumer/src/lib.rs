@@ -62,6 +62,7 @@ pub mod holes;
 mod incarnation;
 mod lag;
 mod message;
+pub mod metrics;
 pub mod pause;
 mod pull_subscription;
 mod quarantine;
@@ -75,6 +76,6 @@ pub use self::{
     consumer::{ConsumerSettings, EventConsumer},
     handler::{Handler, HandlerError, Rejection, Verdict},
     holes::Holes,
-    lag::Lag,
-    message::Message,
+    lag::{Backlog, Lag},
+    message::{Delivery, Message},
 };

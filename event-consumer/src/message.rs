@@ -1,23 +1,51 @@
 //! A message as a handler sees it.
 
+use anyhow::Context as _;
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
-use service_runtime::nats::headers::{CE_ID, MESSAGE_ID, REPLAY_OF};
+use chrono::{DateTime, Utc};
+use service_runtime::nats::headers::{CE_ID, CE_TIME, MESSAGE_ID, REPLAY_OF};
 
 /// A message that was delivered and is not acknowledged yet.
 #[derive(Debug)]
-pub struct Message(pub(crate) jetstream::Message);
+pub struct Message {
+    pub(crate) original: jetstream::Message,
+    delivery: Option<Delivery>,
+}
+
+/// What the server says of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message's place on the stream.
+    pub stream_sequence: u64,
+    /// When the stream stored it.
+    pub published_at: DateTime<Utc>,
+    /// How often it was delivered, this time included.
+    pub deliveries: u64,
+}
 
 impl Message {
+    pub(crate) fn new(original: jetstream::Message) -> Self {
+        let delivery = original.info().ok().and_then(|info| {
+            let published = i64::try_from(info.published.unix_timestamp_nanos());
+            Some(Delivery {
+                stream_sequence: info.stream_sequence,
+                published_at: DateTime::from_timestamp_nanos(published.ok()?),
+                deliveries: u64::try_from(info.delivered).ok()?,
+            })
+        });
+        Self { original, delivery }
+    }
+
     /// As it was published. Cloning it does not copy the bytes.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
-        &self.0.payload
+        &self.original.payload
     }
 
     #[must_use]
     pub fn headers(&self) -> Option<&HeaderMap> {
-        self.0.headers.as_ref()
+        self.original.headers.as_ref()
     }
 
     /// The first value of a header.
@@ -35,12 +63,25 @@ impl Message {
         id.or_else(|| self.header(MESSAGE_ID))
     }
 
+    /// When the event was written, by its publisher's clock: `ce-time`, if it has one.
+    #[must_use]
+    pub fn written_at(&self) -> Option<DateTime<Utc>> {
+        let time = DateTime::parse_from_rfc3339(self.header(CE_TIME)?).ok()?;
+        Some(time.to_utc())
+    }
+
+    /// `None` if the server does not say, which it always does.
+    #[must_use]
+    pub fn delivery(&self) -> Option<Delivery> {
+        self.delivery
+    }
+
     /// Its place on the stream.
     ///
     /// # Errors
     /// If the server has sent it without one, which none does.
     pub fn stream_sequence(&self) -> anyhow::Result<u64> {
-        let info = self.0.info().map_err(anyhow::Error::from_boxed)?;
-        Ok(info.stream_sequence)
+        let delivery = self.delivery.context("a delivery without its place")?;
+        Ok(delivery.stream_sequence)
     }
 }

@@ -194,7 +194,7 @@ impl PullSubscription {
     }
 
     fn message(&self, message: async_nats::Message) -> Message {
-        Message(jetstream::Message {
+        Message::new(jetstream::Message {
             message,
             context: self.jetstream.clone(),
         })
@@ -215,7 +215,7 @@ impl PullSubscription {
                 }
             }
             for message in held {
-                let answered = message.0.ack_with(AckKind::Nak(None)).await;
+                let answered = message.original.ack_with(AckKind::Nak(None)).await;
                 answered.map_err(anyhow::Error::from_boxed)?;
             }
             Ok(())

@@ -34,7 +34,7 @@ const REDELIVERY_DELAY: Duration = Duration::from_secs(10);
 ///
 /// `JetStream` does not tell which messages are pending, only between which sequences. There may
 /// be many of those if one message stays pending for long, so none is read twice. Those that are
-/// not on the consumer's `subjects` are none of its business.
+/// not on the consumer's `subjects` are none of its business. How many were stored.
 ///
 /// # Errors
 /// If `JetStream` does not answer.
@@ -44,10 +44,10 @@ pub(crate) async fn sweep(
     consumer: &Info,
     subjects: &[String],
     dead_letters: &DeadLetterWriter,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     if consumer.num_ack_pending == 0 {
         *suspects = Suspects::default();
-        return Ok(());
+        return Ok(0);
     }
     let floor = consumer.ack_floor.stream_sequence;
     let sequences = suspects.begin(floor, consumer.delivered.stream_sequence);
@@ -58,19 +58,25 @@ pub(crate) async fn sweep(
         })
         .buffered(CONCURRENCY);
     let mut reads = pin!(reads);
+    let mut stored = 0;
     let sweep = async {
         while let Some((sequence, message)) = reads.try_next().await? {
             let own = message.filter(|message| subjects.contains(&message.subject));
             let unreadable = own.filter(|message| !message.has_readable_headers());
             let is_stored = match unreadable {
                 None => true,
-                Some(message) => set_aside(jetstream, consumer, dead_letters, message).await?,
+                Some(message) => {
+                    let is_stored = set_aside(jetstream, consumer, dead_letters, message).await?;
+                    stored += usize::from(is_stored);
+                    is_stored
+                }
             };
             suspects.checked(sequence, is_stored);
         }
-        Ok(())
+        anyhow::Ok(())
     };
-    time::timeout(SWEEP_LIMIT, sweep).await.unwrap_or(Ok(()))
+    time::timeout(SWEEP_LIMIT, sweep).await.unwrap_or(Ok(()))?;
+    Ok(stored)
 }
 
 /// Ends its delivery, or has it come again later if it can't be stored now: false.

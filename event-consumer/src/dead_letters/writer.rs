@@ -100,7 +100,7 @@ impl DeadLetterWriter {
 
     /// Stores `message` with its reason, then ends its delivery. In this order a crash repeats and
     /// loses nothing; the repeat carries the same message id. What can't be stored now stays
-    /// unacknowledged and is delivered again later; the other messages go on.
+    /// unacknowledged and is delivered again later: false. The other messages go on.
     ///
     /// # Errors
     /// If the delivery can't be answered.
@@ -108,7 +108,7 @@ impl DeadLetterWriter {
         &self,
         message: &Message,
         rejection: &Rejection,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let info = message.info().map_err(anyhow::Error::from_boxed)?;
         let headers = message.headers.as_ref().map(raw_message::headers::encode);
         let letter = NewDeadLetter {
@@ -119,12 +119,14 @@ impl DeadLetterWriter {
             published: info.published,
             rejection,
         };
-        let answer = match self.store(&letter).await {
+        let stored = self.store(&letter).await;
+        let answer = match stored {
             Ok(()) => AckKind::Term,
             Err(retry_in) => AckKind::Nak(Some(retry_in)),
         };
         let answered = message.ack_with(answer).await;
-        answered.map_err(anyhow::Error::from_boxed)
+        answered.map_err(anyhow::Error::from_boxed)?;
+        Ok(stored.is_ok())
     }
 
     /// Harmless to repeat.
