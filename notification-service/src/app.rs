@@ -9,7 +9,7 @@ use event_consumer::{EventConsumer, Holes, Lag};
 use serde_json::Value;
 use service_runtime::{
     health::Check,
-    http::{self, HttpSettings, Routes},
+    http::{self, Feed, HttpSettings, Routes},
     metrics,
     nats::{ConsumerName, Topic},
     operator,
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::api::API;
 use crate::{
     config::{MongoConfig, ServeConfig},
+    consumer::{self, Figures, RecentEvents},
     dead_letters::{self, api::Source},
     holes, lag,
     live::{self, Live},
@@ -29,7 +30,7 @@ use crate::{
     notifications::{self, Copy, Reader},
     projection::{MongoPositionStore, Projection},
     projector::Projector,
-    verification::{self, Store, Verification},
+    verification::{self, Known, Store, Verification},
 };
 
 /// Longer than a write may take, and than JetStream may be silent.
@@ -56,6 +57,16 @@ pub fn openapi() -> Value {
     routes.bounded.get_openapi_mut().merge(holes);
     let verification = verification::router().into_openapi();
     routes.bounded.get_openapi_mut().merge(verification);
+    let consumer = consumer::routes();
+    let (bounded, streaming) = (consumer.bounded, consumer.streaming);
+    routes
+        .bounded
+        .get_openapi_mut()
+        .merge(bounded.into_openapi());
+    routes
+        .streaming
+        .get_openapi_mut()
+        .merge(streaming.into_openapi());
     routes.document(&API)
 }
 
@@ -71,7 +82,10 @@ pub struct App {
     topic: Topic,
     consumer: ConsumerName,
     live: Live,
+    feed: consumer::Source,
     verification: Option<Verification>,
+    known: Known,
+    verification_store: Store,
     tasks: Tasks,
     stall_timeout: StallTimeout,
     drain_timeout: Duration,
@@ -92,7 +106,8 @@ impl App {
     /// If the port is taken or a setting is not valid.
     pub async fn build(config: ServeConfig) -> anyhow::Result<Self> {
         let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        metrics::install(&config.metrics, name, version, &[]);
+        let lists = [event_consumer::metrics::METRICS, crate::metrics::METRICS];
+        metrics::install(&config.metrics, name, version, &lists);
         let listener = http::bind(config.listen.listen_addr).await?;
         let (uri, collection) = (&config.mongo.mongodb_uri, &config.mongo.mongodb_collection);
         let database_name = &config.mongo.mongodb_database;
@@ -106,12 +121,17 @@ impl App {
         let positions = MongoPositionStore::new(&database, collection);
         let holes = Holes::new(positions.clone(), topic.clone(), consumer.clone());
         let lag = Lag::new();
+        let recent = RecentEvents::default();
         let progress = Progress::new("projector");
         let stall_timeout = config.process.stall_timeout;
         tasks.watch(&progress, stall_timeout);
         let projector = EventConsumer::new(
             config.projector.consumer_settings(),
-            Projector::new(projection.clone(), config.mongo.tombstone_ttl),
+            Projector::new(
+                projection.clone(),
+                config.mongo.tombstone_ttl,
+                recent.clone(),
+            ),
             progress.clone(),
         )
         .with_holes(holes.clone());
@@ -125,10 +145,25 @@ impl App {
             consumer: consumer.clone(),
         };
         let verification = verification(&config, lag.clone()).await?;
+        let verification_store = Store::new(&database, collection);
         let shown = verification::Shown {
             projection: projection.clone(),
-            store: Store::new(&database, collection),
+            store: verification_store.clone(),
         };
+        let known = Known::default();
+        let feed = consumer::Source {
+            feed: Feed::new(config.limits.followers(), tasks.shutdown()),
+            recent,
+            figures: Figures {
+                consumer: consumer.clone(),
+                connection: projector.connection(),
+                lag: lag.clone(),
+                holes: holes.clone(),
+                verification: known.clone(),
+                mongodb: mongo::check(database.clone()),
+            },
+        };
+        let watched = consumer::routes().with_state(feed.watched());
         let ping = mongo::check(database);
         let checks = checks(ping, &progress, &holes, &lag, config.max_lag);
         let stamp = middleware::map_response_with_state(lag.clone(), lag::stamp);
@@ -139,8 +174,12 @@ impl App {
                 .layer(stamp.clone())
                 .merge(dead_letters::api::router().with_state(letters))
                 .merge(holes::router().with_state(positions))
-                .merge(verification::router().with_state(shown)),
-            streaming: notifications.streaming.layer(stamp),
+                .merge(verification::router().with_state(shown))
+                .merge(watched.bounded),
+            streaming: notifications
+                .streaming
+                .layer(stamp)
+                .merge(watched.streaming),
             health: operator::router(checks, &config.metrics, listener.local_addr()?)?,
         };
         Ok(Self {
@@ -154,7 +193,10 @@ impl App {
             topic,
             consumer,
             live,
+            feed,
             verification,
+            known,
+            verification_store,
             tasks,
             stall_timeout,
             drain_timeout: config.process.drain_timeout,
@@ -188,6 +230,9 @@ impl App {
         self.tasks.spawn("projector", projector);
         (self.tasks).spawn_watched("change stream", self.stall_timeout, |progress| {
             self.live.run(progress)
+        });
+        (self.tasks).spawn_watched("consumer feed", self.stall_timeout, |progress| {
+            self.feed.run(progress)
         });
         if let Some(verification) = self.verification {
             let stop = shutdown.clone();
@@ -223,6 +268,11 @@ impl App {
             let (topic, consumer) = (self.topic.clone(), self.consumer.clone());
             let lag = self.lag.clone();
             lag.observe(connection, topic, consumer, progress, shutdown.clone())
+        });
+        let verifies = self.verification.is_some();
+        tasks.spawn_watched("verification sample", stall_timeout, |progress| {
+            let (known, store) = (self.known.clone(), self.verification_store.clone());
+            known.observe(store, verifies, progress, shutdown.clone())
         });
     }
 }

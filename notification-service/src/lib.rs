@@ -3,10 +3,12 @@
 pub mod admin;
 pub mod app;
 pub mod config;
+mod consumer;
 mod dead_letters;
 mod holes;
 mod lag;
 mod live;
+pub mod metrics;
 mod mongo;
 mod notifications;
 mod problems;

@@ -21,5 +21,11 @@ pub(crate) const NOT_YET: Kind = Kind::new(
     "Not yet",
     "The copy does not have the version that is waited for. Ask again after `Retry-After`.",
 );
+pub(crate) const ORIGINAL_GONE: Kind = Kind::new(
+    "original-gone",
+    StatusCode::CONFLICT,
+    "Original gone",
+    "The event of this dead letter was too large to be kept with it, and is no longer on the stream. It can only be discarded; `notification-service verify --repair` brings its user up to date.",
+);
 
-pub(crate) const ALL: &[Kind] = &[DELETED, DAMAGED, NOT_YET];
+pub(crate) const ALL: &[Kind] = &[ORIGINAL_GONE, DELETED, DAMAGED, NOT_YET];

@@ -16,9 +16,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use metrics::Histogram;
 use mongodb::{
     Database,
     bson::{Document, doc},
@@ -26,10 +27,13 @@ use mongodb::{
 };
 use shared_events::UserEvent;
 
-use crate::mongo::{self, Failure};
+use crate::{
+    metrics::WRITE_DURATION,
+    mongo::{self, Failure},
+};
 
 use self::command::Form;
-pub(crate) use coalesce::{Coalesced, ReceivedEvent};
+pub(crate) use coalesce::{Coalesced, Decided, ReceivedEvent};
 pub(crate) use collection::Settings;
 pub(crate) use indexes::LIVING_INDEX;
 pub(crate) use lease::Lease;
@@ -49,6 +53,16 @@ pub(crate) struct Projection {
     /// Whether most creations of the last batch met documents, as when a stream is read again. Then
     /// to insert first would be a command for nothing.
     is_replay: Arc<AtomicBool>,
+    write_duration: Histogram,
+}
+
+/// What became of events.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    /// Of each, in order.
+    pub(crate) outcomes: Vec<WriteOutcome>,
+    /// Of how many of those that count as applied the copy had the version or a later one before.
+    pub(crate) stale: usize,
 }
 
 impl Projection {
@@ -57,20 +71,24 @@ impl Projection {
             database,
             collection,
             is_replay: Arc::default(),
+            write_duration: WRITE_DURATION.with([]),
         }
     }
 
     /// Writes each event that is newer than what is stored, as durably as a majority of MongoDB's
     /// members can, and says what became of each, in order. At most one event per user.
-    pub(crate) async fn apply(&self, events: &[&UserEvent]) -> Result<Vec<WriteOutcome>, Failure> {
-        let mut outcomes = vec![WriteOutcome::Applied; events.len()];
+    pub(crate) async fn apply(&self, events: &[&UserEvent]) -> Result<Applied, Failure> {
+        let mut applied = Applied {
+            outcomes: vec![WriteOutcome::Applied; events.len()],
+            stale: 0,
+        };
         let all: Vec<_> = (0..events.len()).collect();
         let form = if self.is_replay.load(Ordering::Relaxed) {
             Form::Compare
         } else {
             Form::InsertNew
         };
-        let found = self.write(events, &all, form, &mut outcomes).await?;
+        let found = self.write(events, &all, form, &mut applied).await?;
         let creations = events.iter().filter(|event| command::is_creation(event));
         let creations = creations.count();
         if creations > 0 {
@@ -78,10 +96,10 @@ impl Projection {
             self.is_replay.store(is_replay, Ordering::Relaxed);
         }
         if form == Form::InsertNew {
-            self.write(events, &found, Form::Compare, &mut outcomes)
+            self.write(events, &found, Form::Compare, &mut applied)
                 .await?;
         }
-        Ok(outcomes)
+        Ok(applied)
     }
 
     /// Which of the events are creations of users who are there already.
@@ -90,19 +108,29 @@ impl Projection {
         events: &[&UserEvent],
         places: &[usize],
         form: Form,
-        outcomes: &mut [WriteOutcome],
+        Applied { outcomes, stale }: &mut Applied,
     ) -> Result<Vec<usize>, Failure> {
         let mut found = Vec::new();
         for command in command::commands(&self.collection, events, places, form, outcomes) {
             let database = self.database.clone();
+            let started = Instant::now();
             let reply = mongo::call(WRITE_DEADLINE, async move {
                 database.run_raw_command(command.body).await
-            });
-            let inserted = outcome::read(reply.await?, &command.events, outcomes)?;
+            })
+            .await;
+            self.write_duration.record(started.elapsed());
+            let written = outcome::read(reply?, &command.events, outcomes)?;
+            let known = found.len();
             found.extend((command.events.into_iter()).filter(|place| {
                 let is_applied = outcomes[*place] == WriteOutcome::Applied;
-                is_applied && command::is_creation(events[*place]) && !inserted.contains(place)
+                let is_new = written.inserted.contains(place);
+                is_applied && command::is_creation(events[*place]) && !is_new
             }));
+            // Those that are written again in the other form are counted then.
+            *stale += match form {
+                Form::InsertNew => written.unchanged.saturating_sub(found.len() - known),
+                Form::Compare => written.unchanged,
+            };
         }
         Ok(found)
     }

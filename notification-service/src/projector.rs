@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::jetstream::stream;
+use chrono::Utc;
 use event_consumer::{Handler, HandlerError, Message, Rejection, Verdict};
+use metrics::Counter;
 use shared_events::{UnreadableEvent, UserEvent};
 
 use crate::{
+    consumer::{HandledEvent, Outcome, RecentEvents},
     dead_letters::category::Category,
+    metrics::EventMetrics,
     mongo::Failure,
-    projection::{Coalesced, Projection, ReceivedEvent, WriteOutcome},
+    projection::{Applied, Coalesced, Decided, Projection, ReceivedEvent, WriteOutcome},
 };
 
 /// How often events are run again at once when other writers interfere with all of them.
@@ -25,13 +29,55 @@ const RETRY: Verdict = Verdict::Retry { after: RETRY_DELAY };
 pub(crate) struct Projector {
     projection: Projection,
     tombstone_ttl: Duration,
+    recent: RecentEvents,
+    metrics: EventMetrics,
+}
+
+/// What is known of each message of a batch, by its place.
+struct Batch {
+    verdicts: Vec<Verdict>,
+    handled: Vec<Option<HandledEvent>>,
+}
+
+impl Batch {
+    /// All are to come again unless something else is said.
+    fn new(messages: usize) -> Self {
+        Self {
+            verdicts: vec![RETRY; messages],
+            handled: Vec::with_capacity(messages),
+        }
+    }
+
+    fn acknowledge(&mut self, places: Vec<usize>, outcome: Outcome) {
+        for place in places {
+            self.verdicts[place] = Verdict::Ack;
+            self.came_to(place, outcome);
+        }
+    }
+
+    fn reject(&mut self, place: usize, rejection: Rejection) {
+        self.verdicts[place] = Verdict::Reject(rejection);
+        self.came_to(place, Outcome::DeadLettered);
+    }
+
+    fn came_to(&mut self, place: usize, outcome: Outcome) {
+        if let Some(handled) = &mut self.handled[place] {
+            handled.outcome = outcome;
+        }
+    }
 }
 
 impl Projector {
-    pub(crate) fn new(projection: Projection, tombstone_ttl: Duration) -> Self {
+    pub(crate) fn new(
+        projection: Projection,
+        tombstone_ttl: Duration,
+        recent: RecentEvents,
+    ) -> Self {
         Self {
             projection,
             tombstone_ttl,
+            recent,
+            metrics: EventMetrics::new(),
         }
     }
 
@@ -40,27 +86,52 @@ impl Projector {
     async fn apply(
         &self,
         events: Vec<ReceivedEvent<usize>>,
-        verdicts: &mut [Verdict],
+        batch: &mut Batch,
     ) -> Result<(), Failure> {
         let mut coalesced = Coalesced::new(events);
         let mut idle_rounds = 0;
         let started = Instant::now();
         while !coalesced.is_empty() && idle_rounds < MAX_ROUNDS && started.elapsed() < MAX_TIME {
-            let outcomes = self.projection.apply(&coalesced.newest()).await?;
+            let Applied { outcomes, stale } = self.projection.apply(&coalesced.newest()).await?;
             log_deferred(&outcomes);
-            let is_idle = outcomes.iter().all(|it| *it == WriteOutcome::Contended);
-            idle_rounds += usize::from(is_idle);
+            let contended = outcomes.iter().filter(|it| **it == WriteOutcome::Contended);
+            let contended = contended.count();
+            idle_rounds += usize::from(contended == outcomes.len());
             let decided = coalesced.decide(outcomes);
-            for place in decided.applied {
-                verdicts[place] = Verdict::Ack;
-            }
+            self.count(&decided, stale, contended);
+            let outcome = match stale == decided.applied.len() {
+                true => Outcome::Stale,
+                false => Outcome::Applied,
+            };
+            batch.acknowledge(decided.applied, outcome);
+            batch.acknowledge(decided.superseded, Outcome::Superseded);
             for (place, refusal) in decided.refused {
-                let rejection =
-                    Rejection::new(Category::RefusedByMongodb.as_str(), refusal.to_string());
-                verdicts[place] = Verdict::Reject(rejection);
+                let category = Category::RefusedByMongodb.as_str();
+                batch.reject(place, Rejection::new(category, refusal.to_string()));
             }
         }
         Ok(())
+    }
+
+    fn count(&self, decided: &Decided<usize>, stale: usize, contended: usize) {
+        let count = |counter: &Counter, events: usize| counter.increment(events as u64);
+        let metrics = &self.metrics;
+        count(
+            &metrics.applied,
+            decided.applied.len().saturating_sub(stale),
+        );
+        count(&metrics.stale, stale);
+        count(&metrics.superseded, decided.superseded.len());
+        count(&metrics.contended, contended);
+        count(&metrics.deferred, decided.deferred.len());
+        count(&metrics.refused, decided.refused.len());
+    }
+
+    fn remember(&self, handled: Vec<Option<HandledEvent>>) {
+        let applied_at = Utc::now();
+        let handled = handled.into_iter().flatten();
+        let handled = handled.map(|event| event.known_at(applied_at));
+        self.recent.remember(handled);
     }
 }
 
@@ -80,29 +151,36 @@ impl Handler for Projector {
         }
     }
 
-    async fn handle(&self, batch: &[Message]) -> Result<Vec<Verdict>, HandlerError> {
-        let mut verdicts = vec![RETRY; batch.len()];
-        let mut events = Vec::with_capacity(batch.len());
-        for (place, message) in batch.iter().enumerate() {
-            match UserEvent::parse(message.payload()) {
+    async fn handle(&self, messages: &[Message]) -> Result<Vec<Verdict>, HandlerError> {
+        let delivered_at = Utc::now();
+        let mut batch = Batch::new(messages.len());
+        let mut events = Vec::with_capacity(messages.len());
+        for (place, message) in messages.iter().enumerate() {
+            let event = UserEvent::parse(message.payload());
+            let handled = HandledEvent::delivered(message, event.as_ref().ok(), delivered_at);
+            batch.handled.push(handled);
+            match event {
                 Ok(event) => events.push(ReceivedEvent {
                     event,
                     message: place,
                 }),
-                Err(unreadable) => verdicts[place] = Verdict::Reject(reject(&unreadable)),
+                Err(unreadable) => batch.reject(place, reject(&unreadable)),
             }
         }
-        let has_unreadable = events.len() < batch.len();
-        match self.apply(events, &mut verdicts).await {
-            Ok(()) => Ok(verdicts),
+        let has_unreadable = events.len() < messages.len();
+        let applied = self.apply(events, &mut batch).await;
+        let is_too_slow = applied.as_ref().is_err_and(Failure::is_time_limit);
+        if !is_too_slow {
+            self.remember(batch.handled);
+        }
+        match applied {
+            Ok(()) => Ok(batch.verdicts),
             // What it has written by then does no harm when it is written again.
-            Err(failure) if failure.is_time_limit() => {
-                Err(HandlerError::TooSlow(waiting_for_mongodb(failure)))
-            }
+            Err(failure) if is_too_slow => Err(HandlerError::TooSlow(waiting_for_mongodb(failure))),
             // What can't be read need not wait for MongoDB: it is rejected, the rest comes again.
             Err(failure) if has_unreadable => {
                 tracing::warn!(%failure, "MongoDB did not take events; trying again later");
-                Ok(verdicts)
+                Ok(batch.verdicts)
             }
             Err(failure) => Err(HandlerError::Unavailable(waiting_for_mongodb(failure))),
         }

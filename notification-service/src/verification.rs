@@ -5,6 +5,7 @@
 //! process has died is continued by another one.
 
 mod api;
+mod known;
 mod ranges;
 mod state;
 
@@ -18,10 +19,14 @@ use service_runtime::{backoff, progress::Progress};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub(crate) use self::api::{Shown, router};
 use self::state::{Pass, PassError, State};
+pub(crate) use self::{
+    api::{Shown, router},
+    known::Known,
+};
 use crate::{
     config::VerificationSettings,
+    metrics::VerificationMetrics,
     mongo::Failure,
     notifications::{Copy, Pace},
     projection::{Lease, MongoPositionStore, Projection, StateStore},
@@ -47,6 +52,7 @@ pub(crate) struct Verification {
     positions: MongoPositionStore,
     store: Store,
     lag: Lag,
+    metrics: VerificationMetrics,
 }
 
 impl Verification {
@@ -69,6 +75,7 @@ impl Verification {
             positions,
             store,
             lag,
+            metrics: VerificationMetrics::new(),
         })
     }
 
@@ -89,6 +96,7 @@ impl Verification {
                     pause
                 }
                 Err(error) => {
+                    self.metrics.failures.increment(1);
                     if delays.is_none() {
                         let error = format!("{error:#}");
                         tracing::warn!(error, "the verification is held up");
@@ -165,6 +173,7 @@ impl Verification {
             let compared = compared.context("the user service is of a release without digests")?;
             let verdict = judge.judge(&verifier, &compared.suspects).await?;
             put_off += verdict.put_off;
+            self.metrics.repaired.increment(verdict.repaired as u64);
             state.take(&compared, verdict);
             state.last_error = None;
             if compared.is_last() {

@@ -13,11 +13,15 @@ use axum::{
 use futures::{Stream, StreamExt, stream};
 use service_runtime::{
     http::{ClientAddress, ClientPermit},
+    metrics::Held,
     problem::{Kind, Problem},
 };
 
 use super::Reader;
-use crate::live::{Item, Live, Subscription, Token};
+use crate::{
+    live::{Item, Live, Subscription, Token},
+    metrics::FOLLOWERS,
+};
 
 /// Shorter than what proxies take for a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -77,11 +81,12 @@ fn items(
     permit: ClientPermit,
 ) -> impl Stream<Item = Item> + use<> {
     let stopped = live.shutdown().clone().cancelled_owned();
+    let counted = Held::new(&FOLLOWERS.with([]));
     stream::unfold(
-        (subscription, permit),
-        async |(mut subscription, permit)| {
+        (subscription, permit, counted),
+        async |(mut subscription, permit, counted)| {
             let item = subscription.next().await?;
-            Some((item, (subscription, permit)))
+            Some((item, (subscription, permit, counted)))
         },
     )
     .take_until(stopped)

@@ -21,6 +21,8 @@ pub(crate) struct ReceivedEvent<M> {
 #[derive(Debug)]
 pub(crate) struct Decided<M> {
     pub(crate) applied: Vec<M>,
+    /// Older versions of what was applied.
+    pub(crate) superseded: Vec<M>,
     pub(crate) refused: Vec<(M, Refusal)>,
     pub(crate) deferred: Vec<M>,
 }
@@ -51,6 +53,7 @@ impl<M> Coalesced<M> {
     pub(crate) fn decide(&mut self, outcomes: Vec<WriteOutcome>) -> Decided<M> {
         let mut decided = Decided {
             applied: Vec::with_capacity(self.open.len()),
+            superseded: Vec::new(),
             refused: Vec::new(),
             deferred: Vec::new(),
         };
@@ -61,7 +64,11 @@ impl<M> Coalesced<M> {
         for (size, outcome) in sizes.into_iter().zip(outcomes) {
             let mut events = open.by_ref().take(size);
             match outcome {
-                WriteOutcome::Applied => decided.applied.extend(events.map(|it| it.message)),
+                WriteOutcome::Applied => {
+                    let older = events.by_ref().take(size - 1);
+                    decided.superseded.extend(older.map(|it| it.message));
+                    decided.applied.extend(events.map(|it| it.message));
+                }
                 WriteOutcome::Deferred { .. } => {
                     decided.deferred.extend(events.map(|it| it.message));
                 }
@@ -158,7 +165,7 @@ mod tests {
                     prop_assert!(newest.is_sorted_by(|a, b| a.state().id < b.state().id));
                     let outcomes = newest.into_iter().map(|event| model.apply(event)).collect();
                     let decided = coalesced.decide(outcomes);
-                    applied.extend(decided.applied);
+                    applied.extend(decided.applied.into_iter().chain(decided.superseded));
                     refused.extend(decided.refused.into_iter().map(|(message, _)| message));
                 }
             }

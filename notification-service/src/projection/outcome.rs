@@ -33,6 +33,9 @@ pub(crate) enum Refusal {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Reply {
+    /// Documents that were found or inserted.
+    n: usize,
+    n_modified: usize,
     #[serde(default)]
     write_errors: Vec<WriteError>,
     #[serde(default)]
@@ -62,8 +65,16 @@ struct WriteConcernError {
     errmsg: String,
 }
 
-/// Enters the faults that `reply` names; what it does not name was applied. Which of the events
-/// made a new document, by their place among all.
+/// What the updates without a fault did.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Which of the events made a new document, by their place among all.
+    pub(super) inserted: HashSet<usize>,
+    /// How many found a document and left it as it was.
+    pub(super) unchanged: usize,
+}
+
+/// Enters the faults that `reply` names; what it does not name was applied.
 ///
 /// # Errors
 /// If the writes are not confirmed: some or all of them may yet be lost.
@@ -71,7 +82,7 @@ pub(super) fn read(
     reply: Document,
     events: &[usize],
     outcomes: &mut [WriteOutcome],
-) -> Result<HashSet<usize>, Failure> {
+) -> Result<Written, Failure> {
     let reply: Reply = deserialize_from_document(reply).map_err(mongodb::error::Error::from)?;
     if let Some(WriteConcernError { code, errmsg }) = reply.write_concern_error {
         return Err(Failure::Unconfirmed(format!("code {code}: {errmsg}")));
@@ -83,10 +94,14 @@ pub(super) fn read(
         };
         outcomes[*event] = judge(error);
     }
+    let changed = reply.upserted.len() + reply.n_modified;
     let inserted = reply.upserted.iter();
-    Ok(inserted
-        .filter_map(|it| events.get(it.index).copied())
-        .collect())
+    Ok(Written {
+        inserted: inserted
+            .filter_map(|it| events.get(it.index).copied())
+            .collect(),
+        unchanged: reply.n.saturating_sub(changed),
+    })
 }
 
 fn judge(error: WriteError) -> WriteOutcome {
@@ -130,6 +145,16 @@ mod tests {
     }
 
     #[test]
+    fn what_found_a_document_and_did_not_change_it_is_counted() {
+        let upserted = doc! { "index": 1, "_id": 7 };
+        let reply = doc! { "ok": 1, "n": 4, "nModified": 1, "upserted": [upserted] };
+        let mut outcomes = vec![WriteOutcome::Applied; 4];
+        let written = read(reply, &[0, 3, 1, 2], &mut outcomes).expect("a confirmed reply");
+        assert_eq!(written.inserted.into_iter().collect::<Vec<_>>(), [3]);
+        assert_eq!(written.unchanged, 2);
+    }
+
+    #[test]
     fn a_race_for_the_same_user_is_run_again() {
         let error =
             doc! { "index": 1, "code": 11000, "errmsg": "E11000", "keyPattern": { "_id": 1 } };
@@ -168,8 +193,7 @@ mod tests {
 
     #[test]
     fn an_unconfirmed_write_is_a_failure_even_if_nothing_else_is_wrong() {
-        let reply =
-            doc! { "ok": 1, "n": 1, "writeConcernError": { "code": 64, "errmsg": "waiting" } };
+        let reply = doc! { "ok": 1, "n": 1, "nModified": 1, "writeConcernError": { "code": 64, "errmsg": "waiting" } };
         let outcome = read(reply, &[0], &mut [WriteOutcome::Applied]);
         assert!(matches!(outcome, Err(Failure::Unconfirmed(_))));
     }

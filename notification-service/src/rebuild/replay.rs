@@ -119,7 +119,7 @@ async fn try_apply(projection: &Projection, events: &[UserEvent]) -> anyhow::Res
     let mut coalesced = Coalesced::new(received.collect());
     let mut refused = 0;
     while !coalesced.is_empty() {
-        let outcomes = projection.apply(&coalesced.newest()).await?;
+        let outcomes = projection.apply(&coalesced.newest()).await?.outcomes;
         let is_contended = outcomes.contains(&WriteOutcome::Contended);
         let decided = coalesced.decide(outcomes);
         refused += decided.refused.len() as u64;

@@ -63,6 +63,11 @@ impl Follower {
         follower
     }
 
+    /// Of another feed.
+    pub(crate) async fn of(service: &Service, path: &str) -> Self {
+        Self::new(service.get(path).await)
+    }
+
     async fn resume(service: &Service, last: &str) -> Self {
         Self::new(service.get_with(STREAM, "last-event-id", last).await)
     }
@@ -81,7 +86,7 @@ impl Follower {
     }
 
     /// `None` at the end of the stream.
-    async fn next_if_any(&mut self) -> Option<Event> {
+    pub(crate) async fn next_if_any(&mut self) -> Option<Event> {
         loop {
             if let Some((event, rest)) = self.buffer.split_once("\n\n") {
                 let (event, rest) = (event.to_owned(), rest.to_owned());
@@ -105,7 +110,7 @@ fn parse(event: &str) -> Event {
         values.map(|value| value.trim_start_matches(": ").to_owned())
     };
     Event {
-        id: field("id").expect("an id"),
+        id: field("id").unwrap_or_default(),
         event: field("event").expect("a name"),
         data: serde_json::from_str(&field("data").expect("data")).expect("JSON"),
     }

@@ -1,5 +1,6 @@
 //! The service against real servers, which `TEST_NATS_URL` and `TEST_MONGODB_URI` name.
 
+mod consumer;
 mod dead_letters;
 mod digests;
 mod events;

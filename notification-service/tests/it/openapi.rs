@@ -5,6 +5,13 @@ use serde_json::Value;
 
 use crate::support::World;
 
+/// The path with something in the place of each parameter.
+fn with_values(path: &str) -> String {
+    let parts = path.split('/');
+    let parts = parts.map(|part| if part.starts_with('{') { "1" } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}
+
 /// Each path of the document takes the methods that it lists, and no other.
 #[tokio::test]
 async fn the_description_and_the_routes_agree() {
@@ -25,7 +32,7 @@ async fn the_description_and_the_routes_agree() {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             let is_described = described.contains_key(&method.to_lowercase());
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
-            let url = format!("{}{}", service.url(), path.replace("{id}", "1"));
+            let url = format!("{}{}", service.url(), with_values(path));
             let response = client.request(method.clone(), url).send().await;
             let status = response.expect("an answer").status();
             let is_taken = status != StatusCode::METHOD_NOT_ALLOWED;
