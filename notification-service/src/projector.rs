@@ -202,8 +202,9 @@ fn log_deferred(outcomes: &[WriteOutcome]) {
         tracing::warn!(
             events,
             code,
-            message,
             "MongoDB did not take events; trying again later"
         );
+        // It may quote a document.
+        tracing::debug!(code, message, "MongoDB did not take an event");
     }
 }

@@ -8,6 +8,7 @@ mod fail_over;
 mod load;
 mod ordering;
 mod outages;
+mod personal_data;
 mod poison;
 mod rebuild;
 mod repair;
