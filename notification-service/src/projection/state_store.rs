@@ -69,3 +69,23 @@ impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> StateSto
         Ok(mongo::call(DEADLINE, save).await?.matched_count == 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::mongodb::Database;
+
+    use super::StateStore;
+
+    /// A process that was frozen does not undo what another has done since.
+    #[tokio::test]
+    async fn a_state_is_saved_by_whoever_claimed_it_last_and_by_nobody_else() {
+        let database = Database::create().await;
+        let store = StateStore::<i32>::new(&database.database, "copy");
+        assert_eq!(store.claim("first").await.expect("claimed"), 0);
+        assert!(store.save("first", &1).await.expect("an answer"));
+        assert_eq!(store.claim("second").await.expect("claimed"), 1);
+        assert!(store.save("second", &2).await.expect("an answer"));
+        assert!(!store.save("first", &1).await.expect("an answer"));
+        assert_eq!(store.load().await.expect("a state"), 2);
+    }
+}

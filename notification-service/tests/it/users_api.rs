@@ -35,6 +35,10 @@ pub(crate) struct Inner {
     pub(crate) pages: AtomicUsize,
     /// Users that were to be published again.
     pub(crate) republished: AtomicUsize,
+    /// Single users that were asked for.
+    pub(crate) looks: AtomicUsize,
+    /// Each look at a single user finds a later version than the one before.
+    pub(crate) is_busy: AtomicBool,
     /// Answers 503.
     pub(crate) is_down: AtomicBool,
     /// The only one that is accepted, if set.
@@ -73,6 +77,8 @@ impl UsersApi {
             asked: Mutex::default(),
             pages: AtomicUsize::default(),
             republished: AtomicUsize::default(),
+            looks: AtomicUsize::default(),
+            is_busy: AtomicBool::default(),
             is_down: AtomicBool::default(),
             token: Mutex::default(),
             permits: Semaphore::new(1_000_000),
@@ -164,7 +170,12 @@ impl UsersApi {
     }
 
     async fn one(State(it): State<Self>, Path(id): Path<i64>) -> Response {
-        let user = it.users().get(&id).cloned();
+        it.looks.fetch_add(1, Ordering::Relaxed);
+        let mut users = it.users();
+        let user = users.get(&id).cloned();
+        if it.is_busy.load(Ordering::Relaxed) {
+            users.entry(id).and_modify(|user| user.version += 1);
+        }
         user.map_or(StatusCode::NOT_FOUND.into_response(), |user| {
             Json(user).into_response()
         })

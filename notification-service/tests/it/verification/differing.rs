@@ -6,7 +6,11 @@ use mongodb::bson::doc;
 use testkit::{eventually, unique};
 
 use super::{config, copy, last_pass, verification};
-use crate::{events::state, support::World, users_api::UsersApi};
+use crate::{
+    events::{state, updated},
+    support::World,
+    users_api::UsersApi,
+};
 
 #[tokio::test]
 async fn what_comes_to_differ_is_no_longer_told_to_be_equal() {
@@ -50,5 +54,25 @@ async fn a_copy_that_is_behind_is_not_repaired() {
         (api.republished.load(Ordering::Relaxed) > 0).then_some(())
     })
     .await;
+    service.stop().await;
+}
+
+/// The copy is behind at every look, by a version that was not there at the first.
+#[tokio::test]
+async fn a_copy_that_never_catches_up_with_a_busy_user_is_not_stale() {
+    let world = World::new().await;
+    copy(&world, [state(1, 1)]).await;
+    let (api, url) = UsersApi::serve([state(1, 2)]).await;
+    api.is_busy.store(true, Ordering::Relaxed);
+    let settle = Duration::from_secs(20);
+    let service = world
+        .serve_with(config(&world, &url, super::ONCE, settle))
+        .await;
+    eventually("the first look", async || {
+        (api.looks.load(Ordering::Relaxed) > 0).then_some(())
+    })
+    .await;
+    world.publish(&updated(1, 2)).await;
+    assert_eq!(last_pass(&service).await["found"], 0);
     service.stop().await;
 }
