@@ -11,12 +11,13 @@ mod stream;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
+use metrics::Gauge;
 use mongodb::{Collection, Database, bson::RawDocumentBuf};
 use service_runtime::http::{PerClientLimit, Routes};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::{copy::Copy, pace::Pace};
-use crate::{config::ReaderLimits, live::Live, mongo};
+use crate::{config::ReaderLimits, live::Live, metrics::FOLLOWERS, mongo};
 
 /// How long a read may take; MongoDB ends it itself shortly before.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
@@ -35,6 +36,8 @@ pub(crate) struct Reader {
     primary: Collection<RawDocumentBuf>,
     live: Live,
     followers: PerClientLimit,
+    /// How many they are.
+    following: Gauge,
     waiting: PerClientLimit,
 }
 
@@ -50,6 +53,7 @@ impl Reader {
             primary: mongo::primary(database, collection),
             live,
             followers: limits.followers(),
+            following: FOLLOWERS.with([]),
             waiting: limits.waiting(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{future::ready, time::Duration};
 
-use event_consumer::{ConsumerSettings, EventConsumer, Holes};
+use event_consumer::{ConsumerSettings, EventConsumer, Holes, Lag};
 use postgres_pool::Pool;
 use service_runtime::{
     health::Check,
@@ -34,12 +34,11 @@ const MAX_SILENCE: Duration = Duration::from_secs(15);
 /// If the address can't be listened on, the database can't be migrated, or a task fails.
 pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    metrics::install(
-        &config.metrics,
-        name,
-        version,
-        &[postgres_pool::metrics::METRICS],
-    );
+    let lists = [
+        postgres_pool::metrics::METRICS,
+        event_consumer::metrics::METRICS,
+    ];
+    metrics::install(&config.metrics, name, version, &lists);
     let listener = http::bind(config.listen.listen_addr).await?;
     let database = config.database();
     let pool = postgres_pool::pool(&database, MAX_CONNECTIONS, LOCK_TIMEOUT)?.named("audit_log");
@@ -50,8 +49,8 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let settings = ConsumerSettings {
         nats: config.nats.connection,
         connection_name: CONNECTION_NAME,
-        topic,
-        consumer: consumer_name,
+        topic: topic.clone(),
+        consumer: consumer_name.clone(),
         ack_wait: config.ack_wait,
     };
     let handler = AuditLog::new(pool.clone());
@@ -77,6 +76,10 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     let (connection, stop) = (consumer.connection(), shutdown.clone());
     tasks.spawn_watched("holes", config.process.stall_timeout, |progress| {
         holes.observe(connection, progress, stop)
+    });
+    let (connection, stop) = (consumer.connection(), shutdown.clone());
+    tasks.spawn_watched("lag", config.process.stall_timeout, |progress| {
+        Lag::new().observe(connection, topic, consumer_name, progress, stop)
     });
     tasks.spawn("consumer", async move {
         let migrating = postgres_pool::migrate(&database, sqlx::migrate!(), SCHEMA_REQUIREMENT);

@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use event_consumer::{
     Connection,
@@ -64,7 +64,7 @@ pub(crate) fn router() -> OpenApiRouter<Source> {
 impl Source {
     /// # Errors
     /// If NATS was not reached yet.
-    fn letters(self) -> Result<DeadLetters, Response> {
+    fn letters(self) -> Result<DeadLetters, Problem> {
         let jetstream = self.connection.jetstream().ok_or_else(unavailable)?;
         Ok(DeadLetters::new(jetstream, self.topic, self.consumer))
     }
@@ -78,7 +78,7 @@ impl Source {
     params(PageParameters),
     responses((status = 200, description = "A page", body = Vec<Summary>, headers(("Link"))))
 )]
-async fn list(State(source): State<Source>, page: Page) -> Result<Response, Response> {
+async fn list(State(source): State<Source>, page: Page) -> Result<Response, Problem> {
     let after = u64::try_from(page.after).unwrap_or_default();
     let letters = source.letters()?;
     let listed = letters.list(after, page.limit.into(), Summary::from);
@@ -103,11 +103,11 @@ async fn list(State(source): State<Source>, page: Page) -> Result<Response, Resp
 async fn retry(
     State(source): State<Source>,
     Path(sequence): Path<String>,
-) -> Result<Json<Replayed>, Response> {
+) -> Result<Json<Replayed>, Problem> {
     let letters = source.letters()?;
     let letter = find(&letters, &sequence).await?;
     if let Payload::Referenced = letter.payload {
-        return Err(Problem::new(problems::ORIGINAL_GONE).into_response());
+        return Err(Problem::new(problems::ORIGINAL_GONE));
     }
     let dead_letter = letter.sequence;
     let replayed = letters.replay(letter).await;
@@ -130,7 +130,7 @@ async fn retry(
 async fn discard(
     State(source): State<Source>,
     Path(sequence): Path<String>,
-) -> Result<StatusCode, Response> {
+) -> Result<StatusCode, Problem> {
     let letters = source.letters()?;
     let letter = find(&letters, &sequence).await?;
     let dead_letter = letter.sequence;
@@ -140,33 +140,28 @@ async fn discard(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn find(letters: &DeadLetters, sequence: &str) -> Result<DeadLetter, Response> {
+async fn find(letters: &DeadLetters, sequence: &str) -> Result<DeadLetter, Problem> {
     let is_number = sequence.bytes().all(|byte| byte.is_ascii_digit());
     let number = sequence.parse().ok().filter(|it| is_number && *it > 0);
     let Some(sequence) = number else {
         let error = FieldError::in_parameter("sequence", "must be a number from 1");
-        let problem = Problem::new(Kind::INVALID_PARAMETER).errors(vec![error]);
-        return Err(problem.into_response());
+        return Err(Problem::new(Kind::INVALID_PARAMETER).errors(vec![error]));
     };
     let letter = letters.find(sequence).await;
-    letter.map_err(|error| failed(&error))?.ok_or_else(|| {
-        Problem::new(Kind::NOT_FOUND)
-            .detail("no such dead letter")
-            .into_response()
-    })
+    let letter = letter.map_err(|error| failed(&error))?;
+    letter.ok_or_else(|| Problem::new(Kind::NOT_FOUND).detail("no such dead letter"))
 }
 
-fn failed(error: &anyhow::Error) -> Response {
+fn failed(error: &anyhow::Error) -> Problem {
     let error = format!("{error:#}");
     tracing::warn!(error, "the dead letters can't be read or changed");
     unavailable()
 }
 
-fn unavailable() -> Response {
+fn unavailable() -> Problem {
     Problem::new(Kind::UNAVAILABLE)
         .detail("the dead letters can't be read or changed at the moment")
         .retry_after(1)
-        .into_response()
 }
 
 impl From<DeadLetter> for Summary {

@@ -18,10 +18,7 @@ use service_runtime::{
 };
 
 use super::Reader;
-use crate::{
-    live::{Item, Live, Subscription, Token},
-    metrics::FOLLOWERS,
-};
+use crate::live::{Item, Live, Subscription, Token};
 
 /// Shorter than what proxies take for a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -48,7 +45,8 @@ pub(super) async fn follow(
     match start(&reader.live, &headers).await {
         Ok((first, subscription)) => {
             let first = stream::iter([first]);
-            let rest = items(subscription, &reader.live, permit);
+            let counted = Held::new(&reader.following);
+            let rest = items(subscription, &reader.live, (permit, counted));
             let events = first
                 .chain(rest)
                 .map(|item| Ok::<_, Infallible>(event(&item)));
@@ -78,17 +76,13 @@ async fn start(live: &Live, headers: &HeaderMap) -> anyhow::Result<(Item, Subscr
 fn items(
     subscription: Subscription,
     live: &Live,
-    permit: ClientPermit,
+    held: (ClientPermit, Held),
 ) -> impl Stream<Item = Item> + use<> {
     let stopped = live.shutdown().clone().cancelled_owned();
-    let counted = Held::new(&FOLLOWERS.with([]));
-    stream::unfold(
-        (subscription, permit, counted),
-        async |(mut subscription, permit, counted)| {
-            let item = subscription.next().await?;
-            Some((item, (subscription, permit, counted)))
-        },
-    )
+    stream::unfold((subscription, held), async |(mut subscription, held)| {
+        let item = subscription.next().await?;
+        Some((item, (subscription, held)))
+    })
     .take_until(stopped)
 }
 

@@ -74,7 +74,7 @@ impl Known {
         let (age, differences) = (VERIFICATION_AGE.with([]), DIFFERENCES.with([]));
         metrics::on_scrape(move || {
             let sample = self.sample();
-            let last = sample.map(|it| it.last_began_at.or(since)).flatten();
+            let last = sample.and_then(|it| it.last_began_at.or(since));
             age.set(last.map_or(f64::NAN, |last| seconds(Utc::now() - last)));
             let count = sample.and_then(|it| it.differences);
             differences.set(count.map_or(f64::NAN, |count| count as f64));

@@ -30,7 +30,7 @@ impl World {
 }
 
 /// The next status of which this is so.
-async fn status(follower: &mut Follower, is_it: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn status(follower: &mut Follower, is_it: impl Fn(&Value) -> bool) -> Value {
     loop {
         let Event { event, data, .. } = follower.next().await;
         if event == "status" && is_it(&data) {

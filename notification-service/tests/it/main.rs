@@ -7,6 +7,7 @@ mod events;
 mod freshness;
 mod holes;
 mod live;
+mod metrics;
 mod openapi;
 mod operator;
 mod outages;
