@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_nats::{Client, RequestErrorKind, jetstream::Context};
+use chrono::Utc;
 use futures::StreamExt;
 use postgres_pool::Pool;
 use service_runtime::{
@@ -126,6 +127,7 @@ impl Claim<'_> {
         patience: Duration,
     ) -> Result<(), Failure> {
         let until = Instant::now() + patience;
+        let mut has_told = false;
         loop {
             if let Some(active) = self.active().await?
                 && active != *mine
@@ -136,6 +138,15 @@ impl Claim<'_> {
             }
             if Instant::now() >= until {
                 return Ok(());
+            }
+            if !std::mem::replace(&mut has_told, true) {
+                tracing::info!(
+                    stream = self.owned.stream,
+                    for_seconds = patience.as_secs(),
+                    until = %(Utc::now() + patience),
+                    "not publishing yet: the stream belongs to another database of this ledger, whose \
+                     relay may be starting again; taking the stream over unless it answers meanwhile"
+                );
             }
             self.progress.attempted();
             sleep(CHECK_INTERVAL).await;
