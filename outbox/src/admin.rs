@@ -107,7 +107,7 @@ async fn list(pool: &Pool, limit: u16) -> anyhow::Result<()> {
             event.id, event.event_type, event.aggregate_type, event.aggregate_id, event.created_at
         );
     }
-    println!("{} parked", status::relay(pool).await?.parked);
+    println!("{} parked", counted(status::relay(pool).await?.parked));
     for event in parked::list(pool, limit).await? {
         println!(
             "  {}  {}  {} {}{}  {} tries: {}",

@@ -39,12 +39,14 @@ pub mod admin;
 mod config;
 pub mod inspect;
 mod ledger;
+pub mod metrics;
 pub mod parked;
 mod partitions;
 pub mod reconciliation;
 mod relay;
 pub mod republish_run;
 mod route;
+mod sampler;
 mod schema;
 pub mod status;
 #[cfg(test)]
@@ -55,6 +57,7 @@ pub use self::{
     config::RelayConfig,
     relay::{Relay, relay_pool},
     route::{Route, Routes},
+    sampler::Sampler,
     schema::migrate,
     wake::Written,
 };

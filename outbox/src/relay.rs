@@ -59,8 +59,10 @@ use self::{
 };
 use crate::{
     config::RelayConfig,
+    metrics::{RelayMetrics, StreamMetrics},
     partitions::{self, Retention},
     route::Routes,
+    sampler::Sampler,
     wake::Written,
 };
 
@@ -76,8 +78,8 @@ const REPAIR_RETRY: Duration = Duration::from_secs(1);
 /// How long a statement waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the relay needs at once, whatever the streams: keeping the lease, maintaining the ledger,
-/// waiting for events. And for each stream: reading, moving the cursor, looking after the stream.
-const CONNECTIONS: u32 = 3;
+/// waiting for events, sampling. And for each stream: reading, moving the cursor, looking after the stream.
+const CONNECTIONS: u32 = 4;
 const CONNECTIONS_PER_STREAM: u32 = 2;
 
 /// A relay: active while it has the lease, standing by otherwise.
@@ -105,6 +107,8 @@ struct ActiveRelay<'a> {
     retention: Retention,
     waiter: Waiter,
     progress: &'a Progress,
+    /// By stream.
+    metrics: &'a [StreamMetrics],
 }
 
 /// A pool with the connections that a relay with these routes needs.
@@ -124,6 +128,12 @@ impl Relay {
         (self.progress).check(MAX_SILENCE + 2 * self.config.poll_interval)
     }
 
+    /// What samples the outbox for the metrics of a process with this relay.
+    #[must_use]
+    pub fn sampler(&self) -> Sampler {
+        Sampler::new(self.pool.clone(), &self.routes)
+    }
+
     /// Takes part until `shutdown`. The schema has to be there, see [`migrate`](crate::migrate).
     ///
     /// # Errors
@@ -136,6 +146,11 @@ impl Relay {
             written,
             progress,
         } = self;
+        let metrics = RelayMetrics::new();
+        let streams = routes.streams().iter();
+        let of_streams: Vec<_> = streams
+            .map(|it| StreamMetrics::new(&it.topic.stream))
+            .collect();
         let connecting = nats::connect(&config.nats, "outbox relay");
         let connecting = progress.while_retrying(connecting);
         let Ok(client) = unless_stopped(&shutdown, connecting).await else {
@@ -147,6 +162,7 @@ impl Relay {
         let acquiring = || Lease::acquire(&pool, &owner, &routes, &progress);
         while let Some(lease) = shutdown.run_until_cancelled(acquiring()).await {
             tracing::info!(epoch = lease.epoch, "relay is active");
+            metrics.active.set(1);
             let active = ActiveRelay {
                 pool: &pool,
                 client: &client,
@@ -158,6 +174,7 @@ impl Relay {
                 retention: config.retention(),
                 waiter: Waiter::new(routes.streams().len()),
                 progress: &progress,
+                metrics: &of_streams,
             };
             let end = tokio::select! {
                 led = active.lead(&lease, &shutdown) => led.err(),
@@ -165,7 +182,10 @@ impl Relay {
                 never = active.maintain() => match never {},
                 never = active.waiter.run(&pool, &written) => match never {},
             };
+            metrics.active.set(0);
+            of_streams.iter().for_each(StreamMetrics::stand_by);
             if end == Some(End::LeaseLost) && !shutdown.is_cancelled() {
+                metrics.lease_losses.increment(1);
                 tracing::warn!(
                     epoch = lease.epoch,
                     "relay has lost its lease and stands by"
@@ -190,6 +210,7 @@ impl ActiveRelay<'_> {
         let progress = StreamProgress::of_all(streams.len(), self.progress);
         let of_stream = |(number, (stream, progress))| StreamRelay {
             relay: self,
+            metrics: &self.metrics[number],
             jetstream: jetstream(self.client.clone(), self.max_in_flight),
             stream,
             number,

@@ -3,18 +3,22 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
+use crate::inspect::MAX_COUNTED;
+
 /// How far one stream is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamStatus {
     pub stream: String,
     /// Whose events go to it; `None`: all that no other stream names.
     pub aggregate_types: Option<Vec<String>>,
-    /// Events that wait to be published; counting ends at the limit.
+    /// Events that wait to be published, among the next of the ledger up to the limit.
     pub pending: i64,
     /// When the oldest of them was written.
     pub oldest_pending_at: Option<DateTime<Utc>>,
     /// The last sequence that the stream acknowledged; 0 before the first.
     pub stream_sequence: i64,
+    /// Ranges of ids that are awaited: of open transactions, or to be published again.
+    pub open_gaps: i32,
     /// Whether the present or last relay publishes to it. If not, its cursor keeps events from being
     /// dropped for as long as it is there.
     pub is_configured: bool,
@@ -33,11 +37,13 @@ pub struct RelayStatus {
     pub epoch: i64,
     /// Whether a relay holds the lease now.
     pub is_active: bool,
-    /// Events that were set aside.
+    /// Events that were set aside; counting ends above [`MAX_COUNTED`].
     pub parked: i64,
 }
 
-/// All streams that a relay ever published to, by name. Pending events are counted up to `limit`.
+/// All streams that a relay ever published to, by name. Pending events are counted among the next
+/// `limit` of the ledger, and orphans up to `limit`: so each stream costs a bounded number of lookups in
+/// the order of ids, however far it is behind.
 ///
 /// # Errors
 /// If Postgres can't be reached.
@@ -45,20 +51,37 @@ pub async fn streams(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<St
     sqlx::query_as!(
         StreamStatus,
         r#"
-        select cursor.stream, aggregate_types, stream_sequence,
+        select cursor.stream, aggregate_types, stream_sequence, cardinality(gaps) as "open_gaps!",
                epoch = (select epoch from outbox.lease) as "is_configured!",
                pending.events as "pending!", pending.oldest_at as oldest_pending_at,
                unreconciled_since, (
-                   select count(*) from outbox.orphan
-                   where orphan.stream = cursor.stream and restated_at is null
+                   select count(*) from (
+                       select from outbox.orphan
+                       where orphan.stream = cursor.stream and restated_at is null limit $1
+                   ) as orphan
                ) as "orphans!"
         from outbox.cursor
         cross join lateral (
             select count(*) as events, min(created_at) as oldest_at
             from (
-                select created_at from outbox.pending
-                where pending.stream = cursor.stream limit $1
-            ) as first
+                select late.* from unnest(gaps) as gap
+                cross join lateral (
+                    select aggregate_type, created_at from outbox.event
+                    where id >= lower(gap) and id < upper(gap) order by id limit $1
+                ) as late
+                union all
+                (
+                    select aggregate_type, created_at from outbox.event
+                    where id > last_id order by id limit $1
+                )
+                limit $1
+            ) as next
+            where case when aggregate_types is null
+                then aggregate_type <> all (
+                    array(select unnest(other.aggregate_types) from outbox.cursor as other)
+                )
+                else aggregate_type = any (aggregate_types)
+            end
         ) as pending
         order by cursor.stream
         "#,
@@ -75,9 +98,10 @@ pub async fn relay(db: impl PgExecutor<'_>) -> sqlx::Result<RelayStatus> {
         RelayStatus,
         r#"
         select owner, epoch, expires_at > clock_timestamp() as "is_active!",
-               (select count(*) from outbox.parked) as "parked!"
+               (select count(*) from (select from outbox.parked limit $1) as parked) as "parked!"
         from outbox.lease
         "#,
+        MAX_COUNTED + 1,
     )
     .fetch_one(db)
     .await

@@ -58,7 +58,7 @@ pub async fn relay(config: RelayRoleConfig) -> anyhow::Result<()> {
 }
 
 fn collect_metrics(settings: &MetricsSettings) {
-    let lists = [postgres_pool::metrics::METRICS];
+    let lists = [outbox::metrics::METRICS, postgres_pool::metrics::METRICS];
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     metrics::install(settings, name, version, &lists);
 }

@@ -130,7 +130,7 @@ impl Changes {
     async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Self> {
         Ok(Self {
             incarnations: incarnation::load(pool, stream).await?,
-            refilled: stream_loss::refills(pool, stream).await?,
+            refilled: stream_loss::refills(pool, stream).await?.0,
         })
     }
 

@@ -80,7 +80,7 @@ struct CursorRow {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CursorError {
-    /// What this owner knows no longer counts.
+    /// What this owner, or this session of it, knows no longer counts.
     #[error("the lease has passed to another relay")]
     LeaseLost,
     #[error("the sequence of the outbox is behind the cursor")]
@@ -113,11 +113,13 @@ pub(super) async fn load(db: impl PgExecutor<'_>, stream: &str) -> sqlx::Result<
     Ok(row.into())
 }
 
-/// Moves the cursor, under the lease. Looks at the sequence of the ledger in passing: while it is
-/// behind the cursor, events get ids that the reader has passed already.
+/// Moves the cursor, under the lease, from where it is known to be: a statement of a session that was
+/// given up may come late, and must not undo what the next one has saved. Looks at the sequence of the
+/// ledger in passing: while it is behind the cursor, events get ids that the reader has passed already.
 pub(super) async fn save(
     db: impl PgExecutor<'_>,
     owned: &Owned,
+    from: &Cursor,
     cursor: &Cursor,
 ) -> Result<(), CursorError> {
     let drawn = sqlx::query_scalar!(
@@ -125,6 +127,7 @@ pub(super) async fn save(
         update outbox.cursor
         set last_id = $3, gaps = $4, stream_sequence = $5, stream_event_id = $6, last_event_id = $7
         where stream = $1 and epoch = $2 and outbox.database_identity() = $8
+            and last_id = $9 and gaps = $10 and stream_sequence = $11
         returning (select last_value from outbox.event_id_seq) as "drawn!"
         "#,
         owned.stream,
@@ -135,6 +138,9 @@ pub(super) async fn save(
         cursor.tail.event_id,
         cursor.last_event_id,
         owned.identity,
+        from.position.last_id(),
+        &ranges(&from.position),
+        from.tail.sequence,
     )
     .fetch_optional(db)
     .await?;
@@ -284,3 +290,6 @@ fn bounds(range: &PgRange<i64>) -> Option<Range<i64>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

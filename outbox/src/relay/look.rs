@@ -22,6 +22,7 @@ use tokio::{
 
 pub(super) use self::store::Saved;
 use super::{claim::Claim, failure::Failure, stream_check, stream_info};
+use crate::metrics::StreamMetrics;
 
 /// A relay that takes the stream over waits for twice as long.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
@@ -67,12 +68,18 @@ impl Looker {
         (Self(sender), Sights(receiver))
     }
 
-    pub(super) async fn run(self, claim: &Claim<'_>, mine: &LedgerIdentity) -> Failure {
+    pub(super) async fn run(
+        self,
+        claim: &Claim<'_>,
+        mine: &LedgerIdentity,
+        metrics: &StreamMetrics,
+    ) -> Failure {
         let mut seen_at = Instant::now();
         let mut tail_seen_at = seen_at;
         loop {
             match look(claim).await {
                 Ok(sight) => {
+                    metrics.checks.increment(1);
                     seen_at = Instant::now();
                     let is_tail_due = tail_seen_at.elapsed() >= TAIL_INTERVAL;
                     if let Err(failure) = check(&sight, claim, mine, is_tail_due).await {

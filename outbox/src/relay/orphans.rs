@@ -31,6 +31,7 @@ use super::{
     start::Start,
     stream_info,
 };
+use crate::metrics::StreamMetrics;
 
 /// What the relay has published itself is acknowledged within this time, or the session ends.
 const ACK_PATIENCE: Duration = ACK_TIMEOUT;
@@ -48,6 +49,7 @@ pub(super) struct Lookup<'a> {
     pub(super) owned: &'a Owned,
     pub(super) aggregate_types: &'a [String],
     pub(super) progress: &'a Progress,
+    pub(super) metrics: &'a StreamMetrics,
 }
 
 /// Every message of the stream up to this sequence was looked up, or is an event that this relay
@@ -108,6 +110,7 @@ async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bool, Failure
         looked_up_to = next;
     }
     if findings.orphans > 0 {
+        (lookup.metrics.orphans_found).increment(findings.orphans as u64);
         tracing::error!(
             stream,
             orphans = findings.orphans,

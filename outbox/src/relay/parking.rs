@@ -16,10 +16,11 @@ pub(super) async fn park(
 ) -> Result<(), CursorError> {
     let mut transaction = pool.begin().await?;
     let mut cursor = cursor::load(&mut *transaction, &owned.stream).await?;
+    let saved = cursor.clone();
     if let Some(event_id) = ledger::event_id(&mut *transaction, id).await? {
         cursor.pass(id..id + 1, event_id);
     }
-    cursor::save(&mut *transaction, owned, &cursor).await?;
+    cursor::save(&mut *transaction, owned, &saved, &cursor).await?;
     parked::park(&mut *transaction, id, reason, attempts).await?;
     transaction.commit().await?;
     Ok(())

@@ -7,6 +7,7 @@ use async_nats::jetstream::{
     context::{PublishAckFuture, PublishError},
     publish::PublishAck,
 };
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryFutureExt, future::BoxFuture, stream::FuturesOrdered};
 use postgres_pool::Pool;
 use service_runtime::nats::{Topic, headers::MESSAGE_ID};
@@ -51,6 +52,8 @@ pub(super) struct Publisher<'a> {
     owned: &'a Owned,
     /// What is done.
     cursor: Cursor,
+    /// As it was last saved.
+    saved: Cursor,
     /// Events done, or ids abandoned, since the cursor was last saved.
     unsaved: usize,
     saved_at: Instant,
@@ -78,6 +81,8 @@ enum Finished {
 }
 
 struct Published {
+    sent_at: Instant,
+    written_at: DateTime<Utc>,
     id: i64,
     event_id: Uuid,
     key: Key,
@@ -100,6 +105,7 @@ impl<'a> Publisher<'a> {
             pool,
             to,
             owned,
+            saved: cursor.clone(),
             cursor,
             unsaved: 0,
             saved_at: now,
@@ -134,6 +140,8 @@ impl<'a> Publisher<'a> {
                     Err(failure) => result = Err(failure),
                 }
             }
+            let count = u32::try_from(in_flight.len()).unwrap_or(u32::MAX);
+            self.lookup.metrics.in_flight.set(count);
             if saving.is_none() && !self.has_strangers() && self.is_save_due() {
                 saving = Some(self.begin_save());
             }
@@ -178,8 +186,9 @@ impl<'a> Publisher<'a> {
                         && !self.has_strangers() => {}
             }
         }
+        self.lookup.metrics.in_flight.set(0);
         if self.unsaved > 0 && !self.has_strangers() {
-            cursor::save(self.pool, self.owned, &self.cursor).await?;
+            cursor::save(self.pool, self.owned, &self.saved, &self.cursor).await?;
         }
         result
     }
@@ -224,8 +233,12 @@ impl<'a> Publisher<'a> {
         let subject = self.to.topic.subject.clone();
         let sending = (self.to.jetstream).publish_with_headers(subject, headers, body);
         let sending = sending.map_err(|error| Failure::of_publish(entry.id, error));
-        let ack = within(ACK_TIMEOUT, sending).await?;
+        let sent_at = Instant::now();
+        let ack = within(ACK_TIMEOUT, sending).await;
+        let ack = ack.inspect_err(|_| self.lookup.metrics.publish_failures.increment(1))?;
         let published = Published {
+            sent_at,
+            written_at: entry.created_at,
             id: entry.id,
             event_id: entry.event_id,
             key: *key,
@@ -244,11 +257,14 @@ impl<'a> Publisher<'a> {
                 if !is_held? {
                     return Err(Failure::LeaseLost);
                 }
+                let metrics = self.lookup.metrics;
+                metrics.parked.increment(events.len() as u64);
                 for (id, event_id) in events {
                     self.cursor.pass(id..id + 1, event_id);
                 }
             }
             Finished::Published(event, Err(error)) => {
+                self.lookup.metrics.publish_failures.increment(1);
                 return Err(Failure::of_publish(event.id, error));
             }
             Finished::Published(mut event, Ok(ack)) => {
@@ -258,6 +274,13 @@ impl<'a> Publisher<'a> {
                 {
                     return self.publish(*publication, Some(id)).await.map(Some);
                 }
+                let Published {
+                    sent_at,
+                    written_at,
+                    ..
+                } = event;
+                let metrics = self.lookup.metrics;
+                metrics.acknowledged(sent_at.into_std(), written_at, ack.duplicate);
                 self.extend_tail(&event, &ack)?;
                 self.note_sequence(ack.sequence);
                 self.cursor.pass(event.id..event.id + 1, event.event_id);
@@ -329,8 +352,9 @@ impl<'a> Publisher<'a> {
         self.saved_at = now;
         self.unsaved = 0;
         let (pool, owned, cursor) = (self.pool, self.owned, self.cursor.clone());
+        let before = std::mem::replace(&mut self.saved, cursor.clone());
         Box::pin(async move {
-            cursor::save(pool, owned, &cursor).await?;
+            cursor::save(pool, owned, &before, &cursor).await?;
             if is_checkpoint {
                 cursor::save_checkpoint(pool, owned, &cursor).await?;
             }

@@ -6,13 +6,14 @@
 //! drawn it, and the very snapshot that shows this does not show the event.
 
 mod batch;
+mod gap_age;
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use postgres_pool::Pool;
 use uuid::Uuid;
 
-use self::batch::Batch;
+use self::{batch::Batch, gap_age::GapAge};
 use super::{
     cursor::Cursor, failure::Failure, orphans::superseded::Superseded, position::Position,
     task::Task,
@@ -74,6 +75,7 @@ pub(super) struct Reader {
     /// aggregates are on it.
     refill: Vec<Range<i64>>,
     found: Batch,
+    gap_age: GapAge,
 }
 
 /// Every gap up to `up_to` was seen before `bound` was handed out as an xid, and its drawer has a
@@ -96,6 +98,7 @@ impl Reader {
             superseded: None,
             watch: None,
             refill: Vec::new(),
+            gap_age: GapAge::default(),
         }
     }
 
@@ -112,6 +115,11 @@ impl Reader {
             !ids.is_empty()
         });
         Self { refill, ..self }
+    }
+
+    /// For how long this reader has awaited the id that is missing for longest.
+    pub(super) fn oldest_gap_age(&self) -> Duration {
+        self.gap_age.get()
     }
 
     /// What was read so far.
@@ -140,6 +148,7 @@ impl Reader {
             self.pass(entry);
         }
         self.watch_gaps().await?;
+        (self.gap_age).note(self.position.last_id(), self.lowest_gap());
         self.read_refill().await?;
         let more = more || !self.refill.is_empty();
         let tasks = self.found.take();
@@ -215,6 +224,14 @@ impl Reader {
             late.abandon(ids.clone());
         }
         late.gaps().collect()
+    }
+
+    fn lowest_gap(&self) -> Option<i64> {
+        match self.refill.is_empty() {
+            true => self.position.gaps().next(),
+            false => self.late_gaps().into_iter().next(),
+        }
+        .map(|gap| gap.start)
     }
 
     /// Reads the next batch of what the stream has lost. Ranges that have been read through are gaps

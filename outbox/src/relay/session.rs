@@ -30,7 +30,7 @@ use super::{
     stream_progress::StreamProgress,
     task::Task,
 };
-use crate::route::RoutedStream;
+use crate::{metrics::StreamMetrics, route::RoutedStream};
 
 /// Events read at once. Larger ones cost memory and gain nothing.
 const BATCH: u16 = 1000;
@@ -61,6 +61,7 @@ pub(super) struct StreamRelay<'a> {
     pub(super) reread: Reread,
     pub(super) claimed: Claimed,
     pub(super) progress: StreamProgress,
+    pub(super) metrics: &'a StreamMetrics,
 }
 
 impl StreamRelay<'_> {
@@ -82,6 +83,8 @@ impl StreamRelay<'_> {
             let Err(failure) = Box::pin(self.session(shutdown)).await else {
                 break;
             };
+            self.metrics.session_failures.increment(1);
+            self.metrics.in_flight.set(0);
             match failure {
                 Failure::LeaseLost => return Err(End::LeaseLost),
                 Failure::SequenceBehind => return Err(End::SequenceBehind),
@@ -120,6 +123,7 @@ impl StreamRelay<'_> {
     async fn park(&self, id: i64, reason: &str, attempts: i32) -> bool {
         match parking::park(self.relay.pool, &self.owned, id, reason, attempts).await {
             Ok(()) => {
+                self.metrics.parked.increment(1);
                 tracing::error!(outbox_id = id, reason, attempts, "parked an event");
                 true
             }
@@ -149,17 +153,18 @@ impl StreamRelay<'_> {
         within(STREAM_TIMEOUT, preparing).await?;
         let mine = claim.take(permission).await?;
         self.claimed.set(Some(mine.clone()));
-        let finding = start::find(pool, jetstream, topic, &self.owned, &self.metadata);
+        let lookup = self.lookup();
+        let finding = start::find(lookup, &self.metadata);
         let start = Box::pin(finding).await?;
         completeness::tell_changes(pool, &self.metadata, &topic.stream).await?;
-        let lookup = self.lookup();
         let looked_up = Box::pin(orphans::reconcile(lookup, &start)).await?;
         let mut cursor = start.cursor;
         let losses = stream_loss::begin(pool, &self.owned, &mut cursor).await?;
+        self.metrics.session_began(losses.incarnation());
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let interest = Interest::of(self.stream, self.relay.routes, &self.owned.identity);
-        let superseded = Superseded::load(pool, &topic.stream).await?;
+        let superseded = Superseded::load(pool, &topic.stream, self.metrics).await?;
         let reader = Reader::new(pool.clone(), BATCH, interest, &cursor)
             .without(superseded)
             .with_refill(losses.ids());
@@ -170,12 +175,15 @@ impl StreamRelay<'_> {
             max_in_flight: self.relay.max_in_flight.into(),
         };
         let (looker, sights) = Looker::new();
+        let taken_back = losses.taken_back();
         let losing = stream_loss::Watch {
             pool,
             jetstream,
             owned: &self.owned,
             metadata: &self.metadata,
             reread: &self.reread,
+            metrics: self.metrics,
+            taken_back: &taken_back,
         };
         let telling = completeness::Telling {
             pool,
@@ -196,7 +204,7 @@ impl StreamRelay<'_> {
         };
         tokio::select! {
             result = Box::pin(both) => result,
-            failure = Box::pin(looker.run(&claim, &mine)) => Err(failure),
+            failure = Box::pin(looker.run(&claim, &mine, self.metrics)) => Err(failure),
             failure = Box::pin(orphans::watch(lookup, &looked_up, sights.clone())) => Err(failure),
             failure = Box::pin(losing.run(sights.clone())) => Err(failure),
             never = Box::pin(telling.run(sights)) => match never {},
@@ -214,6 +222,7 @@ impl StreamRelay<'_> {
             wake.mark_unchanged();
             let found = reader.next().await?;
             let has_found = !found.tasks.is_empty();
+            (self.metrics).read(found.tasks.len(), reader.oldest_gap_age());
             // None are sent as well: the publisher knows then that there is nothing to do.
             if tasks.send(found.tasks).await.is_err() {
                 return Ok(());
@@ -247,6 +256,7 @@ impl StreamRelay<'_> {
             owned: &self.owned,
             aggregate_types: &self.stream.aggregate_types,
             progress: self.relay.progress,
+            metrics: self.metrics,
         }
     }
 }

@@ -2,16 +2,16 @@
 //! Otherwise at the newest checkpoint of which that is true, or at the beginning of the ledger. Events
 //! between there and the saved cursor are published again.
 
-use async_nats::jetstream::Context;
 use postgres_pool::Pool;
-use service_runtime::nats::Topic;
 
 use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
     doubts,
     failure::Failure,
-    incarnation, ledger_check, stream_check, stream_info, stream_loss,
+    incarnation, ledger_check,
+    orphans::Lookup,
+    stream_check, stream_info, stream_loss,
     stream_metadata::MetadataWriter,
 };
 use crate::ledger;
@@ -31,13 +31,15 @@ pub(super) struct Lost {
     pub(super) in_ledger: bool,
 }
 
-pub(super) async fn find(
-    pool: &Pool,
-    jetstream: &Context,
-    topic: &Topic,
-    owned: &Owned,
-    metadata: &MetadataWriter,
-) -> Result<Start, Failure> {
+pub(super) async fn find(lookup: Lookup<'_>, metadata: &MetadataWriter) -> Result<Start, Failure> {
+    let Lookup {
+        pool,
+        jetstream,
+        topic,
+        owned,
+        metrics,
+        ..
+    } = lookup;
     let mut lost = Lost::default();
     let saved = cursor::load(pool, &topic.stream).await?;
     let mut found = saved.clone();
@@ -66,6 +68,11 @@ pub(super) async fn find(
         found.last_event_id = None;
     }
     if lost.on_stream {
+        metrics.lost(saved.tail.sequence - found.tail.sequence);
+        let next = found.position.last_id() + 1;
+        let next = found.position.gaps().next().map_or(next, |gap| gap.start);
+        let is_complete = stream_loss::ledger_from(pool).await? <= next;
+        metrics.unrecoverable.increment(u64::from(!is_complete));
         tracing::error!(
             stream = topic.stream,
             acknowledged_sequence = saved.tail.sequence,
@@ -85,7 +92,7 @@ pub(super) async fn find(
     if lost != Lost::default() {
         let told = metadata.read().await?.incarnations.number();
         let told = lost.on_stream.then_some(told);
-        move_back(pool, owned, &found, told, lost.in_ledger).await?;
+        move_back(pool, owned, (&saved, &found), told, lost.in_ledger).await?;
     }
     Ok(Start {
         cursor: found,
@@ -99,12 +106,12 @@ pub(super) async fn find(
 async fn move_back(
     pool: &Pool,
     owned: &Owned,
-    checkpoint: &Cursor,
+    (saved, checkpoint): (&Cursor, &Cursor),
     told: Option<u64>,
     is_ledger_restored: bool,
 ) -> Result<(), CursorError> {
     let mut transaction = pool.begin().await?;
-    cursor::save(&mut *transaction, owned, checkpoint).await?;
+    cursor::save(&mut *transaction, owned, saved, checkpoint).await?;
     let sequence = checkpoint.tail.sequence;
     cursor::forget_checkpoints_above(&mut *transaction, &owned.stream, sequence).await?;
     cursor::look_up_again(&mut transaction, &owned.stream).await?;

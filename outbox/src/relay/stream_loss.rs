@@ -23,7 +23,10 @@ use postgres_pool::{Connection, Pool};
 use service_runtime::nats::stream::{Refill, Refills};
 
 use self::missing::Look;
-pub(super) use self::{reread::Reread, store::Beginning};
+pub(super) use self::{
+    reread::Reread,
+    store::{Beginning, ledger_from},
+};
 use super::{
     cursor::{self, Cursor, Owned},
     failure::Failure,
@@ -31,6 +34,7 @@ use super::{
     look::{Sight, Sights},
     stream_metadata::MetadataWriter,
 };
+use crate::metrics::StreamMetrics;
 
 /// What a publisher has to know of lost messages.
 #[derive(Debug, Default)]
@@ -39,11 +43,22 @@ pub(super) struct Losses {
     incarnation: u64,
     /// Events that are to be published again.
     ids: Vec<Range<i64>>,
+    /// The first sequences of the losses that they belong to.
+    taken_back: Vec<i64>,
 }
 
 impl Losses {
     pub(super) fn is_empty(&self) -> bool {
         self.missing.is_empty()
+    }
+
+    /// The number of the stream's incarnation.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    pub(super) fn taken_back(&self) -> Vec<i64> {
+        self.taken_back.clone()
     }
 
     pub(super) fn ids(&self) -> Vec<Range<i64>> {
@@ -65,18 +80,20 @@ pub(super) async fn begin(
     owned: &Owned,
     cursor: &mut Cursor,
 ) -> Result<Losses, Failure> {
-    let ids = store::ids_to_refill(pool, &owned.stream).await?;
+    let (taken_back, ids) = store::open(pool, &owned.stream).await?;
     if !ids.is_empty() {
+        let saved = cursor.clone();
         for ids in &ids {
             cursor.position.reopen(ids.clone());
         }
-        cursor::save(pool, owned, cursor).await?;
+        cursor::save(pool, owned, &saved, cursor).await?;
     }
     let incarnations = incarnation::load(pool, &owned.stream).await?;
     Ok(Losses {
         missing: store::missing(pool, &owned.stream).await?,
         incarnation: incarnations.last().map_or(0, |it| it.number),
         ids,
+        taken_back,
     })
 }
 
@@ -90,17 +107,19 @@ pub(super) async fn move_back(
     store::forget_above(transaction, stream, sequence).await
 }
 
-/// What readers are told.
-pub(super) async fn refills(pool: &Pool, stream: &str) -> sqlx::Result<Refills> {
+/// What readers are told, and how many ranges there is no room for.
+pub(super) async fn refills(pool: &Pool, stream: &str) -> sqlx::Result<(Refills, u64)> {
     let mut refills = Refills::default();
-    for (missing, through) in store::refilled(pool, stream).await? {
+    let refilled = store::refilled(pool, stream).await?;
+    let forgotten = refilled.len().saturating_sub(Refills::MOST);
+    for (missing, through) in refilled {
         let (first, last) = missing.into_inner();
         refills.add(Refill {
             missing: first.cast_unsigned()..=last.cast_unsigned(),
             through: through.cast_unsigned(),
         });
     }
-    Ok(refills)
+    Ok((refills, forgotten as u64))
 }
 
 /// What looking for missing messages takes.
@@ -111,6 +130,9 @@ pub(super) struct Watch<'a> {
     pub(super) owned: &'a Owned,
     pub(super) metadata: &'a MetadataWriter,
     pub(super) reread: &'a Reread,
+    pub(super) metrics: &'a StreamMetrics,
+    /// See [`Losses`].
+    pub(super) taken_back: &'a [i64],
 }
 
 impl Watch<'_> {
@@ -141,31 +163,62 @@ impl Watch<'_> {
         let mut is_any = false;
         loop {
             let missing = (look.missing(self.pool, self.jetstream, self.owned, sight)).await?;
-            if !window::note_losses(self.pool, self.jetstream, self.owned, missing).await? {
+            if !window::note_losses(self, missing).await? {
                 break;
             }
             is_any = true;
         }
         if !is_any && sight.saved.has_losses {
-            finish(self.pool, self.owned, self.metadata).await?;
+            self.finish().await?;
         }
         Ok(is_any)
     }
 
     /// For what the server does not know to be gone.
     async fn reread(self, mut sights: Sights) -> Result<Infallible, Failure> {
-        let (pool, jetstream, owned) = (self.pool, self.jetstream, self.owned);
         let mut trouble = Trouble::default();
         loop {
             let sight = sights.next().await;
             let reread = async {
-                let missing = self.reread.missing(pool, jetstream, &owned.stream, &sight);
-                window::note_losses(pool, jetstream, owned, missing.await?).await
+                let stream = &self.owned.stream;
+                let missing = (self.reread).missing(self.pool, self.jetstream, stream, &sight);
+                window::note_losses(self, missing.await?).await
             };
-            if trouble.or_later(reread.await, &owned.stream)? {
+            if trouble.or_later(reread.await, &self.owned.stream)? {
                 return Err(Failure::MessagesMissing);
             }
         }
+    }
+
+    /// Notes that all events that were lost are on the stream again, once they are.
+    async fn finish(self) -> Result<(), Failure> {
+        let stream = &self.owned.stream;
+        let Some(finished) = store::finish(self.pool, self.owned, self.taken_back).await? else {
+            return Ok(());
+        };
+        let (refilled, forgotten) = refills(self.pool, stream).await?;
+        self.metadata.change(|it| it.refilled = refilled).await?;
+        self.metrics
+            .refilled
+            .increment(finished.messages.cast_unsigned());
+        tracing::info!(
+            stream,
+            messages = finished.messages,
+            through_sequence = finished.through,
+            "the events of the lost messages are on the stream again"
+        );
+        // Some of them may have been forgotten before.
+        let forgotten = forgotten.min(finished.ranges.cast_unsigned());
+        if forgotten > 0 {
+            self.metrics.refills_forgotten.increment(forgotten);
+            tracing::warn!(
+                stream,
+                ranges = forgotten,
+                "the stream's metadata have no room for all ranges that were filled again: consumers \
+                 that have not read of them yet keep holes until they are verified"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -192,20 +245,4 @@ impl Trouble {
             }
         }
     }
-}
-
-/// Notes that all events that were lost are on the stream again, once they are.
-async fn finish(pool: &Pool, owned: &Owned, metadata: &MetadataWriter) -> Result<(), Failure> {
-    let Some(finished) = store::finish(pool, owned).await? else {
-        return Ok(());
-    };
-    let refilled = refills(pool, &owned.stream).await?;
-    metadata.change(|it| it.refilled = refilled).await?;
-    tracing::info!(
-        stream = owned.stream,
-        messages = finished.messages,
-        through_sequence = finished.through,
-        "the events of the lost messages are on the stream again"
-    );
-    Ok(())
 }

@@ -62,6 +62,10 @@ impl Relay {
         } = self;
         let progress = relay.progress.clone();
         tasks.watch(&progress, stall_timeout);
+        let (sampler, shutdown) = (relay.sampler(), tasks.shutdown());
+        tasks.spawn_watched("outbox sampler", stall_timeout, |progress| {
+            sampler.run(progress, shutdown)
+        });
         let shutdown = tasks.shutdown();
         tasks.spawn("relay", async move {
             let migrating = async {

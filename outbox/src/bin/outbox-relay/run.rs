@@ -32,7 +32,7 @@ pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Resul
         &metrics,
         env!("CARGO_BIN_NAME"),
         env!("CARGO_PKG_VERSION"),
-        &[postgres_pool::metrics::METRICS],
+        &[outbox::metrics::METRICS, postgres_pool::metrics::METRICS],
     );
     let routes = Routes::new(relay.routes.clone())?;
     let listener = http::bind(listen_addr).await?;
@@ -57,6 +57,10 @@ pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Resul
         http::serve_health(listener, checks, &metrics, stop, grace).await
     });
     tasks.watch(&progress, stall_timeout);
+    let (sampler, stop) = (relay.sampler(), shutdown.clone());
+    tasks.spawn_watched("outbox sampler", stall_timeout, |progress| {
+        sampler.run(progress, stop)
+    });
     let database = database.clone();
     tasks.spawn("relay", async move {
         let migrating = progress.while_retrying(outbox::migrate(&database));

@@ -15,7 +15,7 @@ pub(crate) async fn show(pool: &Pool, max_age: Duration) -> anyhow::Result<bool>
     let streams = status::streams(pool, MAX_COUNTED + 1).await?;
     let now = status::now(pool).await?;
     println!("{}", describe_relay(&relay));
-    println!("{} parked", relay.parked);
+    println!("{} parked", counted(relay.parked));
     let mut is_well = relay.is_active && relay.parked == 0;
     for stream in &streams {
         let age = age(stream, now);
@@ -94,6 +94,7 @@ mod tests {
             pending: 3,
             oldest_pending_at: None,
             stream_sequence: 17,
+            open_gaps: 0,
             is_configured: true,
             unreconciled_since: None,
             orphans: 0,

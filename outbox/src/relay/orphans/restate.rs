@@ -84,6 +84,7 @@ pub(super) async fn again(lookup: Lookup<'_>) -> Result<(), Failure> {
 fn report(lookup: Lookup<'_>, tally: &Tally) {
     let stream = &lookup.owned.stream;
     if tally.restated > 0 {
+        lookup.metrics.restated.increment(tally.restated as u64);
         tracing::info!(
             stream,
             aggregates = tally.restated,

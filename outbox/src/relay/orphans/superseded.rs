@@ -1,21 +1,27 @@
 //! Events that wait in the ledger with a version that an orphan has taken: their aggregate has been
 //! restated above it, and on the stream versions only increase.
 
+use metrics::Counter;
 use postgres_pool::Pool;
 
-use crate::ledger::Entry;
+use crate::{ledger::Entry, metrics::StreamMetrics};
 
 /// What the reader has to ask for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in crate::relay) struct Superseded {
     stream: String,
     /// No event with a higher id is superseded.
     through: i64,
+    counter: Counter,
 }
 
 impl Superseded {
     /// `None` if nothing is superseded.
-    pub(in crate::relay) async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Option<Self>> {
+    pub(in crate::relay) async fn load(
+        pool: &Pool,
+        stream: &str,
+        metrics: &StreamMetrics,
+    ) -> sqlx::Result<Option<Self>> {
         let through = sqlx::query_scalar!(
             r"select max(superseded_through) from outbox.orphan where stream = $1",
             stream,
@@ -25,6 +31,7 @@ impl Superseded {
         Ok(through.map(|through| Self {
             stream: stream.to_owned(),
             through,
+            counter: metrics.superseded.clone(),
         }))
     }
 
@@ -58,6 +65,7 @@ impl Superseded {
         .fetch_all(pool)
         .await?;
         if !superseded.is_empty() {
+            self.counter.increment(superseded.len() as u64);
             tracing::info!(
                 stream = self.stream,
                 events = superseded.len(),

@@ -130,7 +130,7 @@ async fn from_the_beginning(
     let reaches = left.map_or(0, |it| *it.end());
     // Not before all of it is known, up to what the cursor is about to pass.
     if missing.is_empty() && reaches <= tail {
-        store::save_beginning(pool, owned, now).await?;
+        store::save_beginning(pool, owned, now, info.config.duplicate_window).await?;
     }
     Ok(missing)
 }

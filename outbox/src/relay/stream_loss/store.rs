@@ -20,8 +20,17 @@ pub(super) struct Loss {
     pub(super) is_complete: bool,
 }
 
+impl Loss {
+    pub(super) fn messages(&self) -> i64 {
+        let ranges = self.missing.iter();
+        ranges.map(|it| it.end() - it.start() + 1).sum()
+    }
+}
+
 pub(super) struct Finished {
     pub(super) messages: i64,
+    /// That readers are told of.
+    pub(super) ranges: i64,
     pub(super) through: i64,
 }
 
@@ -86,13 +95,13 @@ pub(super) async fn missing(pool: &Pool, stream: &str) -> sqlx::Result<Vec<Range
         .collect())
 }
 
-pub(super) async fn ids_to_refill(pool: &Pool, stream: &str) -> sqlx::Result<Vec<Range<i64>>> {
-    let ranges = sqlx::query_scalar!(
-        r#"
-        select ids.ids as "ids!" from outbox.stream_loss as loss
-        cross join lateral unnest(loss.ids) as ids (ids)
+/// Losses whose events are not on the stream again yet: their first sequences, and the events.
+pub(super) async fn open(pool: &Pool, stream: &str) -> sqlx::Result<(Vec<i64>, Vec<Range<i64>>)> {
+    let losses = sqlx::query!(
+        r"
+        select first_sequence, ids from outbox.stream_loss
         where stream = $1 and refilled_through is null
-        "#,
+        ",
         stream,
     )
     .fetch_all(pool)
@@ -101,7 +110,9 @@ pub(super) async fn ids_to_refill(pool: &Pool, stream: &str) -> sqlx::Result<Vec
         (Bound::Included(start), Bound::Excluded(end)) => Some(start..end),
         _ => None,
     };
-    Ok(ranges.iter().filter_map(bounds).collect())
+    let firsts = losses.iter().map(|it| it.first_sequence).collect();
+    let ids = losses.iter().flat_map(|it| &it.ids);
+    Ok((firsts, ids.filter_map(bounds).collect()))
 }
 
 /// Missing sequences whose events are on the stream again, and up to where; the latest last.
@@ -128,7 +139,14 @@ pub(super) async fn refilled(
 
 /// If the saved cursor has passed all of the events and has no gap any more that holds one of them: all
 /// of them are on the stream at its end or before it.
-pub(super) async fn finish(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<Finished>> {
+///
+/// Only losses that this session has taken back into the cursor, named by their first sequences: of one
+/// that was found since, the saved cursor does not know yet.
+pub(super) async fn finish(
+    pool: &Pool,
+    owned: &Owned,
+    taken_back: &[i64],
+) -> sqlx::Result<Option<Finished>> {
     let finished = sqlx::query_as!(
         Finished,
         r#"
@@ -137,6 +155,7 @@ pub(super) async fn finish(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<Fi
             from outbox.cursor
             where cursor.stream = $1 and epoch = $2 and outbox.database_identity() = $3
                 and loss.stream = $1 and refilled_through is null
+                and first_sequence = any ($4)
                 and not exists (
                     -- A cursor that was moved back comes to them later.
                     select from outbox.stream_loss as open
@@ -151,14 +170,17 @@ pub(super) async fn finish(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<Fi
                     where open.stream = $1 and open.refilled_through is null
                         and ids.ids && gap.ids
                 )
-            returning loss.last_sequence - loss.first_sequence + 1 as messages, refilled_through
+            returning loss.last_sequence - loss.first_sequence + 1 as messages, is_complete,
+                      refilled_through
         )
-        select sum(messages)::bigint as "messages!", max(refilled_through) as "through!"
+        select sum(messages)::bigint as "messages!", max(refilled_through) as "through!",
+               count(*) filter (where is_complete) as "ranges!"
         from finished having count(*) > 0
         "#,
         owned.stream,
         owned.epoch,
         owned.identity,
+        taken_back,
     )
     .fetch_optional(pool)
     .await?;
@@ -211,13 +233,22 @@ impl Beginning {
     }
 }
 
+/// Forgets losses as well: those of which neither the messages nor those that came in their place are
+/// on the stream any more, nor known to it as duplicates.
 pub(super) async fn save_beginning(
     pool: &Pool,
     owned: &Owned,
     beginning: Beginning,
+    duplicate_window: Duration,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         r"
+        with forgotten as (
+            delete from outbox.stream_loss as loss using outbox.cursor
+            where cursor.stream = $1 and epoch = $2 and outbox.database_identity() = $3
+                and loss.stream = $1 and last_sequence < $4 and refilled_through < $4
+                and found_at < clock_timestamp() - $7::float8 * interval '1 second'
+        )
         update outbox.cursor
         set stream_first_sequence = $4, stream_first_at = $5, stream_max_age_seconds = $6
         where stream = $1 and epoch = $2 and outbox.database_identity() = $3
@@ -228,6 +259,7 @@ pub(super) async fn save_beginning(
         beginning.sequence,
         beginning.published_at,
         beginning.max_age_seconds,
+        2.0 * duplicate_window.as_secs_f64(),
     )
     .execute(pool)
     .await
@@ -253,7 +285,7 @@ pub(super) async fn published_before(
 }
 
 /// Events with lower ids may have been dropped.
-pub(super) async fn ledger_from(pool: &Pool) -> sqlx::Result<i64> {
+pub(in crate::relay) async fn ledger_from(pool: &Pool) -> sqlx::Result<i64> {
     sqlx::query_scalar!("select ledger_from from outbox.ledger")
         .fetch_one(pool)
         .await

@@ -10,12 +10,13 @@ use async_nats::jetstream::Context;
 use postgres_pool::Pool;
 
 use super::{
+    Watch,
     missing::unknown,
     reread,
     store::{self, Loss},
 };
 use crate::relay::{
-    cursor::{self, Cursor, Owned},
+    cursor::{self, Cursor},
     failure::Failure,
     position::Position,
     stored_message::each,
@@ -36,11 +37,16 @@ struct Window {
 /// Notes what is missing together with the events that are to be published again. Whether there was
 /// anything.
 pub(super) async fn note_losses(
-    pool: &Pool,
-    jetstream: &Context,
-    owned: &Owned,
+    watch: Watch<'_>,
     missing: Vec<RangeInclusive<i64>>,
 ) -> Result<bool, Failure> {
+    let Watch {
+        pool,
+        jetstream,
+        owned,
+        metrics,
+        ..
+    } = watch;
     let is_any = !missing.is_empty();
     let mut missing = missing.into_iter().peekable();
     while let Some(first) = missing.next() {
@@ -53,6 +59,10 @@ pub(super) async fn note_losses(
         if !store::insert(pool, owned, &loss).await? {
             return Err(Failure::LeaseLost);
         }
+        metrics.lost(loss.messages());
+        metrics
+            .unrecoverable
+            .increment(u64::from(!loss.is_complete));
         report(&owned.stream, &loss);
     }
     Ok(is_any)
@@ -133,7 +143,7 @@ fn open(found: &Position, to: &Position) -> Vec<Range<i64>> {
 
 fn report(stream: &str, loss: &Loss) {
     let ranges = &loss.missing;
-    let messages: i64 = ranges.iter().map(|it| it.end() - it.start() + 1).sum();
+    let messages = loss.messages();
     let first_sequence = ranges.first().map(|it| *it.start());
     let last_sequence = ranges.last().map(|it| *it.end());
     tracing::error!(

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use testkit::{eventually, postgres::Database};
+use serde_json::{Value, json};
+use testkit::{Service, eventually, postgres::Database};
 
 use super::support::World;
 
@@ -78,23 +79,47 @@ async fn a_dump_that_is_restored_is_reconciled_by_the_program_alone() {
 #[tokio::test]
 async fn what_is_unknown_needs_attention_until_an_operator_says_otherwise() {
     let world = World::new().await;
-    let mut relay = world.relay(&["--listen-addr", "127.0.0.1:0"]);
+    let mut relay = world.relay(&[]);
     world
         .execute("select outbox.append('order', '1', 'order_placed', '{}')")
         .await;
     world.published(1).await;
+    ready(&relay, true).await;
     world
         .execute("update outbox.cursor set unreconciled_since = clock_timestamp()")
         .await;
     let (code, status) = world.run(&["status"]).await.expect_err("attention");
     assert_eq!(code, 3);
     assert!(status.contains("unreconciled"), "{status}");
+    ready(&relay, false).await;
     let done = world.run(&["reconciled", &world.stream, "--yes"]).await;
     done.expect("a decision");
     world.run(&["status"]).await.expect("all is well");
+    ready(&relay, true).await;
     let unknown = world.run(&["adopt", "NO_STREAM", "--yes"]).await;
     unknown.expect_err("there is no such stream");
     relay.process.stop().await;
+}
+
+/// Waits until `/readyz` says so of the check `reconciliation`, and of no other.
+async fn ready(relay: &Service, is_reconciled: bool) {
+    let (code, checks) = match is_reconciled {
+        true => (
+            200,
+            json!({"postgres": "ok", "relay": "ok", "reconciliation": "ok"}),
+        ),
+        false => (
+            503,
+            json!({"postgres": "ok", "relay": "ok", "reconciliation": "failed"}),
+        ),
+    };
+    let url = format!("{}/readyz", relay.url().await);
+    eventually("the check to have its outcome", async || {
+        let answer = reqwest::get(&url).await.ok()?;
+        let answer = (answer.status(), answer.json::<Value>().await.ok()?);
+        (answer.0 == code && answer.1["checks"] == checks).then_some(())
+    })
+    .await;
 }
 
 async fn set(world: &World, id: &str, status: &str) {

@@ -143,3 +143,51 @@ async fn checkpoints_stay_as_long_as_the_messages_of_which_they_tell() {
     .await;
     relay.stop().await;
 }
+
+/// Of a loss whose messages and what came in their place have expired nothing is kept, unless the server
+/// may still take one of its events for a duplicate.
+#[tokio::test]
+async fn a_loss_is_forgotten_once_what_came_in_its_place_has_expired() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    world.append_many("account", 10).await;
+    world.holds(&target, 10).await;
+    world.drained(&target).await;
+    let stream = world.stream(&target).await;
+    for sequence in [3, 6] {
+        stream.delete_message(sequence).await.expect("gone");
+    }
+    eventually("their events to be on the stream again", async || {
+        let open = "select count(*) from outbox.stream_loss where refilled_through is not null";
+        let filled: i64 = sqlx::query_scalar(open)
+            .fetch_one(&world.database.pool)
+            .await
+            .ok()?;
+        (filled == 2).then_some(())
+    })
+    .await;
+    world.append_many("account", 5).await;
+    world.drained(&target).await;
+    relay.stop().await;
+    let last = world
+        .stream(&target)
+        .await
+        .cached_info()
+        .state
+        .last_sequence;
+    world
+        .execute(
+            "update outbox.cursor set stream_max_age_seconds = 86400,
+                 stream_first_at = clock_timestamp() - interval '2 days';
+             update outbox.checkpoint set saved_at = clock_timestamp() - interval '2 days';
+             update outbox.stream_loss set found_at = clock_timestamp() - interval '2 days'
+             where first_sequence = 3",
+        )
+        .await;
+    stream.purge().sequence(last).await.expect("gone");
+    let relay = world.relay(&[target.route("account")], &[]);
+    begins_at(&world, last.cast_signed()).await;
+    assert_eq!(losses(&world).await, [(6, 6, true)]);
+    relay.stop().await;
+}

@@ -50,7 +50,8 @@ impl World {
 
     /// Up to where the events are on the stream again.
     async fn finished(&self) -> Option<i64> {
-        let finished = finish(&self.pool, &self.owned).await.expect("an answer");
+        let finished = finish(&self.pool, &self.owned, &[3]).await;
+        let finished = finished.expect("an answer");
         finished.map(|Finished { through, .. }| through)
     }
 }
@@ -73,4 +74,23 @@ async fn a_loss_is_over_once_the_cursor_has_passed_all_of_its_events() {
         .await;
     assert_eq!(world.finished().await, Some(6));
     assert_eq!(world.finished().await, None);
+}
+
+/// The look that finds it runs beside the one that notes what is over.
+#[tokio::test]
+async fn a_loss_that_was_found_since_the_session_began_is_not_over() {
+    let world = World::new().await;
+    world
+        .execute(
+            "insert into outbox.stream_loss (stream, first_sequence, last_sequence, ids, is_complete)
+             values ('ACCOUNTS', 4, 4, array[int8range(4, 5)], true)",
+        )
+        .await;
+    assert_eq!(world.finished().await, Some(5));
+    let open = "select first_sequence from outbox.stream_loss where refilled_through is null";
+    let open: Vec<i64> = sqlx::query_scalar(open)
+        .fetch_all(&world.database.pool)
+        .await
+        .expect("losses");
+    assert_eq!(open, [4]);
 }

@@ -2,9 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-/// As many are kept; what is dropped stays missing for readers until they are verified.
-const MOST: usize = 100;
-
 /// The events that stood at some sequences are on the stream again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refill {
@@ -19,6 +16,9 @@ pub struct Refill {
 pub struct Refills(Vec<Refill>);
 
 impl Refills {
+    /// As many are kept; what is dropped stays missing for readers until they are verified.
+    pub const MOST: usize = 100;
+
     pub fn iter(&self) -> impl Iterator<Item = &Refill> {
         self.0.iter()
     }
@@ -27,7 +27,7 @@ impl Refills {
     pub fn add(&mut self, refill: Refill) {
         if !self.0.contains(&refill) {
             self.0.insert(0, refill);
-            self.0.truncate(MOST);
+            self.0.truncate(Self::MOST);
         }
     }
 
