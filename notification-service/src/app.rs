@@ -116,6 +116,7 @@ impl App {
         let topic = config.projector.nats.topic();
         let consumer = config.projector.nats.consumer.clone();
         let mut tasks = Tasks::new();
+        config.process.start_traces(&mut tasks)?;
 
         let projection = Projection::new(database.clone(), collection.clone());
         let positions = MongoPositionStore::new(&database, collection);

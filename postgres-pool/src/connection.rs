@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::{failure::READ_ONLY, pooler::Unnamed};
+use super::{failure::READ_ONLY, pooler::Unnamed, statement_span::StatementSpan};
 use futures::{
     FutureExt, StreamExt, TryFutureExt, TryStreamExt,
     future::BoxFuture,
@@ -89,6 +89,7 @@ impl Connection {
         E: 'q + Execute<'q, Postgres>,
     {
         let (connection, bound) = self.parts();
+        let query = bound.span.observe(query);
         bound.run(connection.fetch_many(query).try_collect()).await
     }
 
@@ -139,6 +140,7 @@ impl Connection {
         let bound = Bound {
             deadline: self.deadline,
             state: &mut self.state,
+            span: StatementSpan::start(),
         };
         (connection, bound)
     }
@@ -158,6 +160,7 @@ impl Connection {
 struct Bound<'c> {
     deadline: Duration,
     state: &'c mut State,
+    span: StatementSpan,
 }
 
 impl Bound<'_> {
@@ -165,12 +168,15 @@ impl Bound<'_> {
     async fn run<T>(self, statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
         *self.state = State::Busy;
         let Ok(answer) = timeout(self.deadline, statement).await else {
-            return Err(no_answer(self.deadline));
+            let late = Err(no_answer(self.deadline));
+            self.span.conclude(&late);
+            return late;
         };
         *self.state = match &answer {
             Err(error) if !leaves_it_usable(error) => State::Broken,
             _ => State::Usable,
         };
+        self.span.conclude(&answer);
         answer
     }
 }
@@ -222,6 +228,7 @@ impl<'c> Executor<'c> for &'c mut Connection {
             return answers.map_ok(first_row).boxed();
         }
         let (connection, bound) = self.parts();
+        let query = bound.span.observe(query);
         bound.run(connection.fetch_optional(query)).boxed()
     }
 

@@ -26,6 +26,7 @@ pub mod metrics;
 mod migrations;
 mod pool;
 mod pooler;
+mod statement_span;
 #[cfg(test)]
 mod tests;
 mod transaction;

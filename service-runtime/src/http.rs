@@ -14,7 +14,9 @@ mod layers;
 mod limits;
 mod measure;
 mod server;
+mod server_span;
 mod settings;
+mod trace_headers;
 mod unread;
 mod write_deadline;
 
@@ -41,6 +43,7 @@ pub use self::{
     connection_settings::ConnectionSettings,
     feed::Feed,
     settings::HttpSettings,
+    trace_headers::TraceHeaders,
 };
 use self::{connection_settings::HEALTH_CONNECTIONS, server::Server};
 use crate::{

@@ -70,6 +70,7 @@ pub(crate) const NATS_CONNECTED: Gauge<1> = Gauge::new(
 pub const METRICS: &[&[Description]] = &[
     &[SESSIONS_FAILED.description(), NATS_CONNECTED.description()],
     crate::http::METRICS,
+    crate::telemetry::METRICS,
     endpoint::METRICS,
     recorder::PROCESS,
 ];

@@ -14,7 +14,7 @@ pub struct ListenSettings<const PORT: u16> {
     pub listen_addr: SocketAddr,
 }
 
-/// How a process ends.
+/// How a process ends, and what it tells of what it does.
 #[derive(Debug, Clone, Args)]
 pub struct ProcessSettings {
     /// Longest time to finish what is in hand after SIGTERM or Ctrl-C (1s to 5min)
@@ -24,6 +24,24 @@ pub struct ProcessSettings {
     /// (90s to 24h), or never with `off`
     #[arg(long, env = "STALL_TIMEOUT", default_value = "2min")]
     pub stall_timeout: StallTimeout,
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    pub traces: crate::telemetry::TraceSettings,
+}
+
+#[cfg(feature = "http")]
+impl ProcessSettings {
+    /// The longest time to send the last spans.
+    const MAX_FLUSH_TIME: Duration = Duration::from_secs(2);
+
+    /// Makes spans from now on, if a collector is set, and sends them while `tasks` run.
+    ///
+    /// # Errors
+    /// If a setting is not valid.
+    pub fn start_traces(&self, tasks: &mut crate::tasks::Tasks) -> anyhow::Result<()> {
+        let flush_deadline = (self.drain_timeout / 4).min(Self::MAX_FLUSH_TIME);
+        self.traces.start(tasks, flush_deadline)
+    }
 }
 
 /// Parses a duration such as `10s` or `1day`, for `#[arg(value_parser = duration(…))]`.

@@ -17,6 +17,9 @@ use crate::progress::{Progress, StallTimeout, Watchdog};
 pub struct Tasks {
     running: JoinSet<(&'static str, anyhow::Result<()>)>,
     shutdown: CancellationToken,
+    /// Those that serve the others to their end.
+    last: JoinSet<(&'static str, anyhow::Result<()>)>,
+    others_ended: CancellationToken,
     watchdog: Watchdog,
 }
 
@@ -38,6 +41,17 @@ impl Tasks {
         task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
         self.running.spawn(async move { (name, task.await) });
+    }
+
+    /// Spawns a task that is to end when all others have ended: soon after the token that it is given
+    /// is cancelled, and not before.
+    pub fn spawn_last<F: Future<Output = anyhow::Result<()>> + Send + 'static>(
+        &mut self,
+        name: &'static str,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) {
+        let task = task(self.others_ended.clone());
+        self.last.spawn(async move { (name, task.await) });
     }
 
     /// Spawns a task that reports its attempts to the progress that it is given, and watches it. One
@@ -85,6 +99,7 @@ impl Tasks {
             }
             () = self.shutdown.cancelled() => Ok(()),
             Some(ended) = self.running.join_next() => Err(early_end(ended)),
+            Some(ended) = self.last.join_next() => Err(early_end(ended)),
             (task, silent_for) = self.watchdog.stalled() => {
                 Err(anyhow!("{task} is stuck: it has tried nothing for {silent_for:?}"))
             }
@@ -101,22 +116,28 @@ impl Tasks {
     }
 
     async fn drain(&mut self) -> anyhow::Result<()> {
-        let mut result = Ok(());
-        while let Some(ended) = self.running.join_next().await {
-            let ended = match ended {
-                Ok((name, outcome)) => outcome.with_context(|| format!("{name} failed")),
-                Err(panic) => Err(panic.into()),
-            };
-            if let Err(error) = ended {
-                tracing::error!(error = format!("{error:#}"), "a task failed");
-                result = result.and(Err(error));
-            }
-        }
-        result
+        let drained = ends(&mut self.running).await;
+        self.others_ended.cancel();
+        drained.and(ends(&mut self.last).await)
     }
 }
 
 type Ended = Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>;
+
+async fn ends(tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let ended = match ended {
+            Ok((name, outcome)) => outcome.with_context(|| format!("{name} failed")),
+            Err(panic) => Err(panic.into()),
+        };
+        if let Err(error) = ended {
+            tracing::error!(error = format!("{error:#}"), "a task failed");
+            result = result.and(Err(error));
+        }
+    }
+    result
+}
 
 fn early_end(ended: Ended) -> anyhow::Error {
     match ended {
@@ -245,6 +266,25 @@ mod tests {
             error.to_string().starts_with("backfill is stuck"),
             "{error}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_serves_the_others_ends_after_them() {
+        let mut tasks = Tasks::new();
+        let (sender, mut served) = tokio::sync::mpsc::channel(1);
+        tasks.spawn_last("last", |end| async move {
+            end.cancelled().await;
+            anyhow::ensure!(served.recv().await == Some("last words"));
+            Ok(())
+        });
+        let shutdown = tasks.shutdown();
+        tasks.spawn("worker", async move {
+            shutdown.cancelled().await;
+            time::sleep(DRAIN / 2).await;
+            Ok(sender.send("last words").await?)
+        });
+        tasks.shutdown().cancel();
+        tasks.run(DRAIN).await.expect("an orderly stop");
     }
 
     #[tokio::test]

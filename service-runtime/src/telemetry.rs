@@ -1,8 +1,23 @@
-//! Logs: readable on a terminal, one JSON object a line elsewhere.
+//! Logs: readable on a terminal, one JSON object a line elsewhere. And traces: spans of what is done for
+//! a request, sent to a collector.
+
+#[cfg(feature = "http")]
+mod export;
+#[cfg(feature = "http")]
+mod sampler;
+pub mod spans;
+pub mod trace_context;
+#[cfg(feature = "http")]
+mod trace_settings;
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+
+#[cfg(feature = "http")]
+pub(crate) use self::export::METRICS;
+#[cfg(feature = "http")]
+pub use self::trace_settings::TraceSettings;
 
 /// The driver repeats what we log ourselves about its connection.
 const DEFAULT_FILTER: &str = "info,async_nats=warn";

@@ -86,6 +86,7 @@ fn message_headers() -> Value {
             ("ce-aggregatetype", "user"),
             ("ce-aggregateversion", "The user's version, in decimal."),
             ("traceparent", "W3C trace context of the request that made the change, if any."),
+            ("tracestate", "W3C trace state of the same, if any."),
         ]),
         "required": ["Nats-Msg-Id"],
     })

@@ -6,6 +6,7 @@
 //! that stops a server starts one of its own.
 
 pub mod browser;
+mod collector;
 pub mod mongodb;
 pub mod nats;
 pub mod pgbouncer;
@@ -20,6 +21,8 @@ use std::{
     time::Duration,
 };
 
+pub use collector::{Answer, CollectedSpan, Collector};
+pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 pub use process::{Process, Service};
 pub use proxy::Proxy;
 pub use published::{assert_published, assert_published_section};

@@ -114,7 +114,8 @@ impl App {
         let creators: Vec<_> = (creators.iter())
             .flat_map(|creator| (0..CREATORS).map(|_| (creator.clone(), Progress::new("creators"))))
             .collect();
-        let tasks = Tasks::new();
+        let mut tasks = Tasks::new();
+        config.process.start_traces(&mut tasks)?;
         let written = Written::default();
         let topic = config.topic.topic();
         let relay = if config.no_relay {

@@ -58,6 +58,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
         EventConsumer::new(settings, handler, progress.clone()).with_holes(holes.clone());
 
     let mut tasks = Tasks::new();
+    config.process.start_traces(&mut tasks)?;
     tasks.watch(&progress, config.process.stall_timeout);
     let shutdown = tasks.shutdown();
     let grace = config.process.drain_timeout / 2;

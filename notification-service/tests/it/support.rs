@@ -28,6 +28,7 @@ use service_runtime::{
     nats::{NatsSettings, Topic, stream::StreamMetadata},
     progress::StallTimeout,
     settings::{ListenSettings, ProcessSettings},
+    telemetry::TraceSettings,
 };
 use shared_events::UserEvent;
 use testkit::{eventually, mongodb::Database, nats, unique};
@@ -115,6 +116,7 @@ impl World {
             process: ProcessSettings {
                 drain_timeout: Duration::from_secs(10),
                 stall_timeout: StallTimeout::OFF,
+                traces: TraceSettings::default(),
             },
         }
     }

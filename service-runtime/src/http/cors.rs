@@ -6,6 +6,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
 use super::{HttpSettings, REQUEST_ID};
+use crate::telemetry::trace_context::{TRACEPARENT, TRACESTATE};
 
 /// `None` unless web pages may call.
 ///
@@ -38,7 +39,8 @@ pub(super) fn layer(settings: &HttpSettings) -> anyhow::Result<Option<CorsLayer>
         header::IF_NONE_MATCH,
         HeaderName::from_static("idempotency-key"),
         HeaderName::from_static("last-event-id"),
-        HeaderName::from_static("traceparent"),
+        HeaderName::from_static(TRACEPARENT),
+        HeaderName::from_static(TRACESTATE),
         REQUEST_ID,
     ];
     let exposed = [

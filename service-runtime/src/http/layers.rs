@@ -24,11 +24,15 @@ use super::{
     access::{self, Access},
     client, concurrency, cors, errors, headers, host, limits,
     measure::MeasureLayer,
-    unread,
+    server_span, unread,
 };
 use crate::{
     openapi::{self, Api},
     problem::{self, Kind, Problem},
+    telemetry::{
+        spans,
+        trace_context::{TRACEPARENT, Traceparent},
+    },
 };
 
 /// How long a request may take, its body included.
@@ -80,7 +84,13 @@ pub(super) fn wrap(
         api = limited;
     }
     let unread = settings.connections.unread_bytes();
-    let api = api.layer(middleware::from_fn_with_state(unread, unread::bound));
+    let mut api = api.layer(middleware::from_fn_with_state(unread, unread::bound));
+    if spans::are_on() {
+        api = api.layer(middleware::from_fn_with_state(
+            server_span::tracer(),
+            server_span::make,
+        ));
+    }
     let health = Router::from(routes.health);
     let health_only = health.clone().fallback(connection_limit_reached);
     Ok(Layered {
@@ -124,12 +134,15 @@ async fn connection_limit_reached() -> Problem {
 }
 
 fn request_span<B>(request: &Request<B>) -> tracing::Span {
-    let id = request.headers().get(REQUEST_ID);
+    let header = |name: &str| request.headers().get(name)?.to_str().ok();
+    let traceparent = header(TRACEPARENT).and_then(Traceparent::parse);
     tracing::info_span!(
         "request",
         method = %request.method(),
         path = request.uri().path(),
-        id = id.and_then(|id| id.to_str().ok()),
+        id = header(REQUEST_ID.as_str()),
+        // Of a trace that begins here, by the server span.
+        trace_id = traceparent.map(Traceparent::trace_id),
     )
 }
 

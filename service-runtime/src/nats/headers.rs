@@ -27,4 +27,4 @@ pub const CE_AGGREGATE_VERSION: &str = "ce-aggregateversion";
 pub const CE_SPEC_VERSION_1: &str = "1.0";
 
 /// W3C trace context of the request that caused the event, where it had one.
-pub const TRACEPARENT: &str = "traceparent";
+pub use crate::telemetry::trace_context::{TRACEPARENT, TRACESTATE};

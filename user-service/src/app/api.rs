@@ -28,6 +28,10 @@ pub const API: Api = Api {
             "traceparent",
             "W3C trace context, handed on with the event.",
         ),
+        (
+            "tracestate",
+            "W3C trace state, handed on with the trace context.",
+        ),
         ("Accept-Patch", "The media type of patches."),
     ],
 };

@@ -113,6 +113,7 @@ impl RelayApp {
 
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
+        self.process.start_traces(&mut tasks)?;
         let grace = self.process.drain_timeout / 2;
         let (checks, shutdown) = (self.checks, tasks.shutdown());
         tasks.spawn("health server", async move {

@@ -21,7 +21,7 @@ use super::{
     email::Email,
     idempotent_create::{self, CreateOutcome},
     patch::{Patch, PatchBody},
-    request::{UserId, bad_parameter, idempotency_key, traceparent},
+    request::{UserId, bad_parameter, event_headers, idempotency_key},
     state::Users,
     store::{self, Change, NewUser, StoreError, User},
 };
@@ -38,7 +38,8 @@ pub(super) fn router() -> OpenApiRouter<Users> {
 /// Create a user
 #[utoipa::path(
     post, path = "/users", tag = "users",
-    params(("Idempotency-Key" = Option<String>, Header, pattern = "^([!#-~]{1,255}|\"[!#-~]{1,255}\")$"), ("traceparent" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^([!#-~]{1,255}|\"[!#-~]{1,255}\")$"), ("traceparent" = Option<String>, Header),
+           ("tracestate" = Option<String>, Header)),
     request_body = DraftBody,
     responses(
         (status = 201, description = "Created", body = User,
@@ -52,8 +53,11 @@ async fn create(
     draft: Draft,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let traceparent = traceparent(&headers).map(str::to_owned);
-    let user = NewUser { draft, traceparent };
+    let event_headers = event_headers(&headers);
+    let user = NewUser {
+        draft,
+        event_headers,
+    };
     let Some(key) = key else {
         let user = users.creation.create(user).await?;
         users.written.raise();
@@ -135,7 +139,8 @@ async fn find(
 /// One that is so already keeps its version, and no event is written.
 #[utoipa::path(
     put, path = "/users/{id}", tag = "users",
-    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
+    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header),
+           ("tracestate" = Option<String>, Header)),
     request_body = DraftBody,
     responses(
         (status = 200, description = "The user as it is now", body = User, headers(("ETag"))),
@@ -160,7 +165,8 @@ async fn replace(
 /// A JSON merge patch (RFC 7396): what is left out stays.
 #[utoipa::path(
     patch, path = "/users/{id}", tag = "users",
-    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
+    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header),
+           ("tracestate" = Option<String>, Header)),
     request_body(content = PatchBody, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The user as it is now", body = User, headers(("ETag"))),
@@ -184,8 +190,11 @@ async fn change(
     change: &Change,
 ) -> Result<Response, Problem> {
     let expected = users.expected_versions(headers)?;
-    let traceparent = traceparent(headers);
-    let changing = || store::change(&users.pool, id, change, expected.as_deref(), traceparent);
+    let headers = event_headers(headers);
+    let changing = || {
+        let expected = expected.as_deref();
+        store::change(&users.pool, id, change, expected, headers.as_deref())
+    };
     let changed = retry_conflicts(changing, StoreError::is_conflict).await?;
     if changed.is_new {
         users.written.raise();
@@ -198,7 +207,8 @@ async fn change(
 /// The `ETag` is the deletion's version, which is what to wait for in the copy.
 #[utoipa::path(
     delete, path = "/users/{id}", tag = "users",
-    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header)),
+    params(UserId, ("If-Match" = Option<String>, Header), ("traceparent" = Option<String>, Header),
+           ("tracestate" = Option<String>, Header)),
     responses(
         (status = 204, description = "Deleted", headers(("ETag"))),
         (status = 404), (status = 412), (status = 428),
@@ -210,8 +220,8 @@ async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let expected = users.expected_versions(&headers)?;
-    let traceparent = traceparent(&headers);
-    let deleting = || store::delete(&users.pool, id, expected.as_deref(), traceparent);
+    let headers = event_headers(&headers);
+    let deleting = || store::delete(&users.pool, id, expected.as_deref(), headers.as_deref());
     let version = retry_conflicts(deleting, StoreError::is_conflict).await?;
     users.written.raise();
     let tag = [(header::ETAG, etag::tag(version))];

@@ -1,6 +1,6 @@
 with draft as (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
-        as draft (event_id, traceparent, name, email, normal_email)
+        as draft (event_id, headers, name, email, normal_email)
 ), created as (
     insert into users (name, email, normal_email)
     -- All writers take the addresses in one order, so that no two wait for each other.
@@ -11,7 +11,7 @@ with draft as (
 ), event as (
     insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                               payload, headers)
-    select event_id, 'user', id::text, 'user_created', version, state, event_headers(traceparent)
+    select event_id, 'user', id::text, 'user_created', version, state, draft.headers::json
     from created join draft using (normal_email)
 )
 select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",

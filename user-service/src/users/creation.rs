@@ -18,8 +18,9 @@ mod contended;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use opentelemetry::Context;
 use postgres_pool::{Pool, retry_conflicts};
-use service_runtime::progress::Progress;
+use service_runtime::{progress::Progress, telemetry::spans};
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
     time::Instant,
@@ -45,6 +46,8 @@ type Answer = Result<User, StoreError>;
 
 struct Request {
     user: NewUser,
+    /// If its trace is sampled.
+    context: Option<Context>,
     start_before: Instant,
     answer: oneshot::Sender<Answer>,
 }
@@ -114,6 +117,7 @@ impl Creation {
         };
         let request = Request {
             user,
+            context: spans::current(),
             start_before: Instant::now() + MAX_QUEUE_TIME,
             answer,
         };
@@ -214,7 +218,10 @@ impl Creator {
             return Ok(Vec::new());
         }
         let creating = async || store::create_at_once(&mut pool.acquire().await?, &users).await;
-        retry_conflicts(creating, StoreError::is_conflict).await
+        let creating = retry_conflicts(creating, StoreError::is_conflict);
+        // The statement shows below one request: a span has one parent.
+        let context = batch.iter().find_map(|request| request.context.clone());
+        spans::within(context, creating).await
     }
 
     /// Whether these requests are in the other lane now. What finds no room there stays.

@@ -43,7 +43,7 @@ use self::{
 use super::{
     body,
     error::KeyedWriteError,
-    request::{bad_parameter, idempotency_key, traceparent},
+    request::{bad_parameter, event_headers, idempotency_key},
 };
 use crate::idempotency::{Fingerprint, Hasher, Key, Operation};
 
@@ -86,7 +86,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Imports>> {
 #[utoipa::path(
     post, path = "/users/import", tag = "users",
     params(Parameters, ("Idempotency-Key" = Option<String>, Header, pattern = "^([!#-~]{1,255}|\"[!#-~]{1,255}\")$"),
-           ("traceparent" = Option<String>, Header)),
+           ("traceparent" = Option<String>, Header), ("tracestate" = Option<String>, Header)),
     request_body(content = String, content_type = "application/x-ndjson",
                  example = "{\"name\":\"Ada\",\"email\":\"ada@example.com\"}\n"),
     responses(
@@ -105,14 +105,14 @@ async fn import(
         .map_err(|_| bad_parameter("mode", "must be each-line or all-or-nothing"))?;
     let import = Import {
         key: idempotency_key(request.headers())?,
-        traceparent: traceparent(request.headers()).map(str::to_owned),
+        event_headers: event_headers(request.headers()),
         _permit: imports.running.try_acquire(client)?,
         imports: Arc::clone(&imports),
     };
     match parameters.mode {
         Mode::EachLine => {
             let incoming = imports.chunk_by_chunk(request.into_body());
-            let chunks = Chunks::new(Lines::new(incoming), import.traceparent.clone());
+            let chunks = Chunks::new(Lines::new(incoming), import.event_headers.clone());
             EachLine::new(import, chunks).respond().await
         }
         Mode::AllOrNothing => {
@@ -125,7 +125,7 @@ async fn import(
 struct Import {
     imports: Arc<Imports>,
     key: Option<Key>,
-    traceparent: Option<String>,
+    event_headers: Option<String>,
     /// Until the last result is sent.
     _permit: ClientPermit,
 }

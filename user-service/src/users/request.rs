@@ -4,8 +4,9 @@ use axum::{
     extract::{FromRequestParts, Path},
     http::{HeaderMap, request::Parts},
 };
+use serde::Serialize;
 use service_runtime::{
-    nats::headers::TRACEPARENT,
+    http::TraceHeaders,
     problem::{FieldError, Kind, Problem},
 };
 use utoipa::IntoParams;
@@ -58,39 +59,58 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<Key>, Proble
     })
 }
 
-/// W3C trace context to hand on with the event; anything that is not shaped like one is dropped.
-pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(TRACEPARENT)?.to_str().ok()?;
-    let shaped = value.len() == 55
-        && value.bytes().enumerate().all(|(at, byte)| match at {
-            2 | 35 | 52 => byte == b'-',
-            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-        });
-    shaped.then_some(value)
+/// The headers of an event that this request causes, as JSON: its trace context.
+pub(super) fn event_headers(headers: &HeaderMap) -> Option<String> {
+    #[derive(Serialize)]
+    struct EventHeaders<'a> {
+        traceparent: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tracestate: Option<&'a str>,
+    }
+    let context = TraceHeaders::of(headers)?;
+    let headers = EventHeaders {
+        traceparent: context.traceparent.as_str(),
+        tracestate: context.tracestate.as_deref(),
+    };
+    serde_json::to_string(&headers).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderMap, HeaderValue};
 
-    use super::traceparent;
+    use super::event_headers;
+
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn of(traceparent: &str, tracestate: Option<&str>) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        let value = |text| HeaderValue::from_str(text).expect("a value");
+        headers.insert("traceparent", value(traceparent));
+        if let Some(tracestate) = tracestate {
+            headers.insert("tracestate", value(tracestate));
+        }
+        event_headers(&headers)
+    }
 
     #[test]
-    fn only_a_well_shaped_traceparent_is_handed_on() {
-        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        for (value, kept) in [
-            (good, true),
-            (&good.to_uppercase(), false),
-            (&good.replace('-', "_"), false),
-            (&good[1..], false),
-            ("", false),
+    fn a_trace_context_is_handed_on_as_it_came() {
+        let expected = format!(r#"{{"traceparent":"{TRACEPARENT}"}}"#);
+        assert_eq!(of(TRACEPARENT, None), Some(expected.clone()));
+        assert_eq!(of(TRACEPARENT, Some("no state")), Some(expected));
+        let expected = format!(r#"{{"traceparent":"{TRACEPARENT}","tracestate":"a=\"1\""}}"#);
+        assert_eq!(of(TRACEPARENT, Some("a=\"1\"")), Some(expected));
+    }
+
+    #[test]
+    fn what_is_no_trace_context_is_not_handed_on() {
+        for bad in [
+            &TRACEPARENT.to_uppercase(),
+            &TRACEPARENT.replace('-', "_"),
+            &TRACEPARENT[1..],
+            "",
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(
-                "traceparent",
-                HeaderValue::from_str(value).expect("a value"),
-            );
-            assert_eq!(traceparent(&headers).is_some(), kept, "{value}");
+            assert_eq!(of(bad, Some("a=1")), None, "{bad}");
         }
     }
 }

@@ -59,11 +59,12 @@ pub(crate) enum StoreError {
     Stopping,
 }
 
-/// A user to be, and the trace of the request that wants it.
+/// A user to be.
 #[derive(Debug)]
 pub(crate) struct NewUser {
     pub(crate) draft: Draft,
-    pub(crate) traceparent: Option<String>,
+    /// As JSON: the trace context of the request that wants it.
+    pub(crate) event_headers: Option<String>,
 }
 
 /// What is to become of a user: what is left out stays.
@@ -87,7 +88,7 @@ pub(crate) async fn change(
     id: i64,
     change: &Change,
     expected: Option<&[i64]>,
-    traceparent: Option<&str>,
+    event_headers: Option<&str>,
 ) -> Result<Changed, StoreError> {
     let row = sqlx::query!(
         r#"
@@ -110,7 +111,7 @@ pub(crate) async fn change(
         ), event as (
             insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                                       payload, headers)
-            select $1::uuid, 'user', id::text, 'user_updated', version, state, event_headers($2)
+            select $1::uuid, 'user', id::text, 'user_updated', version, state, $2::text::json
             from changed
         )
         select id as "id!", name as "name!", email as "email!", updated_at as "updated_at!",
@@ -121,7 +122,7 @@ pub(crate) async fn change(
         where not exists (select from changed)
         "#,
         Uuid::now_v7(),
-        traceparent,
+        event_headers,
         id,
         change.name.as_ref().map(Name::as_str),
         change.email.as_ref().map(Email::as_str),
@@ -153,7 +154,7 @@ pub(crate) async fn delete(
     db: impl PgExecutor<'_>,
     id: i64,
     expected: Option<&[i64]>,
-    traceparent: Option<&str>,
+    event_headers: Option<&str>,
 ) -> Result<i64, StoreError> {
     let row = sqlx::query!(
         r#"
@@ -167,13 +168,13 @@ pub(crate) async fn delete(
         ), event as (
             insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version,
                                       payload, headers)
-            select $1::uuid, 'user', id::text, 'user_deleted', version, state, event_headers($2)
+            select $1::uuid, 'user', id::text, 'user_deleted', version, state, $2::text::json
             from deleted
         )
         select version as "version!", is_expected as "is_expected!" from current
         "#,
         Uuid::now_v7(),
-        traceparent,
+        event_headers,
         id,
         expected,
     )

@@ -23,11 +23,13 @@ pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Resul
         listen_addr,
         relay,
         metrics,
-        process: ProcessSettings {
-            drain_timeout,
-            stall_timeout,
-        },
+        process,
     } = config;
+    let ProcessSettings {
+        drain_timeout,
+        stall_timeout,
+        ..
+    } = process;
     service_runtime::metrics::install(
         &metrics,
         env!("CARGO_BIN_NAME"),
@@ -51,6 +53,7 @@ pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Resul
         reconciliation::check(pool),
     ];
     let mut tasks = Tasks::new();
+    process.start_traces(&mut tasks)?;
     let shutdown = tasks.shutdown();
     let (grace, stop) = (drain_timeout / 2, shutdown.clone());
     tasks.spawn("health server", async move {

@@ -34,7 +34,7 @@ fn user(name: &str, email: &str) -> NewUser {
     let body = json!({ "name": name, "email": email }).to_string();
     NewUser {
         draft: Draft::parse(body.as_bytes()).expect("a draft"),
-        traceparent: None,
+        event_headers: None,
     }
 }
 
@@ -70,6 +70,7 @@ async fn a_creation_that_waited_too_long_is_refused_and_not_carried_out() {
     let (answer, answered) = oneshot::channel();
     let late = Request {
         user: anyone("late"),
+        context: None,
         start_before: Instant::now(),
         answer,
     };

@@ -30,7 +30,7 @@ pub(super) async fn run(import: &Import, body: Body) -> Result<Response, Problem
         let permit = imports.whole_writes.acquire().await;
         let _permit = permit.expect("nobody closes the semaphore");
         let lines = Lines::new(imports.spooled(kept));
-        let mut chunks = Chunks::new(lines, import.traceparent.clone());
+        let mut chunks = Chunks::new(lines, import.event_headers.clone());
         write(import, &mut chunks).await
     };
     let written = timeout_at(deadline, writing).await;

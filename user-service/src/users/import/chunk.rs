@@ -36,12 +36,15 @@ pub(super) struct Chunk {
 
 impl Chunk {
     /// Parses the line at once: here it costs no time, because a write is under way.
-    fn push(&mut self, line: Line, traceparent: Option<&str>) {
+    fn push(&mut self, line: Line, event_headers: Option<&str>) {
         self.bytes += line.text.as_ref().map_or(0, Bytes::len);
         match parse(&line) {
             Ok(draft) if self.emails.insert(draft.email.normal().to_owned()) => {
-                let traceparent = traceparent.map(str::to_owned);
-                (self.users).push((line.number, NewUser { draft, traceparent }));
+                let user = NewUser {
+                    draft,
+                    event_headers: event_headers.map(str::to_owned),
+                };
+                self.users.push((line.number, user));
             }
             Ok(_) => (self.refused).push((line.number, StoreError::EmailTaken.into())),
             Err(problem) => self.refused.push((line.number, problem)),
@@ -96,17 +99,17 @@ fn parse(line: &Line) -> Result<Draft, Problem> {
 #[derive(Debug)]
 pub(super) struct Chunks {
     lines: Lines,
-    /// Of the request that imports them.
-    traceparent: Option<String>,
+    /// Of their events.
+    event_headers: Option<String>,
     begun: Chunk,
     has_ended: bool,
 }
 
 impl Chunks {
-    pub(super) fn new(lines: Lines, traceparent: Option<String>) -> Self {
+    pub(super) fn new(lines: Lines, event_headers: Option<String>) -> Self {
         Self {
             lines,
-            traceparent,
+            event_headers,
             begun: Chunk::default(),
             has_ended: false,
         }
@@ -119,7 +122,7 @@ impl Chunks {
     pub(super) async fn fill(&mut self) -> Result<(), Problem> {
         while !self.has_ended && !self.begun.is_full() {
             match self.lines.next().await? {
-                Some(line) => self.begun.push(line, self.traceparent.as_deref()),
+                Some(line) => self.begun.push(line, self.event_headers.as_deref()),
                 None => self.has_ended = true,
             }
         }

@@ -52,13 +52,13 @@ async fn insert(db: &mut Connection, users: &[&NewUser]) -> Result<Created, Stor
     let emails: Vec<&str> = column(|user| user.draft.email.as_str());
     let normal_emails: Vec<&str> = column(|user| user.draft.email.normal());
     let event_ids: Vec<_> = users.iter().map(|_| Uuid::now_v7()).collect();
-    let traceparents: Vec<_> = users.iter().map(|it| it.traceparent.as_deref()).collect();
+    let headers: Vec<_> = users.iter().map(|it| it.event_headers.as_deref()).collect();
     // In a file of its own, because pgbench runs the same for comparison.
     let created = sqlx::query_file_as!(
         User,
         "src/users/create.sql",
         &event_ids,
-        traceparents as _,
+        headers as _,
         names as _,
         &emails as _,
         normal_emails as _,
