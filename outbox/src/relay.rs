@@ -22,6 +22,7 @@ mod position;
 mod publisher;
 mod reader;
 mod responsibility;
+mod send_span;
 mod session;
 mod start;
 mod stored_message;

@@ -1,27 +1,29 @@
 //! Setting an event aside that `JetStream` refuses for what it is.
 
 use postgres_pool::Pool;
+use uuid::Uuid;
 
 use super::cursor::{self, CursorError, Owned};
 use crate::{ledger, parked};
 
 /// Parks the event with its reason and moves the cursor past it, in one transaction: it holds up
-/// no other event from here on.
+/// no other event from here on. Its event id.
 pub(super) async fn park(
     pool: &Pool,
     owned: &Owned,
     id: i64,
     reason: &str,
     attempts: i32,
-) -> Result<(), CursorError> {
+) -> Result<Option<Uuid>, CursorError> {
     let mut transaction = pool.begin().await?;
     let mut cursor = cursor::load(&mut *transaction, &owned.stream).await?;
     let saved = cursor.clone();
-    if let Some(event_id) = ledger::event_id(&mut *transaction, id).await? {
+    let event_id = ledger::event_id(&mut *transaction, id).await?;
+    if let Some(event_id) = event_id {
         cursor.pass(id..id + 1, event_id);
     }
     cursor::save(&mut *transaction, owned, &saved, &cursor).await?;
     parked::park(&mut *transaction, id, reason, attempts).await?;
     transaction.commit().await?;
-    Ok(())
+    Ok(event_id)
 }

@@ -21,6 +21,7 @@ use super::{
     message,
     orphans::{self, LookedUp, Lookup},
     per_key_queue::PerKeyQueue,
+    send_span::SendSpan,
     stream_loss::Losses,
     stream_progress::StreamProgress,
     task::{Key, Publication, Task},
@@ -88,6 +89,7 @@ struct Published {
     key: Key,
     /// Itself, if the stream has lost messages: it may have to be published again.
     event: Option<Box<Publication>>,
+    span: SendSpan,
 }
 
 impl<'a> Publisher<'a> {
@@ -229,9 +231,10 @@ impl<'a> Publisher<'a> {
         if let Some(message_id) = message_id {
             headers.insert(MESSAGE_ID, message_id);
         }
-        let body = message::body(entry).into();
+        let body = message::body(entry);
+        let span = SendSpan::start(&headers, self.to.topic, body.len());
         let subject = self.to.topic.subject.clone();
-        let sending = (self.to.jetstream).publish_with_headers(subject, headers, body);
+        let sending = (self.to.jetstream).publish_with_headers(subject, headers, body.into());
         let sending = sending.map_err(|error| Failure::of_publish(entry.id, error));
         let sent_at = Instant::now();
         let ack = within(ACK_TIMEOUT, sending).await;
@@ -243,6 +246,7 @@ impl<'a> Publisher<'a> {
             event_id: entry.event_id,
             key: *key,
             event: (!self.losses.is_empty()).then(|| Box::new(event)),
+            span,
         };
         Ok(Begun::Published(published, ack))
     }
@@ -365,7 +369,11 @@ impl<'a> Publisher<'a> {
 
 async fn finish(begun: Begun<'_>) -> Finished {
     match begun {
-        Begun::Published(published, ack) => Finished::Published(published, ack.await),
+        Begun::Published(mut published, ack) => {
+            let answer = ack.await;
+            published.span.conclude(&answer);
+            Finished::Published(published, answer)
+        }
         Begun::Parking(events, parking) => Finished::Parked(events, parking.await),
         Begun::Skipped(ids, last_event_id) => Finished::Skipped(ids, last_event_id),
         Begun::Abandoned(ids) => Finished::Abandoned(ids),

@@ -122,9 +122,16 @@ impl StreamRelay<'_> {
 
     async fn park(&self, id: i64, reason: &str, attempts: i32) -> bool {
         match parking::park(self.relay.pool, &self.owned, id, reason, attempts).await {
-            Ok(()) => {
+            Ok(event_id) => {
                 self.metrics.parked.increment(1);
-                tracing::error!(outbox_id = id, reason, attempts, "parked an event");
+                let event_id = event_id.map(tracing::field::display);
+                tracing::error!(
+                    outbox_id = id,
+                    event_id,
+                    reason,
+                    attempts,
+                    "parked an event"
+                );
                 true
             }
             Err(error) => {
