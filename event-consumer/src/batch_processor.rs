@@ -5,12 +5,15 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::AckKind;
 use futures::future::try_join_all;
-use service_runtime::progress::Progress;
+use service_runtime::{progress::Progress, telemetry::spans};
 use tokio::time::{self, Instant};
 
 use crate::{
-    Handler, HandlerError, Message, Verdict, batch_size::BatchSize, dead_letters::DeadLetterWriter,
+    Handler, HandlerError, Message, Verdict,
+    batch_size::BatchSize,
+    dead_letters::DeadLetterWriter,
     metrics::WorkMetrics,
+    spans::{MessageSpans, Processing, Received},
 };
 
 /// How long answers may wait for a connection; without one, the messages come again anyway.
@@ -22,6 +25,7 @@ pub(crate) struct BatchProcessor<H> {
     batch_size: Arc<BatchSize>,
     progress: Progress,
     metrics: WorkMetrics,
+    spans: MessageSpans,
 }
 
 /// A failure that is not the messages' own, and those that it left as they were.
@@ -37,6 +41,7 @@ impl<H: Handler> BatchProcessor<H> {
         batch_size: Arc<BatchSize>,
         progress: Progress,
         metrics: WorkMetrics,
+        spans: MessageSpans,
     ) -> Self {
         Self {
             handler,
@@ -44,17 +49,22 @@ impl<H: Handler> BatchProcessor<H> {
             batch_size,
             progress,
             metrics,
+            spans,
         }
     }
 
     /// In parts of the present batch size: what one has achieved is acknowledged before the next.
     pub(crate) async fn process(&self, mut batch: Vec<Message>) -> Result<(), Interrupted> {
         self.metrics.received(&batch);
+        let received = self.spans.receive(&batch);
         let mut done = 0;
         while done < batch.len() {
             let size = self.batch_size.get().min(batch.len() - done);
             let part = &batch[done..done + size];
-            let verdicts = match self.handle(part).await {
+            let begin = |it: &Received| it.process(&batch, done..done + size);
+            let mut processing = received.as_ref().map(begin);
+            let context = processing.as_ref().and_then(Processing::context);
+            let verdicts = match spans::within(context, self.handle(part)).await {
                 Ok(Some(verdicts)) => verdicts,
                 Ok(None) => continue,
                 Err(error) => {
@@ -63,6 +73,9 @@ impl<H: Handler> BatchProcessor<H> {
                     return Err(Interrupted { unprocessed, error });
                 }
             };
+            if let Some(processing) = &mut processing {
+                processing.decided(&verdicts);
+            }
             if let Err(error) = self.carry_out(part, verdicts).await {
                 // What can't be answered can't be given back: it comes again after the ack wait.
                 let unprocessed = batch.split_off(done + size);

@@ -24,6 +24,7 @@ use crate::{
     pull_subscription::PullSubscription,
     quarantine::{self, Suspects},
     session,
+    spans::MessageSpans,
 };
 
 /// How long handling a full batch is to take at most.
@@ -207,7 +208,9 @@ impl<H: Handler> EventConsumer<H> {
         tracing::info!(stream = topic.stream, consumer = %name, "consuming");
         let handler = self.handler.clone();
         let metrics = self.metrics.clone();
-        let processor = BatchProcessor::new(handler, dead_letters, batch_size, progress, metrics);
+        let spans = MessageSpans::new(topic, name);
+        let processor =
+            BatchProcessor::new(handler, dead_letters, batch_size, progress, metrics, spans);
         Ok((subscription, processor, incarnation))
     }
 

@@ -68,6 +68,7 @@ mod pull_subscription;
 mod quarantine;
 pub mod raw_message;
 mod session;
+pub mod spans;
 
 pub use service_runtime::nats::ConsumerName;
 

@@ -1,7 +1,7 @@
 //! A message as a handler sees it.
 
 use anyhow::Context as _;
-use async_nats::{HeaderMap, jetstream};
+use async_nats::{HeaderMap, HeaderValue, jetstream};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use service_runtime::nats::headers::{CE_ID, CE_TIME, MESSAGE_ID, REPLAY_OF};
@@ -59,8 +59,7 @@ impl Message {
     /// lost it, and when it is replayed after it was rejected.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
-        let id = self.header(CE_ID).or_else(|| self.header(REPLAY_OF));
-        id.or_else(|| self.header(MESSAGE_ID))
+        id(self.headers()?)
     }
 
     /// When the event was written, by its publisher's clock: `ce-time`, if it has one.
@@ -84,4 +83,11 @@ impl Message {
         let delivery = self.delivery.context("a delivery without its place")?;
         Ok(delivery.stream_sequence)
     }
+}
+
+/// Of a message with these headers, see [`Message::id`].
+pub(crate) fn id(headers: &HeaderMap) -> Option<&str> {
+    let header = |name: &str| headers.get(name).map(HeaderValue::as_str);
+    let id = header(CE_ID).or_else(|| header(REPLAY_OF));
+    id.or_else(|| header(MESSAGE_ID))
 }

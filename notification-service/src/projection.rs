@@ -3,6 +3,7 @@
 mod coalesce;
 mod collection;
 mod command;
+mod command_span;
 mod indexes;
 mod lease;
 mod living;
@@ -113,12 +114,15 @@ impl Projection {
         let mut found = Vec::new();
         for command in command::commands(&self.collection, events, places, form, outcomes) {
             let database = self.database.clone();
+            let spans = command_span::of_update(&database, &self.collection, command.events.len());
             let started = Instant::now();
             let reply = mongo::call(WRITE_DEADLINE, async move {
                 database.run_raw_command(command.body).await
             })
             .await;
             self.write_duration.record(started.elapsed());
+            command_span::conclude(&spans, &reply);
+            drop(spans);
             let written = outcome::read(reply?, &command.events, outcomes)?;
             let known = found.len();
             found.extend((command.events.into_iter()).filter(|place| {

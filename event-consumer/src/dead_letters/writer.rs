@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::{
+    HeaderValue,
     datetime::DateTime,
     jetstream::{
         AckKind, Context, ErrorCode, Message,
@@ -16,17 +17,20 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use service_runtime::nats::{
-    ConsumerName, Topic,
-    headers::EXPECTED_STREAM,
-    stream::{self, StreamSettings},
+use service_runtime::{
+    nats::{
+        ConsumerName, Topic,
+        headers::{EXPECTED_STREAM, TRACEPARENT},
+        stream::{self, StreamSettings},
+    },
+    telemetry::trace_context::Traceparent,
 };
 use tokio::time;
 
 use self::form::Form;
 pub(crate) use self::retry::Retry;
 use super::publish_error::{is_too_large, refusal};
-use crate::{Rejection, raw_message};
+use crate::{Rejection, message, raw_message};
 
 /// Dead letters wait for a person, who may be on holiday.
 const MAX_AGE: Duration = Duration::from_hours(90 * 24);
@@ -145,7 +149,18 @@ impl DeadLetterWriter {
                 if !stored.duplicate {
                     let reason = &*letter.rejection.category;
                     let dead_letter = stored.sequence;
-                    tracing::error!(sequence, reason, dead_letter, ?form, "set a message aside");
+                    let headers = raw_message::headers::parse(&letter.headers).unwrap_or_default();
+                    let header = |name: &str| headers.get(name).map(HeaderValue::as_str);
+                    let traceparent = header(TRACEPARENT).and_then(Traceparent::parse);
+                    tracing::error!(
+                        sequence,
+                        event_id = message::id(&headers),
+                        trace_id = traceparent.map(Traceparent::trace_id),
+                        reason,
+                        dead_letter,
+                        ?form,
+                        "set a message aside"
+                    );
                 }
                 Ok(())
             }
