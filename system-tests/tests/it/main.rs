@@ -18,4 +18,5 @@ mod secrets;
 mod shared_consumer;
 mod start_and_stop;
 mod support;
+mod traces;
 mod verification;

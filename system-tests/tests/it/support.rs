@@ -100,6 +100,15 @@ impl Stack {
         .await
     }
 
+    /// Waits until the stream has come to this sequence.
+    pub(crate) async fn published(&self, sequence: u64) {
+        eventually("the events on the stream", async || {
+            let stream = self.stream().await;
+            (stream.cached_info().state.last_sequence >= sequence).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) fn consumer(&self) -> &str {
         &self.consumer
     }
