@@ -12,6 +12,7 @@ pub mod nats;
 pub mod pgbouncer;
 pub mod postgres;
 mod process;
+mod prometheus;
 mod proxy;
 mod published;
 
@@ -24,6 +25,7 @@ use std::{
 pub use collector::{Answer, CollectedSpan, Collector};
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 pub use process::{Process, Service};
+pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use published::{assert_published, assert_published_section};
 

@@ -7,14 +7,14 @@ use crate::{promtool, read, report, root};
 const RUNBOOKS: &str = "docs/operations.md";
 
 /// A rule of `alerts.yml`.
-struct Alert {
-    name: String,
+pub(crate) struct Alert {
+    pub(crate) name: String,
     /// Its lines.
     text: String,
 }
 
 impl Alert {
-    fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let rules = read("observability/alerts.yml");
         let alerts = rules.split("- alert: ").skip(1);
         let alerts = alerts.map(|text| Self {
@@ -22,6 +22,17 @@ impl Alert {
             text: text.to_owned(),
         });
         alerts.collect()
+    }
+
+    pub(crate) fn expression(&self) -> String {
+        let (_, rest) = self.text.split_once("expr: ").expect("an expression");
+        let mut lines = rest.lines();
+        let first = lines.next().unwrap_or_default();
+        if first != "|" {
+            return first.to_owned();
+        }
+        let is_deeper = |line: &&str| line.starts_with("          ");
+        lines.take_while(is_deeper).collect::<Vec<_>>().join("\n")
     }
 
     fn value(&self, key: &str) -> Option<&str> {

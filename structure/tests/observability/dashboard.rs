@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::{promtool, read, report, root, run};
 
-struct Dashboard(Value);
+pub(crate) struct Dashboard(Value);
 
 impl Dashboard {
-    fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let text = read("observability/dashboard.json");
         Self(serde_json::from_str(&text).expect("JSON"))
     }
@@ -19,7 +19,7 @@ impl Dashboard {
     }
 
     /// The title of a panel, or the name of a variable, and what it asks Prometheus.
-    fn queries(&self) -> Vec<(String, String)> {
+    pub(crate) fn queries(&self) -> Vec<(String, String)> {
         let mut queries = Vec::new();
         for panel in self.panels() {
             for target in panel["targets"].as_array().into_iter().flatten() {

@@ -3,6 +3,8 @@
 
 mod alerts;
 mod dashboard;
+mod expression;
+mod metrics;
 
 use std::{env, fs, path::PathBuf, process::Command};
 

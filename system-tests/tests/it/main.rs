@@ -1,6 +1,7 @@
 //! The whole way of an event, over the started binaries and real servers: what is promised must
 //! hold whatever is stopped, killed, frozen or said twice.
 
+mod alerts;
 mod back_pressure;
 mod convergence;
 mod crashes;
