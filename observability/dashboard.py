@@ -181,6 +181,10 @@ ROWS = {
         graph("Sessions that failed", "ops", per_second("sessions_failed_total", I, "job, session")),
         graph("Connections to NATS", "none",
               [(f"min by (job, connection) (nats_connected{{{I}}})", "{{job}} {{connection}}")]),
+        graph("Spans exported and dropped", "ops",
+              [(f"sum by (job) (rate(traces_exported_spans_total{{{I}}}[$__rate_interval]))", "{{job}} exported")]
+              + [(f"sum by (job, reason) (rate(traces_dropped_spans_total{{{I}}}[$__rate_interval]))",
+                  "{{job}} dropped, {{reason}}")]),
     ],
 }
 
