@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Connection, dead_letters, metrics, raw_message};
+use crate::{Connection, backlog::Backlog, dead_letters, metrics, raw_message};
 
 /// A figure that is older than this says only how it was then.
 const STALE: Duration = Duration::from_secs(5);
@@ -27,21 +27,6 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// nothing of messages that have not reached the stream.
 #[derive(Debug, Clone)]
 pub struct Lag(watch::Sender<Option<Sample>>);
-
-/// What the server says of a consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backlog {
-    /// Messages that were not delivered yet.
-    pub pending: u64,
-    /// Messages that were delivered and are not acknowledged.
-    pub unacknowledged: u64,
-    /// Those of them that were delivered more than once.
-    pub redelivered: u64,
-    /// All messages up to this sequence are acknowledged.
-    pub ack_floor: u64,
-    /// Those that the consumer has rejected; `None` if that could not be found out.
-    pub dead_letters: Option<u64>,
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -104,7 +89,8 @@ impl Lag {
         progress: Progress,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        metrics::show_backlog(self.clone(), &consumer);
+        let shown = self.clone();
+        metrics::show_backlog(move || (shown.current(), shown.backlog()), &consumer);
         let (lag, topic, consumer) = (&self, &topic, &consumer);
         let look = |jetstream| async move {
             let taken = Instant::now();

@@ -51,6 +51,7 @@
 //! # }
 //! ```
 
+mod backlog;
 mod batch_processor;
 mod batch_size;
 mod connection;
@@ -73,10 +74,11 @@ pub mod spans;
 pub use service_runtime::nats::ConsumerName;
 
 pub use self::{
+    backlog::Backlog,
     connection::Connection,
     consumer::{ConsumerSettings, EventConsumer},
     handler::{Handler, HandlerError, Rejection, Verdict},
     holes::Holes,
-    lag::{Backlog, Lag},
+    lag::Lag,
     message::{Delivery, Message},
 };

@@ -9,7 +9,7 @@ use service_runtime::{
     nats::ConsumerName,
 };
 
-use crate::{Backlog, Lag, Message};
+use crate::{Message, backlog::Backlog};
 
 const MESSAGES: declared::Counter<2> = declared::Counter::new(
     "consumer_messages_total",
@@ -175,21 +175,24 @@ impl WorkMetrics {
     }
 }
 
-/// Has the gauges tell what is known of the consumer.
-pub(crate) fn show_backlog(lag: Lag, consumer: &ConsumerName) {
+/// Has the gauges tell what is known of the consumer: its lag, and what waits there.
+pub(crate) fn show_backlog(
+    known: impl Fn() -> (Option<Duration>, Option<Backlog>) + Send + 'static,
+    consumer: &ConsumerName,
+) {
     let gauge = |declared: declared::Gauge<1>| declared.with([consumer.as_str()]);
     let (pending, unacknowledged) = (gauge(PENDING), gauge(UNACKNOWLEDGED));
     let (redelivered, ack_floor) = (gauge(REDELIVERED_NOW), gauge(ACK_FLOOR));
     let (age, dead_letters) = (gauge(LAG), gauge(DEAD_LETTERS));
     declared::on_scrape(move || {
-        let backlog = lag.backlog();
-        let known = |figure: fn(&Backlog) -> u64| number(backlog.as_ref().map(figure));
-        pending.set(known(|it| it.pending));
-        unacknowledged.set(known(|it| it.unacknowledged));
-        redelivered.set(known(|it| it.redelivered));
-        ack_floor.set(known(|it| it.ack_floor));
+        let (lag, backlog) = known();
+        let figure = |figure: fn(&Backlog) -> u64| number(backlog.as_ref().map(figure));
+        pending.set(figure(|it| it.pending));
+        unacknowledged.set(figure(|it| it.unacknowledged));
+        redelivered.set(figure(|it| it.redelivered));
+        ack_floor.set(figure(|it| it.ack_floor));
         dead_letters.set(number(backlog.and_then(|it| it.dead_letters)));
-        age.set(lag.current().map_or(f64::NAN, |lag| lag.as_secs_f64()));
+        age.set(lag.map_or(f64::NAN, |lag| lag.as_secs_f64()));
     });
 }
 

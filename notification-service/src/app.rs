@@ -161,7 +161,7 @@ impl App {
                 lag: lag.clone(),
                 holes: holes.clone(),
                 verification: known.clone(),
-                mongodb: mongo::check(database.clone()),
+                ping: mongo::check(database.clone()),
             },
         };
         let watched = consumer::routes().with_state(feed.watched());

@@ -24,7 +24,8 @@ pub(crate) struct Figures {
     pub(crate) lag: Lag,
     pub(crate) holes: Holes<MongoPositionStore>,
     pub(crate) verification: Known,
-    pub(crate) mongodb: Check,
+    /// Of MongoDB.
+    pub(crate) ping: Check,
 }
 
 pub(crate) struct Source {
@@ -35,7 +36,8 @@ pub(crate) struct Source {
 
 #[derive(Serialize)]
 struct Status<'a> {
-    mongodb: Availability,
+    #[serde(rename = "mongodb")]
+    database: Availability,
     nats: Availability,
     consumer: &'a str,
     lag_ms: Option<u64>,
@@ -105,11 +107,11 @@ impl Source {
 
 impl Figures {
     async fn status(&self) -> Status<'_> {
-        let mongodb = self.mongodb.run().await;
+        let answered = self.ping.run().await;
         let (lag, backlog) = (self.lag.current(), self.lag.backlog());
         let verified = self.verification.sample();
         Status {
-            mongodb: Availability::of(mongodb.is_ok()),
+            database: Availability::of(answered.is_ok()),
             // The server must have answered lately: a connection may be silent.
             nats: Availability::of(self.connection.is_open() && backlog.is_some()),
             consumer: self.consumer.as_str(),
