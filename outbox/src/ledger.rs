@@ -82,6 +82,37 @@ pub(crate) async fn read_after(
     .await
 }
 
+/// Where the ledger ends.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// The last id that was given out.
+    pub(crate) drawn: i64,
+    /// Of the event with the id that was asked for.
+    pub(crate) event_id: Option<Uuid>,
+}
+
+/// Costs less than reading, which looks into all partitions that may come. `None` from a database with
+/// another identity.
+pub(crate) async fn end(
+    db: impl PgExecutor<'_>,
+    last_id: i64,
+    identity: Option<&str>,
+) -> sqlx::Result<Option<End>> {
+    sqlx::query_as!(
+        End,
+        r#"
+        select last_value - (not is_called)::int as "drawn!",
+               (select event_id from outbox.event where id = $1) as event_id
+        from outbox.event_id_seq
+        where $2::text is null or outbox.database_identity() = $2
+        "#,
+        last_id,
+        identity,
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// What one snapshot shows of ids that were missing before.
 #[derive(Debug)]
 pub(crate) struct Filled {

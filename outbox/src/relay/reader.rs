@@ -155,6 +155,17 @@ impl Reader {
         Ok(Found { tasks, more })
     }
 
+    /// Whether reading may find anything: something was written, is awaited, or is not as it was read.
+    pub(super) async fn may_find_more(&self) -> sqlx::Result<bool> {
+        if self.position.has_gaps() {
+            return Ok(true);
+        }
+        let last_id = self.position.last_id();
+        let identity = self.interest.identity.as_deref();
+        let end = ledger::end(&self.pool, last_id, identity).await?;
+        Ok(end.is_none_or(|end| end.drawn > last_id || end.event_id != self.last_event_id))
+    }
+
     fn pass(&mut self, entry: Entry) {
         self.position.pass(entry.id);
         self.found.push(entry);

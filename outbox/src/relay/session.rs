@@ -239,7 +239,7 @@ impl StreamRelay<'_> {
             }
             if !found.more {
                 tokio::select! {
-                    () = self.wait(&reader, &mut wake) => {}
+                    waited = self.wait(&reader, &mut wake, &tasks) => waited?,
                     () = tasks.closed() => {}
                     () = shutdown.cancelled() => {}
                 }
@@ -248,10 +248,21 @@ impl StreamRelay<'_> {
         Ok(())
     }
 
-    async fn wait(&self, reader: &Reader, wake: &mut watch::Receiver<()>) {
-        tokio::select! {
-            () = self.relay.waiter.wait(self.number, reader.position(), wake) => {}
-            () = sleep(self.relay.poll_interval) => {}
+    /// Until there may be something to read.
+    async fn wait(
+        &self,
+        reader: &Reader,
+        wake: &mut watch::Receiver<()>,
+        tasks: &mpsc::Sender<Vec<Task>>,
+    ) -> Result<(), Failure> {
+        loop {
+            tokio::select! {
+                () = self.relay.waiter.wait(self.number, reader.position(), wake) => return Ok(()),
+                () = sleep(self.relay.poll_interval) => {}
+            }
+            if reader.may_find_more().await? || tasks.send(Vec::new()).await.is_err() {
+                return Ok(());
+            }
         }
     }
 

@@ -178,3 +178,51 @@ async fn a_producer_needs_few_rights_and_can_not_choose_an_id() {
         .execute(&format!("drop owned by {role}; drop role {role};"))
         .await;
 }
+
+async fn identity(session: &mut PgConnection) -> String {
+    sqlx::query_scalar("select outbox.database_identity()")
+        .fetch_one(session)
+        .await
+        .expect("an identity")
+}
+
+/// A session keeps what can't change while it lasts.
+#[tokio::test]
+async fn the_identity_of_a_database_is_told_in_every_statement_and_to_every_role() {
+    let world = World::new().await;
+    let parts = "select (select system_identifier from pg_control_system())::text,
+                        ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer,
+                        (select oid from pg_database where datname = current_database())::text";
+    let (system, timeline, database): (String, i32, String) =
+        (sqlx::query_as(parts).fetch_one(world.pool()).await).expect("an identity");
+    let connect = async || PgConnection::connect(&world.database.url).await;
+    let mut session = connect().await.expect("a session");
+    let expected = format!("{system}/{timeline}/{database}");
+    for statements in ["begin", "rollback", "select 1"] {
+        assert_eq!(identity(&mut session).await, expected);
+        session.execute(statements).await.expect("a statement");
+    }
+
+    // Where the server's administrator keeps these questions to himself.
+    let role = testkit::unique("relay");
+    world
+        .execute(&format!(
+            "create role {role};
+             grant usage on schema outbox to {role};
+             revoke execute on function pg_control_system() from public;
+             revoke execute on function pg_walfile_name(pg_lsn) from public;"
+        ))
+        .await;
+    let mut session = connect().await.expect("a session");
+    let become_relay = format!("set role {role}");
+    session
+        .execute(sqlx::AssertSqlSafe(become_relay))
+        .await
+        .expect("a role");
+    for _ in 0..2 {
+        assert_eq!(identity(&mut session).await, format!("0/0/{database}"));
+    }
+    world
+        .execute(&format!("drop owned by {role}; drop role {role};"))
+        .await;
+}
