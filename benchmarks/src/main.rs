@@ -5,6 +5,7 @@ mod cpu;
 mod end_to_end;
 mod http;
 mod import;
+mod overhead;
 mod read_side;
 mod relay;
 mod report;
@@ -44,6 +45,8 @@ enum Bench {
     EndToEnd,
     /// From the commit of an event in plain SQL to a subscriber, and what an idle relay costs
     WakeUp,
+    /// Writes, the relay and the projector with and without metrics
+    Overhead,
     /// Comparing all users with their copies in the background, beside counting them on both sides
     Verification,
 }
@@ -63,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::ReadSide => read_side::run(quick, &mut report).await?,
         Bench::EndToEnd => end_to_end::run(quick, &mut report).await?,
         Bench::WakeUp => wake_up::run(quick, &mut report).await?,
+        Bench::Overhead => overhead::run(quick, &mut report).await?,
         Bench::Verification => verification::run(quick, &mut report).await?,
     }
     report.print();

@@ -151,7 +151,7 @@ async fn fetch_alone(stack: &Stack, events: i64) -> anyhow::Result<f64> {
 
 /// Starts a service on a full stream. The clock runs from the first look at which something is
 /// acknowledged, so that starting the process does not count.
-async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow::Result<f64> {
+pub(crate) async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow::Result<f64> {
     let arguments = ["serve", "--consumer", consumer];
     let mut service = stack.start("notification-service", &arguments);
     let stream = stack.stream().await?;

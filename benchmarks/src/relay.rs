@@ -176,13 +176,13 @@ async fn read_alone(stack: &Stack) -> anyhow::Result<f64> {
     Ok(rate)
 }
 
-struct Drained {
-    per_second: f64,
+pub(crate) struct Drained {
+    pub(crate) per_second: f64,
 }
 
 /// Starts a relay on a full outbox. The clock is JetStream's: from the first message stored to the
 /// last, so that starting the process does not count.
-async fn drain(stack: &Stack, events: i64) -> anyhow::Result<Drained> {
+pub(crate) async fn drain(stack: &Stack, events: i64) -> anyhow::Result<Drained> {
     let mut relay = stack.start("user-service", &["relay"]);
     stack.drained().await;
     relay.process.stop().await;

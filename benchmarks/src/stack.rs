@@ -14,6 +14,8 @@ pub(crate) struct Stack {
     pub(crate) stream: String,
     pub(crate) subject: String,
     pub(crate) mongo: mongodb::Database,
+    /// Settings of the services, beside those that every stack has.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Stack {
@@ -24,6 +26,7 @@ impl Stack {
             stream: unique("BENCH"),
             subject: unique("bench"),
             mongo: mongodb::Database::create().await,
+            settings: Vec::new(),
         };
         let mut migrate = stack.start("user-service", &["migrate"]);
         ensure!(
@@ -31,6 +34,15 @@ impl Stack {
             "the schema was not made"
         );
         Ok(stack)
+    }
+
+    /// The same stack, whose services have these settings from now on.
+    pub(crate) fn with(mut self, settings: &[(&'static str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        self.settings.extend(settings);
+        self
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -50,6 +62,7 @@ impl Stack {
             ("DATABASE_CONNECTIONS", "32".to_owned()),
             ("RUST_LOG", "info".to_owned()),
         ];
+        let environment = [&environment[..], &self.settings].concat();
         Service::start(binary, arguments, &environment)
     }
 

@@ -18,8 +18,8 @@ use crate::{
 const STATEMENT: &str = include_str!("../../user-service/src/users/create.sql");
 
 #[derive(Default)]
-struct Rates {
-    raw: Vec<f64>,
+pub(crate) struct Rates {
+    pub(crate) raw: Vec<f64>,
     /// As if the load generator had cost nothing.
     adjusted: Vec<f64>,
 }
@@ -73,7 +73,7 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn post(
+pub(crate) async fn post(
     address: SocketAddr,
     clients: usize,
     duration: Duration,

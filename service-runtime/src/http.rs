@@ -27,7 +27,7 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::{body::Body, http::HeaderName};
+use axum::{Router, body::Body, http::HeaderName};
 use futures::StreamExt;
 use serde_json::Value;
 use tokio::{net::TcpListener, time};
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub(crate) use self::{access::bearer, host::is_for_loopback, measure::METRICS};
+pub(crate) use self::{access::bearer, host::is_for_loopback};
 pub use self::{
     client::ClientAddress,
     client_limit::{ClientPermit, LimitReached, PerClientLimit},
@@ -47,10 +47,8 @@ pub use self::{
 };
 use self::{connection_settings::HEALTH_CONNECTIONS, server::Server};
 use crate::{
-    health::Check,
-    metrics::{self, MetricsSettings},
+    metrics,
     openapi::Api,
-    operator,
     problem::{Kind, Problem},
 };
 
@@ -147,18 +145,16 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves health checks and metrics alone, for a process without an API.
+/// Serves these routes alone, for a process without an API.
 ///
 /// # Errors
-/// If the settings are not valid, or so many connections don't fit into the limit of open files.
-pub async fn serve_health(
+/// If so many connections don't fit into the limit of open files.
+pub(crate) async fn serve_alone(
     listener: TcpListener,
-    checks: Vec<Check>,
-    metrics: &MetricsSettings,
+    routes: Router,
     shutdown: CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
-    let router = operator::router(checks, metrics, listener.local_addr()?)?;
     let settings = HttpSettings {
         connections: ConnectionSettings {
             max_connections: Some(HEALTH_CONNECTIONS as u64),
@@ -167,7 +163,7 @@ pub async fn serve_health(
         },
         ..HttpSettings::default()
     };
-    let routes = layers::common(router.into(), &settings)?;
+    let routes = layers::common(routes, &settings)?;
     let server = Server::new(routes.clone(), routes, &settings, shutdown)?;
     run(server, listener, grace, ready(())).await;
     Ok(())

@@ -25,52 +25,33 @@
 //! commands, in most tests, with `METRICS=off`), does nothing.
 
 mod declaration;
-#[cfg(feature = "http")]
-mod endpoint;
 mod held;
 mod markdown;
+mod own;
 #[cfg(feature = "http")]
 mod recorder;
 mod scrape;
 #[cfg(feature = "http")]
 mod settings;
 
+pub(crate) use self::own::{NATS_CONNECTED, SESSIONS_FAILED};
 pub use self::{
     declaration::{COUNTS, Counter, Description, Gauge, Histogram, Kind, SECONDS},
     held::Held,
     markdown::markdown,
+    own::METRICS,
     scrape::on_scrape,
 };
 #[cfg(feature = "http")]
 pub(crate) use self::{
-    endpoint::{description, router},
-    recorder::maintain,
+    own::{
+        CONNECTIONS, CONNECTIONS_MAX, READY, REJECTED, REQUEST_DURATION, REQUESTS_IN_FLIGHT,
+        REQUESTS_IN_FLIGHT_MAX, SPANS_DROPPED, SPANS_EXPORTED,
+    },
+    recorder::{is_installed, maintain, render},
 };
 #[cfg(feature = "http")]
 pub use self::{
     recorder::install,
     settings::{Collection, MetricsSettings},
 };
-
-/// Of the sessions of a task that lasts as long as its process.
-pub(crate) const SESSIONS_FAILED: Counter<1> = Counter::new(
-    "sessions_failed_total",
-    ["session"],
-    "Sessions of a task (relay, consuming, change stream) that ended with an error; the task tries \
-     again after a pause.",
-);
-pub(crate) const NATS_CONNECTED: Gauge<1> = Gauge::new(
-    "nats_connected",
-    ["connection"],
-    "1 while a connection of this name to NATS is up, 0 while it is being made or made again.",
-);
-
-/// Those of this crate.
-#[cfg(feature = "http")]
-pub const METRICS: &[&[Description]] = &[
-    &[SESSIONS_FAILED.description(), NATS_CONNECTED.description()],
-    crate::http::METRICS,
-    crate::telemetry::METRICS,
-    endpoint::METRICS,
-    recorder::PROCESS,
-];

@@ -15,8 +15,6 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 #[cfg(feature = "http")]
-pub(crate) use self::export::METRICS;
-#[cfg(feature = "http")]
 pub use self::trace_settings::TraceSettings;
 
 /// The driver repeats what we log ourselves about its connection.

@@ -264,6 +264,6 @@ async fn rejections_checks_and_the_build_are_told() {
 
 #[test]
 fn the_list_of_metrics_is_up_to_date() {
-    let list = metrics::markdown(metrics::METRICS);
+    let list = metrics::markdown(&[metrics::METRICS]);
     assert_published_section("docs/metrics.md", "service-runtime", &list);
 }

@@ -6,7 +6,7 @@ use event_consumer::{ConsumerSettings, EventConsumer, Holes, Lag};
 use postgres_pool::Pool;
 use service_runtime::{
     health::Check,
-    http, metrics,
+    http, metrics, operator,
     progress::Progress,
     tasks::{Tasks, unless_stopped},
 };
@@ -72,7 +72,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     ];
     let stop = shutdown.clone();
     tasks.spawn("health server", async move {
-        http::serve_health(listener, checks, &config.metrics, stop, grace).await
+        operator::serve(listener, checks, &config.metrics, stop, grace).await
     });
     let (connection, stop) = (consumer.connection(), shutdown.clone());
     tasks.spawn_watched("holes", config.process.stall_timeout, |progress| {

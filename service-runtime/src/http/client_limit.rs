@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{ClientAddress, measure::REJECTED};
-use crate::problem::{Kind, Problem};
+use super::ClientAddress;
+use crate::{
+    metrics::REJECTED,
+    problem::{Kind, Problem},
+};
 
 /// Counts what is in use, in total and by client address. Waits for nothing: what is above a limit
 /// is refused at once, so that one client cannot take what all share.

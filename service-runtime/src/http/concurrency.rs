@@ -12,11 +12,11 @@ use axum::{
 use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{
-    ClientAddress, ClientPermit, HttpSettings, PerClientLimit,
-    measure::{IN_FLIGHT_MAX, REJECTED},
+use super::{ClientAddress, ClientPermit, HttpSettings, PerClientLimit};
+use crate::{
+    metrics::{REJECTED, REQUESTS_IN_FLIGHT_MAX},
+    problem::{Kind, Problem},
 };
-use crate::problem::{Kind, Problem};
 
 /// A request's place among the concurrent ones, which it has until its answer begins. Handlers take
 /// it as `Extension<RequestSlot>`.
@@ -36,7 +36,9 @@ impl RequestSlot {
 pub(super) fn limit(routes: Router, settings: &HttpSettings) -> Router {
     let limit = usize::try_from(settings.max_concurrent_requests).unwrap_or(usize::MAX);
     let most = (limit * 3 / 4).max(1);
-    IN_FLIGHT_MAX.with([]).set(settings.max_concurrent_requests);
+    REQUESTS_IN_FLIGHT_MAX
+        .with([])
+        .set(settings.max_concurrent_requests);
     let limits = Limits {
         slots: Arc::new(Semaphore::new(limit)),
         bodies: PerClientLimit::new("request bodies", most, (limit / 2).max(1)),

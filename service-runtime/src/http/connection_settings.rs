@@ -6,8 +6,8 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{client_limit::PerClientLimit, measure::CONNECTIONS_MAX};
-use crate::settings::duration;
+use super::client_limit::PerClientLimit;
+use crate::{metrics::CONNECTIONS_MAX, settings::duration};
 
 /// Connections at once, if the descriptors suffice and nothing is set.
 const MAX_CONNECTIONS: u64 = 4096;

@@ -16,8 +16,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{HttpSettings, measure::REJECTED};
-use crate::problem::{Kind, Problem};
+use super::HttpSettings;
+use crate::{
+    metrics::REJECTED,
+    problem::{Kind, Problem},
+};
 
 /// Which names are let through.
 #[derive(Debug, Clone)]

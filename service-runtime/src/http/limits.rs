@@ -10,8 +10,11 @@ use axum::{
 use tokio::time;
 use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder};
 
-use super::{client::ByClientAddress, measure::REJECTED};
-use crate::problem::{Kind, Problem};
+use super::client::ByClientAddress;
+use crate::{
+    metrics::REJECTED,
+    problem::{Kind, Problem},
+};
 
 /// How often idle clients are removed from the rate limiter.
 const FORGET_CLIENTS_INTERVAL: Duration = Duration::from_mins(1);

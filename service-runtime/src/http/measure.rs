@@ -20,53 +20,7 @@ use axum::{
 use futures::future::BoxFuture;
 use tower::{Layer, Service};
 
-use crate::metrics::{Counter, Description, Gauge, Held, Histogram, SECONDS};
-
-const DURATION: Histogram<3> = Histogram::new(
-    "http_server_request_duration_seconds",
-    ["method", "route", "status"],
-    SECONDS,
-    "From the head of a request to the head of its answer: an answer that streams counts until it \
-     begins. `route` is the pattern of the path, or unmatched; `method` one of HTTP, or other; \
-     `status` 499 if the client left first.",
-);
-const IN_FLIGHT: Gauge<0> = Gauge::new(
-    "http_server_requests_in_flight",
-    [],
-    "Requests whose answer has not begun.",
-);
-pub(super) const IN_FLIGHT_MAX: Gauge<0> = Gauge::new(
-    "http_server_requests_in_flight_max",
-    [],
-    "The limit of concurrent requests (MAX_CONCURRENT_REQUESTS); those whose answers stream have limits of \
-     their own.",
-);
-pub(super) const CONNECTIONS: Gauge<0> = Gauge::new(
-    "http_server_connections",
-    [],
-    "Open connections, without those above the limit.",
-);
-pub(super) const CONNECTIONS_MAX: Gauge<0> = Gauge::new(
-    "http_server_connections_max",
-    [],
-    "The limit of connections; above it only health checks and scrapes are answered.",
-);
-pub(super) const REJECTED: Counter<1> = Counter::new(
-    "http_server_rejected_total",
-    ["reason"],
-    "What was not served, by reason: rate_limit, concurrent_requests, host, no_token, unknown_token, \
-     insufficient_scope, or what is limited for each client and in total (connections, \
-     request_bodies, unread_bytes, imports and others).",
-);
-
-pub(crate) const METRICS: &[Description] = &[
-    DURATION.description(),
-    IN_FLIGHT.description(),
-    IN_FLIGHT_MAX.description(),
-    CONNECTIONS.description(),
-    CONNECTIONS_MAX.description(),
-    REJECTED.description(),
-];
+use crate::metrics::{Held, REQUEST_DURATION, REQUESTS_IN_FLIGHT};
 
 /// Of a client that was gone before its answer began.
 const CLIENT_GONE: u16 = 499;
@@ -88,7 +42,7 @@ pub(super) struct MeasureLayer(metrics::Gauge);
 
 impl MeasureLayer {
     pub(super) fn new() -> Self {
-        Self(IN_FLIGHT.with([]))
+        Self(REQUESTS_IN_FLIGHT.with([]))
     }
 }
 
@@ -128,7 +82,7 @@ where
         let mut measuring = Measuring {
             began: Instant::now(),
             method: method(request.method()),
-            route: request.extensions().get().cloned(),
+            matched: request.extensions().get().cloned(),
             status: CLIENT_GONE,
             known: self.known.clone(),
             _in_flight: Held::new(&self.in_flight),
@@ -160,7 +114,7 @@ fn method(method: &Method) -> &'static str {
 struct Measuring {
     began: Instant,
     method: &'static str,
-    route: Option<MatchedPath>,
+    matched: Option<MatchedPath>,
     status: u16,
     known: Known,
     _in_flight: Held,
@@ -171,15 +125,14 @@ impl Measuring {
         self.status = response.status().as_u16();
     }
 
-    fn route(&self) -> &str {
-        (self.route.as_ref()).map_or("unmatched", MatchedPath::as_str)
+    fn pattern(&self) -> &str {
+        (self.matched.as_ref()).map_or("unmatched", MatchedPath::as_str)
     }
 }
 
 impl Drop for Measuring {
     fn drop(&mut self) {
-        let histogram = self.known.histogram(self);
-        histogram.record(self.began.elapsed());
+        self.known.record(self);
     }
 }
 
@@ -190,28 +143,33 @@ struct Known(Arc<ArcSwap<Vec<Series>>>);
 #[derive(Debug, Clone)]
 struct Series {
     method: &'static str,
-    route: String,
+    pattern: String,
     status: u16,
     histogram: metrics::Histogram,
 }
 
 impl Known {
-    fn histogram(&self, request: &Measuring) -> metrics::Histogram {
-        let route = request.route();
+    fn record(&self, request: &Measuring) {
+        let elapsed = request.began.elapsed();
+        let pattern = request.pattern();
         let is_it = |it: &&Series| {
-            it.status == request.status && it.method == request.method && it.route == route
+            it.status == request.status && it.method == request.method && it.pattern == pattern
         };
         if let Some(series) = self.0.load().iter().find(is_it) {
-            return series.histogram.clone();
+            return series.histogram.record(elapsed);
         }
         let series = Series {
             method: request.method,
-            route: route.to_owned(),
+            pattern: pattern.to_owned(),
             status: request.status,
-            histogram: DURATION.with([request.method, route, &request.status.to_string()]),
+            histogram: REQUEST_DURATION.with([
+                request.method,
+                pattern,
+                &request.status.to_string(),
+            ]),
         };
         self.0
             .rcu(|known| [&known[..], slice::from_ref(&series)].concat());
-        series.histogram
+        series.histogram.record(elapsed);
     }
 }

@@ -20,9 +20,9 @@ use tower::ServiceExt;
 
 use super::{
     ClientAddress, ClientPermit, HttpSettings, PerClientLimit,
-    connection_settings::HEALTH_CONNECTIONS, measure::CONNECTIONS, write_deadline::WriteDeadline,
+    connection_settings::HEALTH_CONNECTIONS, write_deadline::WriteDeadline,
 };
-use crate::metrics::Held;
+use crate::metrics::{CONNECTIONS, Held};
 
 /// What hyper buffers of a connection in each direction, and so the largest head of a request.
 const BUFFER_BYTES: usize = 32 * 1024;

@@ -6,65 +6,14 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use tokio::{task, time};
 
-use super::{Collection, Counter, Description, Gauge, Kind, METRICS, MetricsSettings, scrape};
+use super::{
+    Collection, Description, Kind, MetricsSettings,
+    own::{BUILD_INFO, METRICS},
+    scrape,
+};
 
 /// How often what histograms were given is added up. In between it takes 16 bytes each.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-const BUILD_INFO: Gauge<2> = Gauge::new(
-    "build_info",
-    ["service", "version"],
-    "Always 1: which program this is.",
-);
-const CPU: Counter<0> = Counter::new(
-    "process_cpu_seconds_total",
-    [],
-    "Total user and system CPU time spent in seconds.",
-);
-const OPEN_FILES: Gauge<0> = Gauge::new("process_open_fds", [], "Number of open file descriptors.");
-const MAX_FILES: Gauge<0> = Gauge::new(
-    "process_max_fds",
-    [],
-    "Maximum number of open file descriptors.",
-);
-const VIRTUAL_MEMORY: Gauge<0> = Gauge::new(
-    "process_virtual_memory_bytes",
-    [],
-    "Virtual memory size in bytes.",
-);
-const MAX_VIRTUAL_MEMORY: Gauge<0> = Gauge::new(
-    "process_virtual_memory_max_bytes",
-    [],
-    "Maximum amount of virtual memory available in bytes.",
-);
-const MEMORY: Gauge<0> = Gauge::new(
-    "process_resident_memory_bytes",
-    [],
-    "Resident memory size in bytes.",
-);
-const STARTED: Gauge<0> = Gauge::new(
-    "process_start_time_seconds",
-    [],
-    "Start time of the process since unix epoch in seconds.",
-);
-const THREADS: Gauge<0> = Gauge::new(
-    "process_threads",
-    [],
-    "Number of OS threads in the process.",
-);
-
-/// What a process says of itself; all but the first are set by a library.
-pub(super) const PROCESS: &[Description] = &[
-    BUILD_INFO.description(),
-    CPU.description(),
-    OPEN_FILES.description(),
-    MAX_FILES.description(),
-    VIRTUAL_MEMORY.description(),
-    MAX_VIRTUAL_MEMORY.description(),
-    MEMORY.description(),
-    STARTED.description(),
-    THREADS.description(),
-];
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -84,7 +33,7 @@ pub fn install(
         return;
     }
     RECORDER.get_or_init(|| {
-        let descriptions = METRICS.iter().chain(lists).copied().flatten();
+        let descriptions = [METRICS].iter().chain(lists).copied().flatten();
         let recorder = with_buckets(descriptions.clone()).build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).expect("this is the only place that installs one");
@@ -115,7 +64,7 @@ fn describe(it: &Description) {
 }
 
 /// Everything as Prometheus reads it; `None` unless metrics are collected.
-pub(super) async fn render() -> Option<String> {
+pub(crate) async fn render() -> Option<String> {
     let recorder = RECORDER.get()?;
     let rendering = task::spawn_blocking(|| {
         scrape::observe();
@@ -124,7 +73,7 @@ pub(super) async fn render() -> Option<String> {
     rendering.await.ok()
 }
 
-pub(super) fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     RECORDER.get().is_some()
 }
 

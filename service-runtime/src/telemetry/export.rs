@@ -20,21 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{self as declared, Description};
-
-const EXPORTED: declared::Counter<0> = declared::Counter::new(
-    "traces_exported_spans_total",
-    [],
-    "Spans that the collector has taken.",
-);
-const DROPPED: declared::Counter<1> = declared::Counter::new(
-    "traces_dropped_spans_total",
-    ["reason"],
-    "Spans that were dropped: queue_full, export_failed (the collector refused them or did not answer) \
-     or shutdown (they were left when the process ended).",
-);
-
-pub(crate) const METRICS: &[Description] = &[EXPORTED.description(), DROPPED.description()];
+use crate::metrics::{SPANS_DROPPED, SPANS_EXPORTED};
 
 /// Spans that wait, at most: some megabytes.
 const QUEUE: usize = 4096;
@@ -111,10 +97,10 @@ pub(super) fn queue<E: SpanExporter>(exporter: E) -> (SpanQueue, Export<E>) {
         sending: 0,
         dropped: 0,
         counters: Counters {
-            exported: EXPORTED.with([]),
-            queue_full: DROPPED.with(["queue_full"]),
-            export_failed: DROPPED.with(["export_failed"]),
-            shutdown: DROPPED.with(["shutdown"]),
+            exported: SPANS_EXPORTED.with([]),
+            queue_full: SPANS_DROPPED.with(["queue_full"]),
+            export_failed: SPANS_DROPPED.with(["export_failed"]),
+            shutdown: SPANS_DROPPED.with(["shutdown"]),
         },
     };
     (queue, export)

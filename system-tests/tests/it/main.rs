@@ -7,6 +7,7 @@ mod convergence;
 mod crashes;
 mod fail_over;
 mod load;
+mod metrics;
 mod ordering;
 mod outages;
 mod personal_data;

@@ -7,6 +7,7 @@ use service_runtime::{
     health::Check,
     http,
     metrics::MetricsSettings,
+    operator,
     progress::{Progress, StallTimeout},
     settings::ProcessSettings,
     tasks::{Tasks, unless_stopped},
@@ -117,7 +118,7 @@ impl RelayApp {
         let grace = self.process.drain_timeout / 2;
         let (checks, shutdown) = (self.checks, tasks.shutdown());
         tasks.spawn("health server", async move {
-            http::serve_health(self.listener, checks, &self.metrics, shutdown, grace).await
+            operator::serve(self.listener, checks, &self.metrics, shutdown, grace).await
         });
         self.relay.spawn(&mut tasks, self.process.stall_timeout);
         tasks.run(self.process.drain_timeout).await

@@ -7,7 +7,7 @@ use outbox::{Relay, Routes, Written, reconciliation, relay_pool, status};
 use postgres_pool::{Database, Pool};
 use service_runtime::{
     health::Check,
-    http,
+    http, operator,
     progress::Progress,
     settings::ProcessSettings,
     tasks::{Tasks, unless_stopped},
@@ -57,7 +57,7 @@ pub(crate) async fn run(database: &Database, config: RunConfig) -> anyhow::Resul
     let shutdown = tasks.shutdown();
     let (grace, stop) = (drain_timeout / 2, shutdown.clone());
     tasks.spawn("health server", async move {
-        http::serve_health(listener, checks, &metrics, stop, grace).await
+        operator::serve(listener, checks, &metrics, stop, grace).await
     });
     tasks.watch(&progress, stall_timeout);
     let (sampler, stop) = (relay.sampler(), shutdown.clone());

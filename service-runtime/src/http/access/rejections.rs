@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::http::{ClientAddress, measure::REJECTED};
+use crate::{http::ClientAddress, metrics::REJECTED};
 
 /// Why a request was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -14,10 +14,10 @@ use subtle::ConstantTimeEq;
 use tokio::{fs, sync::Semaphore};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Description, Gauge, MetricsSettings, recorder};
 use crate::{
     health::Readiness,
     http::{bearer, is_for_loopback},
+    metrics::{self, MetricsSettings, READY},
     problem::{Kind, Problem},
 };
 
@@ -27,14 +27,6 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const MAX_SCRAPES: usize = 4;
 /// Shorter tokens could be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
-
-const READY: Gauge<1> = Gauge::new(
-    "readiness_check",
-    ["check"],
-    "Whether a check of /readyz passes (1 or 0), no more than a second ago.",
-);
-
-pub(super) const METRICS: &[Description] = &[READY.description()];
 
 struct Endpoint {
     access: Access,
@@ -57,7 +49,7 @@ enum Access {
 ///
 /// # Errors
 /// If there is no valid token where the settings say that there is one. Shows no token.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>(
+pub(super) fn router<S: Clone + Send + Sync + 'static>(
     readiness: Arc<Readiness>,
     settings: &MetricsSettings,
     listens_on: SocketAddr,
@@ -70,7 +62,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(
 }
 
 /// The same, for a description of the API.
-pub(crate) fn description<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
+pub(super) fn description<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
     routes(Endpoint {
         access: Access::Nobody,
         readiness: Arc::new(Readiness::new(Vec::new())),
@@ -80,7 +72,7 @@ pub(crate) fn description<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S
 
 fn routes<S: Clone + Send + Sync + 'static>(endpoint: Endpoint) -> OpenApiRouter<S> {
     OpenApiRouter::new()
-        .routes(routes!(metrics))
+        .routes(routes!(scrape))
         .with_state(Arc::new(endpoint))
 }
 
@@ -88,7 +80,7 @@ fn routes<S: Clone + Send + Sync + 'static>(endpoint: Endpoint) -> OpenApiRouter
 ///
 /// What each of them means is in docs/metrics.md.
 #[utoipa::path(
-    get, path = "/metrics", tag = "health",
+    get, path = "/metrics", tag = "health", operation_id = "metrics",
     responses(
         (status = 200, description = "The text format of Prometheus, version 0.0.4",
          content_type = "text/plain", body = String),
@@ -98,7 +90,7 @@ fn routes<S: Clone + Send + Sync + 'static>(endpoint: Endpoint) -> OpenApiRouter
         (status = 503),
     )
 )]
-async fn metrics(State(endpoint): State<Arc<Endpoint>>, request: Parts) -> Response {
+async fn scrape(State(endpoint): State<Arc<Endpoint>>, request: Parts) -> Response {
     let text = endpoint.answer(&request).await;
     let answer = text.map(|text| ([(header::CONTENT_TYPE, CONTENT_TYPE)], text));
     let mut response = answer.into_response();
@@ -120,12 +112,12 @@ impl Endpoint {
                 .retry_after(1));
         };
         self.access.check(request).await?;
-        if recorder::is_installed() {
+        if metrics::is_installed() {
             for (check, passes) in &*self.readiness.checks().await {
                 READY.with([check]).set(if *passes { 1 } else { 0 });
             }
         }
-        let text = recorder::render().await;
+        let text = metrics::render().await;
         let off = "no metrics are collected: METRICS is off";
         text.ok_or_else(|| Problem::new(Kind::NOT_FOUND).detail(off))
     }
