@@ -182,6 +182,7 @@ impl App {
                 .layer(stamp)
                 .merge(watched.streaming),
             health: operator::router(checks, &config.metrics, listener.local_addr()?)?,
+            ..Routes::default()
         };
         Ok(Self {
             listener,

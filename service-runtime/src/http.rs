@@ -67,6 +67,8 @@ pub struct Routes<S = ()> {
     /// Those whose body or answer may take as long as it likes. They do not count as concurrent
     /// requests, so each must have limits of its own, such as a [`PerClientLimit`].
     pub streaming: OpenApiRouter<S>,
+    /// Pages without data: no token is needed.
+    pub public: OpenApiRouter<S>,
     /// Asked by whoever runs the service: neither limits nor tokens stand before them.
     pub health: OpenApiRouter<S>,
 }
@@ -82,6 +84,7 @@ impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
         Self {
             bounded: OpenApiRouter::default(),
             streaming: OpenApiRouter::default(),
+            public: OpenApiRouter::default(),
             health: OpenApiRouter::default(),
         }
     }
@@ -93,13 +96,24 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         Routes {
             bounded: self.bounded.with_state(state.clone()),
             streaming: self.streaming.with_state(state.clone()),
+            public: self.public.with_state(state.clone()),
             health: self.health.with_state(state),
+        }
+    }
+
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        Self {
+            bounded: self.bounded.merge(other.bounded),
+            streaming: self.streaming.merge(other.streaming),
+            public: self.public.merge(other.public),
+            health: self.health.merge(other.health),
         }
     }
 
     /// What the handlers say of themselves.
     fn openapi(&self) -> OpenApi {
-        let parts = [&self.bounded, &self.streaming, &self.health];
+        let parts = [&self.bounded, &self.streaming, &self.public, &self.health];
         let documents = parts.map(|router| router.get_openapi().clone());
         let common = access::router::<S>(None).into_openapi();
         (documents.into_iter().chain([common])).fold(OpenApi::default(), OpenApi::merge_from)

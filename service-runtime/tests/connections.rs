@@ -69,6 +69,7 @@ impl Server {
                 .into(),
             streaming: Router::new().route("/endless", get(endless)).into(),
             health: health::router(vec![]),
+            ..Routes::default()
         };
         let listener = http::bind("127.0.0.1:0".parse().expect("an address")).await;
         let listener = listener.expect("a free port");

@@ -74,6 +74,7 @@ pub(super) fn wrap(
         maintenance.push(Arc::clone(&access).maintain().boxed());
         api = api.layer(middleware::from_fn_with_state(access, access::check));
     }
+    api = api.merge(routes.public);
     if let Some(hosts) = host::allowed(settings, listens_on)? {
         api = api.layer(middleware::from_fn_with_state(hosts, host::check));
     }

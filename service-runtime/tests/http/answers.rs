@@ -110,6 +110,33 @@ async fn pages_of_named_origins_may_call() {
     );
 }
 
+/// Browsers ask first, without the token.
+#[tokio::test]
+async fn a_page_of_a_named_origin_may_send_a_token_and_delete() {
+    let settings = HttpSettings {
+        cors_origins: vec!["https://app.example".to_owned()],
+        tokens: Some("read reader-reader-reader".into()),
+        ..HttpSettings::default()
+    };
+    let server = Server::start(settings).await;
+    let ask = |method: &'static str| {
+        let request = server.request(Method::OPTIONS, "/fine");
+        let request = request
+            .header(header::ORIGIN, "https://app.example")
+            .header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
+        send(request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization"))
+    };
+    for method in ["GET", "POST", "DELETE"] {
+        let answer = ask(method).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{method}");
+        let allowed = |name| answer.headers()[name].to_str().expect("text").to_owned();
+        let headers = allowed(header::ACCESS_CONTROL_ALLOW_HEADERS);
+        assert!(headers.contains("authorization"), "{headers}");
+        let methods = allowed(header::ACCESS_CONTROL_ALLOW_METHODS);
+        assert!(methods.contains(method), "{methods}");
+    }
+}
+
 #[tokio::test]
 async fn large_answers_are_compressed_on_request_and_streams_are_not() {
     let server = Server::start(HttpSettings::default()).await;

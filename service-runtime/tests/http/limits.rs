@@ -129,3 +129,20 @@ async fn rejected_tokens_and_unknown_paths_count_against_the_rate() {
     }
     assert_eq!(server.get("/readyz").await.status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn pages_without_data_count_against_the_rate() {
+    let settings = HttpSettings {
+        rate_limit: Some(2),
+        ..HttpSettings::default()
+    };
+    let server = Server::start(settings).await;
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(server.get("/page").await.status());
+    }
+    assert!(
+        statuses.contains(&StatusCode::TOO_MANY_REQUESTS),
+        "{statuses:?}"
+    );
+}

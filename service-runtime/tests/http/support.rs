@@ -84,6 +84,7 @@ impl Server {
             )
         };
         let streaming = Router::new().route("/stream", get(endless));
+        let public = Router::new().route("/page", get(async || "a page"));
         let listener = http::bind("127.0.0.1:0".parse().expect("an address")).await;
         let listener = listener.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -93,6 +94,7 @@ impl Server {
             Routes {
                 bounded: bounded.into(),
                 streaming: streaming.into(),
+                public: public.into(),
                 health: health::router(vec![]),
             },
             &API,

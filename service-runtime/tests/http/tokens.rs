@@ -43,7 +43,7 @@ async fn with_tokens_each_request_needs_one_that_may_do_what_it_asks() {
             "{path}"
         );
     }
-    for path in ["/livez", "/readyz"] {
+    for path in ["/livez", "/readyz", "/page"] {
         assert_eq!(server.get(path).await.status(), StatusCode::OK, "{path}");
     }
     let (reader, writer) = ("Bearer reader-reader-reader", "bearer writer-writer-writer");
