@@ -37,15 +37,20 @@
 
 pub mod admin;
 mod config;
+pub mod feed;
+mod header_reader;
 pub mod inspect;
+pub mod journey;
 mod ledger;
 pub mod metrics;
+mod nats_on_demand;
 pub mod parked;
 mod partitions;
 pub mod reconciliation;
 mod relay;
 pub mod republish_run;
 mod route;
+mod said;
 mod sampler;
 mod schema;
 pub mod status;
@@ -55,6 +60,7 @@ mod wake;
 
 pub use self::{
     config::RelayConfig,
+    nats_on_demand::NatsOnDemand,
     relay::{Relay, relay_pool},
     route::{Route, Routes},
     sampler::Sampler,

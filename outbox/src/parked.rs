@@ -25,6 +25,24 @@ pub struct Parked {
     pub parked_at: DateTime<Utc>,
 }
 
+/// A parked event without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Its place in the ledger.
+    pub id: i64,
+    pub event_id: Uuid,
+    pub aggregate_type: String,
+    pub aggregate_id: String,
+    pub event_type: String,
+    /// The aggregate's own version, if it has one.
+    pub version: Option<i64>,
+    pub created_at: DateTime<Utc>,
+    pub reason: String,
+    /// How often it was tried; 0 if it has no route.
+    pub attempts: i32,
+    pub parked_at: DateTime<Utc>,
+}
+
 /// What to do with a parked event that an operator retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -124,6 +142,44 @@ pub async fn list(db: impl PgExecutor<'_>, limit: u16) -> sqlx::Result<Vec<Parke
         i64::from(limit),
     )
     .fetch_all(db)
+    .await
+}
+
+/// Those above the id `after`, the oldest first, at most `limit`.
+///
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn page(db: impl PgExecutor<'_>, after: i64, limit: u16) -> sqlx::Result<Vec<Summary>> {
+    sqlx::query_as!(
+        Summary,
+        r"
+        select id, event_id, aggregate_type, aggregate_id, event_type, version, created_at, reason,
+               attempts, parked_at
+        from outbox.parked where id > $1 order by id limit $2
+        ",
+        after,
+        i64::from(limit),
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// # Errors
+/// If Postgres can't be reached.
+pub async fn find_by_event_id(
+    db: impl PgExecutor<'_>,
+    event_id: Uuid,
+) -> sqlx::Result<Option<Summary>> {
+    sqlx::query_as!(
+        Summary,
+        r"
+        select id, event_id, aggregate_type, aggregate_id, event_type, version, created_at, reason,
+               attempts, parked_at
+        from outbox.parked where event_id = $1 order by id limit 1
+        ",
+        event_id,
+    )
+    .fetch_optional(db)
     .await
 }
 

@@ -8,7 +8,7 @@ pub mod stream;
 mod topic;
 
 pub use self::{
-    connection::{NatsSettings, connect},
+    connection::{NatsSettings, connect, connect_once},
     consumer_name::ConsumerName,
     topic::Topic,
 };

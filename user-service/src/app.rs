@@ -6,12 +6,12 @@ mod relay;
 use std::time::Duration;
 
 use anyhow::Context;
-use outbox::{Written, reconciliation};
+use outbox::{NatsOnDemand, Written, feed, reconciliation};
 use postgres_pool::{Database, Pool};
 use serde_json::Value;
 use service_runtime::{
     health::Check,
-    http::{self, HttpSettings, Routes},
+    http::{self, Feed, HttpSettings, Routes},
     metrics::{self, MetricsSettings},
     operator,
     progress::Progress,
@@ -24,8 +24,9 @@ pub use self::api::API;
 use self::relay::{Relay, RelayApp};
 use crate::{
     config::{DatabaseConfig, RelayRoleConfig, ServeConfig},
-    contract, idempotency,
+    contract, idempotency, live_page,
     migrations::migrate as migrate_schema,
+    outbox_api::{self, OutboxApi},
     users::{self, CREATORS, Creator, Imports, Users},
 };
 
@@ -76,7 +77,7 @@ pub async fn migrate(config: DatabaseConfig) -> anyhow::Result<()> {
 pub fn openapi() -> Value {
     let routes = Routes {
         health: operator::description(),
-        ..users::description()
+        ..users::description().merge(outbox_api::description())
     };
     routes.document(&API)
 }
@@ -92,6 +93,9 @@ struct App {
     database: Database,
     /// `None` if it runs in another process.
     relay: Option<Relay>,
+    feed: Feed,
+    /// What the feed tells.
+    news: feed::Source,
     process: ProcessSettings,
     tasks: Tasks,
 }
@@ -118,6 +122,7 @@ impl App {
         config.process.start_traces(&mut tasks)?;
         let written = Written::default();
         let topic = config.topic.topic();
+        let nats = NatsOnDemand::new(config.relay.nats.clone());
         let relay = if config.no_relay {
             None
         } else {
@@ -134,6 +139,15 @@ impl App {
             written.clone(),
             tasks.shutdown(),
         )?;
+        let news = feed::Source::new(&database, nats.clone())?;
+        let feed = Feed::new(config.live.followers(), tasks.shutdown());
+        let outbox = OutboxApi::new(
+            writes.clone(),
+            reads.clone(),
+            written.clone(),
+            nats,
+            feed.clone(),
+        );
         let users = Users {
             pool: writes.clone(),
             reads,
@@ -149,7 +163,8 @@ impl App {
         let listens_on = listener.local_addr()?;
         let mut routes = Routes {
             health: operator::router(checks, &config.metrics, listens_on)?,
-            ..users::routes(users, imports)
+            public: live_page::router(&config.live.live_copy_url),
+            ..users::routes(users, imports).merge(outbox_api::routes(outbox))
         };
         routes.bounded = routes.bounded.merge(contract::router(&topic));
         Ok(Self {
@@ -161,6 +176,8 @@ impl App {
             idempotency_retention: config.idempotency_retention,
             database,
             relay,
+            feed,
+            news,
             process: config.process,
             tasks,
         })
@@ -200,6 +217,10 @@ impl App {
         let (pool, stop) = (self.writes, shutdown.clone());
         (self.tasks).spawn_watched("e-mail backfill", self.process.stall_timeout, |progress| {
             users::backfill_normal_emails(pool, progress, stop)
+        });
+        let (feed, news) = (self.feed, self.news);
+        (self.tasks).spawn_watched("outbox feed", self.process.stall_timeout, |progress| {
+            outbox_api::tell(feed, news, progress)
         });
         match self.relay {
             Some(relay) => relay.spawn(&mut self.tasks, self.process.stall_timeout),

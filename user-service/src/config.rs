@@ -1,6 +1,7 @@
 //! Everything that can be set, by flag or environment.
 
 mod imports;
+mod live;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,7 +16,10 @@ use service_runtime::{
     settings::{ListenSettings, ProcessSettings, duration},
 };
 
-pub use self::imports::ImportSettings;
+pub use self::{
+    imports::ImportSettings,
+    live::{CopyUrl, LiveSettings},
+};
 
 /// Users in Postgres, and the relay that brings every change of them to NATS JetStream.
 #[derive(Debug, Parser)]
@@ -72,6 +76,8 @@ pub struct ServeConfig {
     pub idempotency_retention: Duration,
     #[command(flatten)]
     pub imports: ImportSettings,
+    #[command(flatten)]
+    pub live: LiveSettings,
 }
 
 #[derive(Debug, Clone, Args)]

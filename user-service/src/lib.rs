@@ -6,6 +6,8 @@ pub mod app;
 pub mod config;
 mod contract;
 mod idempotency;
+mod live_page;
 mod migrations;
+mod outbox_api;
 mod problems;
 mod users;

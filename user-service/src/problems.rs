@@ -9,6 +9,12 @@ pub(crate) const EMAIL_TAKEN: Kind = Kind::new(
     "E-mail address taken",
     "Another user has this address, perhaps in another spelling: case, Unicode composition and the form of an internationalized domain make no difference.",
 );
+pub(crate) const LATER_EVENTS: Kind = Kind::new(
+    "later-events",
+    StatusCode::CONFLICT,
+    "Later events",
+    "The parked event was not published: its aggregate has later events, and this one may not come after them. An operator can publish it nevertheless with `outbox-relay retry ID --out-of-order`, or forget it.",
+);
 pub(crate) const REQUEST_IN_PROGRESS: Kind = Kind::new(
     "request-in-progress",
     StatusCode::CONFLICT,
@@ -36,6 +42,7 @@ pub(crate) const VERSION_REQUIRED: Kind = Kind::new(
 
 pub(crate) const ALL: &[Kind] = &[
     EMAIL_TAKEN,
+    LATER_EVENTS,
     REQUEST_IN_PROGRESS,
     KEY_REUSED,
     IMPORT_REFUSED,

@@ -28,6 +28,7 @@ pub(crate) use self::{
     email_backfill::backfill as backfill_normal_emails,
     id_sequence::watch_id_sequence,
     import::Imports,
+    request::bad_parameter,
     state::Users,
     store::{
         check,

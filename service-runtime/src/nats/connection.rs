@@ -92,13 +92,30 @@ impl NatsSettings {
 /// # Errors
 /// If a setting is not valid, or a file that it names: no waiting would mend that.
 pub async fn connect(settings: &NatsSettings, name: &'static str) -> anyhow::Result<Client> {
-    let servers = servers(&settings.url)?;
-    let options = with_credentials(options(settings, name)?, &servers)?;
+    let (servers, options) = prepare(settings, name)?;
     let attempt = || options.clone().connect(&servers[..]);
     let client = backoff::wait_for("NATS", attempt).await;
     tracing::info!(server = %settings.url, "connected to NATS");
     warn_of_old_server(&client);
     Ok(client)
+}
+
+/// The same with one attempt: for what can do without.
+///
+/// # Errors
+/// If no server can be reached now, or a setting is not valid.
+pub async fn connect_once(settings: &NatsSettings, name: &'static str) -> anyhow::Result<Client> {
+    let (servers, options) = prepare(settings, name)?;
+    Ok(options.connect(&servers[..]).await?)
+}
+
+fn prepare(
+    settings: &NatsSettings,
+    name: &'static str,
+) -> anyhow::Result<(Vec<ServerAddr>, ConnectOptions)> {
+    let servers = servers(&settings.url)?;
+    let options = with_credentials(options(settings, name)?, &servers)?;
+    Ok((servers, options))
 }
 
 /// Servers before 2.14 lose more than they have to, and don't tell.

@@ -34,7 +34,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserId {
     }
 }
 
-pub(super) fn bad_parameter(name: &'static str, fault: &'static str) -> Problem {
+pub(crate) fn bad_parameter(name: &'static str, fault: &'static str) -> Problem {
     Problem::new(Kind::INVALID_PARAMETER)
         .detail("the request's path or query is not valid")
         .errors(vec![FieldError::in_parameter(name, fault)])

@@ -137,7 +137,7 @@ async fn republish_says_that_it_waits_for_a_relay() {
 }
 
 /// As the relay would, had `JetStream` refused them. Under other ids than those that the stream knows.
-async fn park_all(world: &World) {
+pub(crate) async fn park_all(world: &World) {
     sqlx::query(
         r"
         insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type, version,

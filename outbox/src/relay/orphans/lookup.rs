@@ -3,11 +3,11 @@
 use postgres_pool::Connection;
 use uuid::Uuid;
 
-use super::{
-    Lookup,
-    scan::{Found, Said},
+use super::{Lookup, scan::Found};
+use crate::{
+    relay::{doubts, failure::Failure, ledger_check},
+    said::Said,
 };
-use crate::relay::{doubts, failure::Failure, ledger_check};
 
 /// Nobody loses more events than this: what claims a higher id is no event of ours, and must not use
 /// up the ids.
