@@ -20,13 +20,19 @@ require_devtool() {
 
 start_user_service() {
     DATABASE_URL=$DATABASE_URL NATS_URL=$NATS_URL LISTEN_ADDR=127.0.0.1:$USER_PORT \
+        LIVE_COPY_URL=$(live_copy_url) \
         start_process user-service "$TARGET_DIR/$PROFILE/user-service" serve
 }
 
 start_notification_service() {
     MONGODB_URI=$MONGODB_URI NATS_URL=$NATS_URL LISTEN_ADDR=127.0.0.1:$NOTIFICATION_PORT \
+        CORS_ORIGINS=$(live_page_origins) \
         start_process notification-service "$TARGET_DIR/$PROFILE/notification-service" serve
 }
+
+# The live page is served by the user service and asks the notification service too.
+live_copy_url() { printf '%s\n' "${LIVE_COPY_URL:-http://localhost:$NOTIFICATION_PORT}"; }
+live_page_origins() { printf '%s\n' "${CORS_ORIGINS:-http://localhost:$USER_PORT,http://127.0.0.1:$USER_PORT}"; }
 
 # await_service NAME URL: the services wait for what they need by themselves.
 await_service() {

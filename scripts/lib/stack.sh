@@ -123,6 +123,7 @@ print_urls() {
     cat <<END
   users           $USER_URL/users
   notifications   $NOTIFICATION_URL/notifications
+  live page       $USER_URL/live
   PostgreSQL      $POSTGRES_SHOWN
   NATS            $NATS_SHOWN
   MongoDB         $MONGODB_SHOWN
