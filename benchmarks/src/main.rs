@@ -5,6 +5,7 @@ mod cpu;
 mod end_to_end;
 mod http;
 mod import;
+mod live;
 mod overhead;
 mod read_side;
 mod relay;
@@ -47,6 +48,8 @@ enum Bench {
     WakeUp,
     /// Writes, the relay and the projector with and without metrics
     Overhead,
+    /// What 50 open feeds of the outbox cost, idle and at 200 writes a second
+    Live,
     /// Comparing all users with their copies in the background, beside counting them on both sides
     Verification,
 }
@@ -67,6 +70,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::EndToEnd => end_to_end::run(quick, &mut report).await?,
         Bench::WakeUp => wake_up::run(quick, &mut report).await?,
         Bench::Overhead => overhead::run(quick, &mut report).await?,
+        Bench::Live => live::run(quick, &mut report).await?,
         Bench::Verification => verification::run(quick, &mut report).await?,
     }
     report.print();
