@@ -6,6 +6,7 @@ mod back_pressure;
 mod convergence;
 mod crashes;
 mod fail_over;
+mod live_page;
 mod load;
 mod metrics;
 mod ordering;
