@@ -4,7 +4,10 @@ use std::{sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
-use tokio::{task, time};
+use tokio::{
+    task::{self, JoinError},
+    time,
+};
 
 use super::{
     Collection, Description, Kind, MetricsSettings,
@@ -64,13 +67,13 @@ fn describe(it: &Description) {
 }
 
 /// Everything as Prometheus reads it; `None` unless metrics are collected.
-pub(crate) async fn render() -> Option<String> {
+pub(crate) async fn render() -> Option<Result<String, JoinError>> {
     let recorder = RECORDER.get()?;
     let rendering = task::spawn_blocking(|| {
         scrape::observe();
         recorder.render()
     });
-    rendering.await.ok()
+    Some(rendering.await)
 }
 
 pub(crate) fn is_installed() -> bool {

@@ -1,6 +1,13 @@
 //! `/metrics`: for whom, and what is looked up when it is asked for.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::{Context, ensure};
 use axum::{
@@ -38,11 +45,19 @@ struct Endpoint {
 enum Access {
     /// Whoever has the token.
     Token(SecretString),
-    TokenFile(PathBuf),
+    TokenFile(TokenFile),
     Anybody,
     /// Whoever is on this host and, unlike a web page with a name of its own, says so.
     Local,
     Nobody,
+}
+
+/// Read for each request, by few at once.
+struct TokenFile {
+    path: PathBuf,
+    readers: Semaphore,
+    /// Whether it has been logged that it can't be read.
+    is_known_to_be_unreadable: AtomicBool,
 }
 
 /// `/metrics` of a process that listens on this address.
@@ -103,7 +118,8 @@ async fn scrape(State(endpoint): State<Arc<Endpoint>>, request: Parts) -> Respon
 
 impl Endpoint {
     async fn answer(&self, request: &Parts) -> Result<String, Problem> {
-        // Before the token: files are read, and tokens guessed, by few at once.
+        self.access.check(request).await?;
+        // Behind the token: whoever has none takes no place.
         let Ok(_scrape) = self.scrapes.try_acquire() else {
             return Err(Problem::new(Kind::OVERLOADED)
                 .detail(format!(
@@ -111,15 +127,22 @@ impl Endpoint {
                 ))
                 .retry_after(1));
         };
-        self.access.check(request).await?;
         if metrics::is_installed() {
             for (check, passes) in &*self.readiness.checks().await {
                 READY.with([check]).set(if *passes { 1 } else { 0 });
             }
         }
-        let text = metrics::render().await;
-        let off = "no metrics are collected: METRICS is off";
-        text.ok_or_else(|| Problem::new(Kind::NOT_FOUND).detail(off))
+        match metrics::render().await {
+            Some(Ok(text)) => Ok(text),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the metrics could not be written");
+                Err(Problem::new(Kind::INTERNAL))
+            }
+            None => {
+                Err(Problem::new(Kind::NOT_FOUND)
+                    .detail("no metrics are collected: METRICS is off"))
+            }
+        }
     }
 }
 
@@ -134,7 +157,11 @@ impl Access {
                 ensure_whole(&std::fs::read_to_string(file)?.trim().into())
             };
             read().with_context(|| format!("the token of {}", file.display()))?;
-            return Ok(Self::TokenFile(file.clone()));
+            return Ok(Self::TokenFile(TokenFile {
+                path: file.clone(),
+                readers: Semaphore::new(MAX_SCRAPES),
+                is_known_to_be_unreadable: AtomicBool::new(false),
+            }));
         }
         Ok(match listens_on.ip().to_canonical().is_loopback() {
             _ if settings.metrics_open => Self::Anybody,
@@ -146,13 +173,9 @@ impl Access {
     async fn check(&self, request: &Parts) -> Result<(), Problem> {
         let is_let_in = match self {
             Self::Token(token) => has_token(request, token),
-            Self::TokenFile(file) => match fs::read_to_string(file).await {
-                Ok(token) => has_token(request, &token.trim().into()),
-                Err(error) => {
-                    tracing::error!(%error, file = %file.display(), "the token for metrics can't be read");
-                    false
-                }
-            },
+            Self::TokenFile(file) => {
+                (file.read().await?).is_some_and(|token| has_token(request, &token))
+            }
             Self::Anybody => true,
             Self::Local if is_for_loopback(&request.uri, &request.headers) => true,
             Self::Local | Self::Nobody => {
@@ -163,6 +186,28 @@ impl Access {
             true => Ok(()),
             false => {
                 Err(Problem::new(Kind::UNAUTHENTICATED).detail("metrics need a token of their own"))
+            }
+        }
+    }
+}
+
+impl TokenFile {
+    /// `None` if it can't be read, which is logged once until it can be read again.
+    async fn read(&self) -> Result<Option<SecretString>, Problem> {
+        let Ok(_reader) = self.readers.try_acquire() else {
+            return Err(Problem::new(Kind::OVERLOADED).retry_after(1));
+        };
+        let text = fs::read_to_string(&self.path).await;
+        let was_unreadable =
+            (self.is_known_to_be_unreadable).swap(text.is_err(), Ordering::Relaxed);
+        match text {
+            Ok(token) => Ok(Some(token.trim().into())),
+            Err(error) => {
+                if !was_unreadable {
+                    let file = self.path.display();
+                    tracing::error!(%error, %file, "the token for metrics can't be read");
+                }
+                Ok(None)
             }
         }
     }
