@@ -43,8 +43,8 @@ impl Tasks {
         self.running.spawn(async move { (name, task.await) });
     }
 
-    /// Spawns a task that is to end when all others have ended: soon after the token that it is given
-    /// is cancelled, and not before.
+    /// Spawns a task that is to end when all others have ended or their time is over: within a time of
+    /// its own after the token that it is given is cancelled, and not before.
     pub fn spawn_last<F: Future<Output = anyhow::Result<()>> + Send + 'static>(
         &mut self,
         name: &'static str,
@@ -107,18 +107,15 @@ impl Tasks {
         self.shutdown.cancel();
 
         let drained = tokio::select! {
-            drained = tokio::time::timeout(drain_timeout, self.drain()) => {
+            drained = tokio::time::timeout(drain_timeout, ends(&mut self.running)) => {
                 drained.unwrap_or_else(|_| Err(anyhow!("not drained within {drain_timeout:?}")))
             }
             signal = stop_signal() => Err(anyhow!("a second {signal} cut the drain short")),
         };
-        outcome.and(drained)
-    }
-
-    async fn drain(&mut self) -> anyhow::Result<()> {
-        let drained = ends(&mut self.running).await;
         self.others_ended.cancel();
-        drained.and(ends(&mut self.last).await)
+        // However long the others took: they bound their own ends.
+        let served = ends(&mut self.last).await;
+        outcome.and(drained).and(served)
     }
 }
 

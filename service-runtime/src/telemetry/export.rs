@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use backon::BackoffBuilder;
 use metrics::Counter;
 use opentelemetry_sdk::{
     error::OTelSdkResult,
@@ -20,7 +21,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{SPANS_DROPPED, SPANS_EXPORTED};
+use crate::{
+    backoff,
+    metrics::{SPANS_DROPPED, SPANS_EXPORTED},
+};
 
 /// Spans that wait, at most: some megabytes.
 const QUEUE: usize = 4096;
@@ -120,6 +124,7 @@ impl<E: SpanExporter> Export<E> {
         tokio::select! {
             () = self.work(&end) => {}
             () = late => {
+                self.note_overflow();
                 let left = self.sending + self.batch.len() + self.spans.len();
                 self.counters.shutdown.increment(left as u64);
                 self.report_dropped(left as u64, "the process has ended");
@@ -129,8 +134,14 @@ impl<E: SpanExporter> Export<E> {
     }
 
     async fn work(&mut self, end: &CancellationToken) {
+        let mut delays = backoff::unbounded().build();
         while end.run_until_cancelled(self.gather()).await.is_some() {
-            self.send().await;
+            if self.send().await {
+                delays = backoff::unbounded().build();
+            } else {
+                let pause = sleep(delays.next().unwrap_or_default());
+                end.run_until_cancelled(pause).await;
+            }
         }
         while self.take_ready() {
             self.send().await;
@@ -140,13 +151,12 @@ impl<E: SpanExporter> Export<E> {
     /// Waits for a span, and then briefly for more. What it has when it is dropped stays in the batch.
     async fn gather(&mut self) {
         let Self { spans, batch, .. } = self;
-        while batch.is_empty() {
-            spans.recv_many(batch, BATCH).await;
+        if spans.recv_many(batch, BATCH).await == 0 {
+            // Nobody makes spans any more.
+            std::future::pending::<()>().await;
         }
         let filling = async {
-            while batch.len() < BATCH {
-                spans.recv_many(batch, BATCH - batch.len()).await;
-            }
+            while batch.len() < BATCH && spans.recv_many(batch, BATCH - batch.len()).await > 0 {}
         };
         // What is there by then is enough.
         let _ = timeout(INTERVAL, filling).await;
@@ -162,21 +172,30 @@ impl<E: SpanExporter> Export<E> {
         !self.batch.is_empty()
     }
 
-    async fn send(&mut self) {
-        let overflowed = self.overflowed.swap(0, Ordering::Relaxed);
-        self.counters.queue_full.increment(overflowed);
-        self.report_dropped(overflowed, "the queue is full");
+    /// Whether the collector has taken the batch.
+    async fn send(&mut self) -> bool {
+        self.note_overflow();
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
         self.sending = batch.len();
         let sent = timeout(EXPORT_DEADLINE, self.exporter.export(batch)).await;
         let spans = std::mem::take(&mut self.sending) as u64;
         let refusal = match sent {
-            Ok(Ok(())) => return self.report_taken(spans),
+            Ok(Ok(())) => {
+                self.report_taken(spans);
+                return true;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the collector does not answer in time".to_owned(),
         };
         self.counters.export_failed.increment(spans);
         self.report_dropped(spans, &refusal);
+        false
+    }
+
+    fn note_overflow(&mut self) {
+        let overflowed = self.overflowed.swap(0, Ordering::Relaxed);
+        self.counters.queue_full.increment(overflowed);
+        self.report_dropped(overflowed, "the queue is full");
     }
 
     fn report_taken(&mut self, spans: u64) {
