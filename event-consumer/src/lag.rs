@@ -22,6 +22,8 @@ use crate::{Connection, backlog::Backlog, dead_letters, metrics, raw_message};
 const STALE: Duration = Duration::from_secs(5);
 /// How long one look may take.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// How long it waits of that for the number of dead letters.
+const DEAD_LETTERS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The age of the oldest message on the stream that is not settled yet; zero if all are. Knows
 /// nothing of messages that have not reached the stream.
@@ -115,9 +117,13 @@ async fn look(
     name: &ConsumerName,
 ) -> anyhow::Result<(Duration, Backlog)> {
     let stream = jetstream.get_stream_no_info(&topic.stream).await?;
+    // The stream of dead letters may be without a leader while this one is not.
     let (consumer, dead_letters) = join!(
         stream.consumer_info(name.as_str()),
-        dead_letters::count(jetstream, topic, name),
+        time::timeout(
+            DEAD_LETTERS_DEADLINE,
+            dead_letters::count(jetstream, topic, name)
+        ),
     );
     let consumer = consumer?;
     let backlog = Backlog {
@@ -125,9 +131,19 @@ async fn look(
         unacknowledged: consumer.num_ack_pending as u64,
         redelivered: consumer.num_redelivered as u64,
         ack_floor: consumer.ack_floor.stream_sequence,
-        dead_letters: dead_letters.ok(),
+        dead_letters: known(dead_letters),
     };
     Ok((age(jetstream, topic, name, &backlog).await?, backlog))
+}
+
+fn known(dead_letters: Result<anyhow::Result<u64>, time::error::Elapsed>) -> Option<u64> {
+    let counted = dead_letters.context("no answer in time").flatten();
+    counted
+        .inspect_err(|error| {
+            let error = format!("{error:#}");
+            tracing::debug!(error, "the dead letters were not counted");
+        })
+        .ok()
 }
 
 async fn age(
