@@ -18,14 +18,14 @@ use service_runtime::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    cursor::Owned, failure::Failure, identity, look, stream_info, stream_metadata::MetadataWriter,
+    cursor::Owned, failure::Failure, identity, stream_info, stream_metadata::MetadataWriter,
 };
 
-/// How often one that waits asks, and one that can't listen for questions tries again.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an active relay looks who is named, one that waits asks, and one that can't listen for questions tries again.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// So long after a relay has entered itself, the one that was active has noticed if it reaches the
 /// server: it looks every second.
-const TAKE_OVER_PAUSE: Duration = look::INTERVAL.saturating_mul(2);
+const TAKE_OVER_PAUSE: Duration = CHECK_INTERVAL.saturating_mul(2);
 /// How long the active relay may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -20,12 +20,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub(super) use self::store::Saved;
-use super::{claim::Claim, failure::Failure, stream_check, stream_info};
+pub(super) use self::store::{Beginning, Saved};
+use super::{
+    claim::{CHECK_INTERVAL, Claim},
+    failure::Failure,
+    stream_check, stream_info,
+};
 use crate::metrics::StreamMetrics;
 
-/// A relay that takes the stream over waits for twice as long.
-pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 /// After so long without an answer the stream can't be had. (One that does not come takes three
 /// seconds.)
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -95,7 +97,7 @@ impl Looker {
                 }
                 Err(failure) => return failure,
             }
-            sleep(INTERVAL).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 }

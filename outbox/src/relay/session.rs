@@ -161,7 +161,14 @@ impl StreamRelay<'_> {
         let mine = claim.take(permission).await?;
         self.claimed.set(Some(mine.clone()));
         let lookup = self.lookup();
-        let finding = start::find(lookup, &self.metadata);
+        let finding = start::find(
+            pool,
+            jetstream,
+            topic,
+            &self.owned,
+            &self.metadata,
+            self.metrics,
+        );
         let start = Box::pin(finding).await?;
         completeness::tell_changes(pool, &self.metadata, &topic.stream).await?;
         let looked_up = Box::pin(orphans::reconcile(lookup, &start)).await?;

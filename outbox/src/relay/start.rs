@@ -2,19 +2,19 @@
 //! Otherwise at the newest checkpoint of which that is true, or at the beginning of the ledger. Events
 //! between there and the saved cursor are published again.
 
+use async_nats::jetstream::Context;
 use postgres_pool::Pool;
+use service_runtime::nats::Topic;
 
 use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
     doubts,
     failure::Failure,
-    incarnation, ledger_check,
-    orphans::Lookup,
-    stream_check, stream_info, stream_loss,
+    incarnation, ledger_check, stream_check, stream_info, stream_loss,
     stream_metadata::MetadataWriter,
 };
-use crate::ledger;
+use crate::{ledger, metrics::StreamMetrics};
 
 /// Where to begin, and what the saved cursor no longer agreed with.
 #[derive(Debug)]
@@ -31,15 +31,14 @@ pub(super) struct Lost {
     pub(super) in_ledger: bool,
 }
 
-pub(super) async fn find(lookup: Lookup<'_>, metadata: &MetadataWriter) -> Result<Start, Failure> {
-    let Lookup {
-        pool,
-        jetstream,
-        topic,
-        owned,
-        metrics,
-        ..
-    } = lookup;
+pub(super) async fn find(
+    pool: &Pool,
+    jetstream: &Context,
+    topic: &Topic,
+    owned: &Owned,
+    metadata: &MetadataWriter,
+    metrics: &StreamMetrics,
+) -> Result<Start, Failure> {
     let mut lost = Lost::default();
     let saved = cursor::load(pool, &topic.stream).await?;
     let mut found = saved.clone();

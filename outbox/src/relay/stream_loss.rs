@@ -23,10 +23,7 @@ use postgres_pool::{Connection, Pool};
 use service_runtime::nats::stream::{Refill, Refills};
 
 use self::missing::Look;
-pub(super) use self::{
-    reread::Reread,
-    store::{Beginning, ledger_from},
-};
+pub(super) use self::{reread::Reread, store::ledger_from};
 use super::{
     cursor::{self, Cursor, Owned},
     failure::Failure,

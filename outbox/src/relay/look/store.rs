@@ -1,8 +1,10 @@
 //! What a look asks Postgres, in one statement.
 
+use std::time::Duration;
+
 use postgres_pool::Pool;
 
-use crate::relay::{cursor::Tail, stream_loss::Beginning};
+use crate::relay::cursor::Tail;
 
 #[derive(Debug)]
 pub(in crate::relay) struct Saved {
@@ -27,6 +29,26 @@ pub(in crate::relay) struct Waiting {
     pub(in crate::relay) are_new: bool,
     /// They were left out some time ago.
     pub(in crate::relay) were_left_out: bool,
+}
+
+/// Where the stream began when it was last looked at.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::relay) struct Beginning {
+    pub(in crate::relay) sequence: Option<i64>,
+    /// Of the message there.
+    pub(in crate::relay) published_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// By which messages expired.
+    pub(in crate::relay) max_age_seconds: Option<f64>,
+}
+
+impl Beginning {
+    pub(in crate::relay) fn max_age(self) -> Option<Duration> {
+        (self.max_age_seconds).and_then(|it| Duration::try_from_secs_f64(it).ok())
+    }
+
+    pub(in crate::relay) fn is_same(self, other: Self) -> bool {
+        self.sequence == other.sequence && self.max_age() == other.max_age()
+    }
 }
 
 pub(super) async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Saved> {

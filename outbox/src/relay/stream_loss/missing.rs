@@ -9,15 +9,12 @@ use async_nats::jetstream::{
 use chrono::{DateTime, TimeDelta};
 use postgres_pool::Pool;
 
-use super::{
-    server_time::server_time,
-    store::{self, Beginning},
-};
+use super::{server_time::server_time, store};
 use crate::relay::{
     STREAM_TIMEOUT,
     cursor::Owned,
     failure::{Failure, within},
-    look::Sight,
+    look::{Beginning, Sight},
     stream_info::first_sequence,
 };
 

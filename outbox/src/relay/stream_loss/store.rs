@@ -8,7 +8,7 @@ use std::{
 use postgres_pool::{Connection, Pool};
 use sqlx::postgres::types::PgRange;
 
-use crate::relay::cursor::Owned;
+use crate::relay::{cursor::Owned, look::Beginning};
 
 /// Sequences that are missing, and the events that may have stood there.
 #[derive(Debug)]
@@ -211,26 +211,6 @@ pub(super) async fn forget_above(
     .execute(transaction)
     .await
     .map(drop)
-}
-
-/// Where the stream began when it was last looked at.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::relay) struct Beginning {
-    pub(in crate::relay) sequence: Option<i64>,
-    /// Of the message there.
-    pub(in crate::relay) published_at: Option<chrono::DateTime<chrono::Utc>>,
-    /// By which messages expired.
-    pub(in crate::relay) max_age_seconds: Option<f64>,
-}
-
-impl Beginning {
-    pub(in crate::relay) fn max_age(self) -> Option<Duration> {
-        (self.max_age_seconds).and_then(|it| Duration::try_from_secs_f64(it).ok())
-    }
-
-    pub(in crate::relay) fn is_same(self, other: Self) -> bool {
-        self.sequence == other.sequence && self.max_age() == other.max_age()
-    }
 }
 
 /// Forgets losses as well: those of which neither the messages nor those that came in their place are
