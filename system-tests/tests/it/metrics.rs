@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use testkit::{Service, eventually, postgres::Database, unique};
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::support::Stack;
+use crate::support::{Api, Stack};
 
 const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
 const LABELS_OF_THE_FORMAT: [&str; 1] = ["le"];
@@ -30,7 +30,8 @@ type Families = BTreeMap<String, (String, BTreeSet<String>)>;
 async fn every_role_exposes_what_is_documented_and_nothing_else() {
     let stack = Stack::new().await;
     let users = stack.users(&[]).await;
-    let notifications = stack.notifications().await;
+    let arguments = ["serve", "--verify-users", &users.url];
+    let notifications = Api::ready(stack.start("notification-service", &arguments)).await;
     users.create("Ada").await;
     stack.converged().await;
     // One that is active: a standby has less to tell.
