@@ -83,6 +83,12 @@ impl CollectedSpan {
     }
 }
 
+fn router(collected: Arc<Mutex<Collected>>) -> Router {
+    Router::new()
+        .route("/v1/traces", post(collect))
+        .with_state(collected)
+}
+
 impl Collector {
     /// # Panics
     /// If it can't listen.
@@ -95,9 +101,7 @@ impl Collector {
             requests: Vec::new(),
             spans: Vec::new(),
         }));
-        let routes = Router::new()
-            .route("/v1/traces", post(collect))
-            .with_state(collected.clone());
+        let routes = router(collected.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
         Self {
             url: format!("http://{address}"),
