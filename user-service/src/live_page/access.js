@@ -104,17 +104,37 @@ function askUnlessDeclined(of) {
   if (!declined) askForToken(of);
 }
 
-/** Opens the prompt. A token for one service is tried on the other, if that has none yet. */
-export function askForToken(of = copy.refused && !users.refused ? copy : users) {
+const isLoopback = (host) => host === "localhost" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host);
+
+const hostOf = (of) => new URL(of.base, location.href).hostname;
+
+/** Whether both services are on one host. What a token of one may do is no other host's business. */
+function isOneHost() {
+  if (copy.base === null) return false;
+  return hostOf(copy) === hostOf(users) || (isLoopback(hostOf(copy)) && isLoopback(hostOf(users)));
+}
+
+/** Opens the prompt, and again for the copy if that has a token of its own. */
+export function changeTokens() {
+  if (copy.refused && !users.refused) askForToken(copy);
+  else askForToken(users, !isOneHost() && Boolean(tokenOf(copy)) ? copy : null);
+}
+
+function askForToken(of, next = null) {
   const dialog = byId("token-dialog");
   if (dialog.open) return;
   const had = Boolean(tokenOf(of));
   byId("token-text").textContent = had && of.refused
     ? `The ${of.name} does not accept the token that was entered.`
     : `Enter a token for the ${of.name}. It decides what this page may show and do.`;
+  const hosts = new Set([hostOf(of), ...(isOneHost() ? [hostOf(users), hostOf(copy)] : [])]);
+  byId("token-hosts").textContent = [...hosts].join(" and ");
   byId("token-input").value = "";
   dialog.returnValue = "";
-  dialog.addEventListener("close", () => takeToken(of, dialog.returnValue), { once: true });
+  dialog.addEventListener("close", () => {
+    takeToken(of, dialog.returnValue);
+    if (next) askForToken(next);
+  }, { once: true });
   dialog.showModal();
   byId("token-input").focus();
 }
@@ -125,7 +145,8 @@ function takeToken(of, choice) {
   declined = choice !== "use" || token === "";
   if (declined) return;
   const other = of === users ? copy : users;
-  const sharesToken = !tokenOf(other) || other.refused;
+  // Services that had the same token go on having the same.
+  const sharesToken = isOneHost() && (!tokenOf(other) || other.refused || tokenOf(other) === tokenOf(of));
   setToken(of, token);
   if (sharesToken) setToken(other, token);
   for (const listener of tokenListeners) listener();

@@ -1,6 +1,6 @@
 // Connects the parts of the page.
 
-import { askForToken, configure, copy, learnRights, onToken, users } from "/live/access.js";
+import { changeTokens, configure, copy, learnRights, onToken, users } from "/live/access.js";
 import { addSamples, addWrites, recent, renderChart } from "/live/chart.js";
 import { byId, count, setText } from "/live/dom.js";
 import { hasWaiting, isInUse, listenForSelection, renderEvents } from "/live/events.js";
@@ -98,7 +98,7 @@ async function start() {
   startFailing(select);
   startForm();
   startJourney();
-  byId("token-button").addEventListener("click", () => askForToken());
+  byId("token-button").addEventListener("click", changeTokens);
   byId("pause").addEventListener("click", ({ target }) => {
     isPaused = !isPaused;
     target.setAttribute("aria-pressed", String(isPaused));

@@ -11,7 +11,10 @@ const MAX_PASSED = 20_000;
 /** After a feed has skipped events, later stages of unknown events make no rows for so long. */
 const OVERLOAD = 10_000;
 
-const newSide = () => ({ connection: "connecting", fault: null, status: null, statusSince: 0 });
+/** The feed tells a change within two seconds: what it said before still holds for an event seen so long ago. */
+const TOLD_WITHIN = 2500;
+
+const newSide = () => ({ connection: "connecting", fault: null, status: null });
 
 export const outbox = newSide();
 export const copySide = newSide();
@@ -24,14 +27,15 @@ let summedUp = 0;
 let overloadedUntil = 0;
 
 export function takeStatus(side, status) {
+  if (side === outbox) observeServerTime(status.at, side.status === null);
   side.status = status;
-  side.statusSince = performance.now();
-  if (side === outbox) observeServerTime(status.at);
 }
 
 export function takeConnection(side, connection, fault = null) {
   side.connection = connection;
   side.fault = fault;
+  // What was said before the connection broke may have changed since.
+  if (connection !== "open") side.status = null;
 }
 
 /** What is known of a side now: null while its feed is away. */
@@ -65,13 +69,15 @@ export function takeApplied({ events, skipped }) {
   noteSkipped(skipped);
   return events.filter((event) => event.event_id !== null).map((event) => {
     const row = knownOrLate(event);
+    // Delivered again after it was applied: that it took effect is what counts.
+    if (row.outcome === "applied") return {};
     row.sequence ??= event.sequence;
     row.publishedAt ??= parseTime(event.published_at);
     row.deliveredAt = parseTime(event.delivered_at);
     row.appliedAt = parseTime(event.applied_at);
     row.outcome = event.outcome;
     row.deliveries = event.deliveries;
-    if (event.outcome === "retried" || event.outcome === "dead_lettered") return {};
+    if (event.outcome !== "applied") return {};
     return {
       apply: elapsed(row.publishedAt, row.appliedAt),
       total: elapsed(row.writtenAt, row.appliedAt),
@@ -168,19 +174,13 @@ export function placeOf(row) {
   if (row.parked) return "parked";
   const isPublished = row.publishedAt !== null || row.sequence !== null;
   if (!isPublished && !hasLeftOutbox(row)) return "outbox";
-  const floor = current(copySide)?.ack_floor;
-  if (row.sequence !== null && floor !== null && floor !== undefined && floor >= row.sequence && settled(row, copySide)) {
-    return "copy";
-  }
-  return "stream";
+  const floor = current(copySide)?.ack_floor ?? -1;
+  return row.sequence !== null && floor >= row.sequence ? "copy" : "stream";
 }
 
 function hasLeftOutbox(row) {
   const status = current(outbox);
   const streams = status?.streams ?? [];
-  const isKnown = status?.postgres === "ok" && streams.length > 0 && settled(row, outbox);
+  const isKnown = status?.postgres === "ok" && streams.length > 0 && performance.now() > row.seenAt + TOLD_WITHIN;
   return isKnown && streams.every((stream) => stream.pending === 0);
 }
-
-/** A status that was said well after the event was seen. */
-const settled = (row, side) => side.statusSince > row.seenAt + 1500;

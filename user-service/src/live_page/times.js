@@ -67,13 +67,19 @@ export const clockDifference = () => largestDifference;
 
 // How far the user service's clock is ahead of this browser's: what waits is timed by the former.
 let offset = null;
+/** How far one time may move the offset back: more only if others agree. */
+const MAX_BACK = 5000;
 
-export function observeServerTime(text) {
+/** `isFirst` is of the first status of a connection, which may have been said long before. */
+export function observeServerTime(text, isFirst) {
   const at = parseTime(text);
   if (at === null) return;
   const seen = at - Date.now();
+  if (isFirst && seen < (offset ?? 0)) return;
   // What arrives late makes the server seem behind: the largest is the closest, but let it age.
-  offset = offset === null || Math.abs(seen - offset) > 5000 ? seen : Math.max(seen, offset - 1);
+  if (offset === null) offset = seen;
+  else if (seen < offset - MAX_BACK) offset -= MAX_BACK;
+  else offset = Math.max(seen, offset - 1);
 }
 
 /** Now, by the user service's clock. */
