@@ -12,7 +12,8 @@ const DELAYS: &[f64] = &[
     300.0, 1_800.0,
 ];
 
-// Sampled by every process with a relay role, every five seconds. NaN if Postgres does not answer.
+// Sampled by every process with a relay role, every five seconds. NaN if Postgres does not answer; those
+// of a stream that was forgotten, or to which no events are routed any more, are 0.
 
 pub(crate) const PENDING_EVENTS: Gauge<1> = Gauge::new(
     "outbox_pending_events",
@@ -74,7 +75,8 @@ pub(crate) const LEASE_LOSSES: Counter<0> = Counter::new(
     "Times that the relay of this process lost the lease.",
 );
 
-// Of the active relay. The gauges are NaN in a process whose relay stands by.
+// Of the active relay. The gauges are NaN in a process whose relay stands by, and the age of gaps between
+// sessions as well.
 
 pub(crate) const OLDEST_GAP_AGE: Gauge<1> = Gauge::new(
     "outbox_oldest_gap_age_seconds",

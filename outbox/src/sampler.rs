@@ -18,7 +18,7 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Keeps the metrics of the outbox up to date. What is not known is NaN.
+/// Keeps the metrics of the outbox up to date. They are NaN only while Postgres can't be asked.
 #[derive(Debug)]
 pub struct Sampler {
     pool: Pool,
@@ -87,23 +87,23 @@ impl Sampler {
     }
 
     fn note(&mut self, sample: Sample) {
-        // A stream may have been forgotten.
-        self.streams.values().for_each(SampledStream::forget);
-        self.parked.set(count(sample.relay.parked));
-        self.lease_held.set(flag(sample.relay.is_active));
-        self.lease_epoch.set(count(sample.relay.epoch));
-        for stream in sample.streams {
-            let sampled = (self.streams.entry(stream.stream.clone()))
-                .or_insert_with_key(|name| SampledStream::new(name));
-            let oldest = stream.oldest_pending_at.map(|at| sample.now - at);
-            let age = oldest.and_then(|it| it.to_std().ok());
-            sampled.pending.set(count(stream.pending));
-            sampled.oldest_pending_age.set(age.unwrap_or_default());
-            sampled.sequence.set(count(stream.stream_sequence));
-            sampled.open_gaps.set(stream.open_gaps);
-            let is_unreconciled = stream.unreconciled_since.is_some();
-            sampled.unreconciled.set(flag(is_unreconciled));
-            sampled.orphans.set(count(stream.orphans));
+        let Sample {
+            relay,
+            streams,
+            now,
+        } = sample;
+        self.parked.set(count(relay.parked));
+        self.lease_held.set(flag(relay.is_active));
+        self.lease_epoch.set(count(relay.epoch));
+        for StreamStatus { stream, .. } in &streams {
+            if !self.streams.contains_key(stream) {
+                (self.streams).insert(stream.clone(), SampledStream::new(stream));
+            }
+        }
+        for (name, sampled) in &self.streams {
+            let status = streams.iter().find(|it| it.stream == *name);
+            // Nothing is owed to a stream that was forgotten, or to which no events are routed any more.
+            note(sampled, status.filter(|it| it.is_configured), now);
         }
     }
 
@@ -113,6 +113,19 @@ impl Sampler {
             gauge.set(f64::NAN);
         }
     }
+}
+
+fn note(sampled: &SampledStream, status: Option<&StreamStatus>, now: DateTime<Utc>) {
+    let number = |of: fn(&StreamStatus) -> i64| count(status.map_or(0, of));
+    let oldest = status.and_then(|it| it.oldest_pending_at);
+    let age = oldest.and_then(|at| (now - at).to_std().ok());
+    sampled.pending.set(number(|it| it.pending));
+    sampled.oldest_pending_age.set(age.unwrap_or_default());
+    sampled.sequence.set(number(|it| it.stream_sequence));
+    sampled.open_gaps.set(number(|it| it.open_gaps.into()));
+    let is_unreconciled = status.is_some_and(|it| it.unreconciled_since.is_some());
+    sampled.unreconciled.set(flag(is_unreconciled));
+    sampled.orphans.set(number(|it| it.orphans));
 }
 
 async fn ask(pool: &Pool) -> sqlx::Result<Sample> {

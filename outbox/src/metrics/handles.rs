@@ -96,6 +96,12 @@ impl StreamMetrics {
         }
     }
 
+    /// What only a session knows is not known before the next one.
+    pub(crate) fn session_ended(&self) {
+        self.in_flight.set(0);
+        self.oldest_gap_age.set(f64::NAN);
+    }
+
     pub(crate) fn session_began(&self, incarnation: u64) {
         self.incarnation.set(approximate(incarnation));
     }
@@ -129,16 +135,14 @@ impl StreamMetrics {
 
 impl SampledStream {
     pub(crate) fn new(stream: &str) -> Self {
-        let sampled = Self {
+        Self {
             pending: declared::PENDING_EVENTS.with([stream]),
             oldest_pending_age: declared::OLDEST_PENDING_AGE.with([stream]),
             sequence: declared::STREAM_SEQUENCE.with([stream]),
             open_gaps: declared::OPEN_GAPS.with([stream]),
             unreconciled: declared::UNRECONCILED.with([stream]),
             orphans: declared::ORPHANS.with([stream]),
-        };
-        sampled.forget();
-        sampled
+        }
     }
 
     /// It is not known.

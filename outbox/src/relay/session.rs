@@ -84,7 +84,7 @@ impl StreamRelay<'_> {
                 break;
             };
             self.metrics.session_failures.increment(1);
-            self.metrics.in_flight.set(0);
+            self.metrics.session_ended();
             match failure {
                 Failure::LeaseLost => return Err(End::LeaseLost),
                 Failure::SequenceBehind => return Err(End::SequenceBehind),

@@ -117,6 +117,37 @@ async fn what_postgres_does_not_tell_is_not_a_number() {
 }
 
 #[tokio::test]
+async fn nothing_is_pending_for_a_stream_that_has_lost_its_route_or_was_forgotten() {
+    let world = World::new().await;
+    let relay = world.relay(&[]);
+    let sequence = world.of_stream("outbox_stream_sequence");
+    world.append("order", 1).await;
+    is(&relay, &sequence, 1).await;
+    // Of an earlier relay: this one publishes its events to another stream.
+    world
+        .execute(
+            "insert into outbox.cursor (stream, aggregate_types, epoch, last_id)
+             values ('FORMER', array['order'], 0, 0)",
+        )
+        .await;
+    let of_former = |name: &str| format!("outbox_{name}{{stream=\"FORMER\"}}");
+    let (pending, age) = (
+        of_former("pending_events"),
+        of_former("oldest_pending_age_seconds"),
+    );
+    is(&relay, &pending, 0).await;
+    is(&relay, &age, 0).await;
+
+    world
+        .execute("delete from outbox.cursor where stream = 'FORMER'")
+        .await;
+    world.append("order", 1).await;
+    is(&relay, &sequence, 2).await;
+    is(&relay, &pending, 0).await;
+    is(&relay, &age, 0).await;
+}
+
+#[tokio::test]
 async fn duplicates_and_what_is_parked_lost_filled_or_an_orphan_is_counted() {
     let world = World::new().await;
     let mut relay = world.relay(&[]);
