@@ -14,13 +14,14 @@ mod store;
 use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::stream::Info;
+use futures::TryFutureExt;
 use service_runtime::nats::stream::{LedgerIdentity, StreamMetadata};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 
-pub(super) use self::store::{Beginning, Saved};
+pub(super) use self::store::{Beginning, Saved, load};
 use super::{
     claim::{CHECK_INTERVAL, Claim},
     failure::Failure,
@@ -33,6 +34,9 @@ use crate::metrics::StreamMetrics;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How often the message of the last acknowledged event is looked at as well.
 const TAIL_INTERVAL: Duration = Duration::from_secs(5);
+/// When a step takes longer than this, the claim is looked at beside it. With two such steps and the pause
+/// between looks, a takeover is still seen in less time than the other relay waits for that.
+const CLAIM_PATIENCE: Duration = Duration::from_millis(300);
 
 /// What one look saw.
 #[derive(Debug)]
@@ -79,12 +83,13 @@ impl Looker {
         let mut seen_at = Instant::now();
         let mut tail_seen_at = seen_at;
         loop {
-            match look(claim).await {
+            match look(claim, mine).await {
                 Ok(sight) => {
                     metrics.checks.increment(1);
                     seen_at = Instant::now();
                     let is_tail_due = tail_seen_at.elapsed() >= TAIL_INTERVAL;
-                    if let Err(failure) = check(&sight, claim, mine, is_tail_due).await {
+                    let checking = check(&sight, claim, mine, is_tail_due);
+                    if let Err(failure) = while_claimed(claim, mine, checking).await {
                         return failure;
                     }
                     if is_tail_due {
@@ -102,11 +107,38 @@ impl Looker {
     }
 }
 
-async fn look(claim: &Claim<'_>) -> Result<Sight, Failure> {
+async fn look(claim: &Claim<'_>, mine: &LedgerIdentity) -> Result<Sight, Failure> {
     let stream = &claim.owned.stream;
-    let saved = store::load(claim.pool, stream).await?;
+    let loading = load(claim.pool, stream).map_err(Failure::from);
+    let saved = while_claimed(claim, mine, loading).await?;
     let info = stream_info::info(claim.jetstream, stream).await?;
     Ok(Sight { saved, info })
+}
+
+/// Does this step, or fails as soon as another relay has taken the stream over: Postgres may be slow just
+/// because it is no longer the one in use.
+async fn while_claimed<T>(
+    claim: &Claim<'_>,
+    mine: &LedgerIdentity,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        done = step => done,
+        failure = taken_over(claim, mine) => Err(failure),
+    }
+}
+
+async fn taken_over(claim: &Claim<'_>, mine: &LedgerIdentity) -> Failure {
+    loop {
+        sleep(CLAIM_PATIENCE).await;
+        let info = stream_info::info(claim.jetstream, &claim.owned.stream).await;
+        match info.and_then(|info| claim.check(mine, &StreamMetadata::of(&info))) {
+            // Whether the stream can be had is for the next look to say.
+            Ok(()) | Err(Failure::JetStream(_)) => {}
+            Err(failure) => return failure,
+        }
+    }
 }
 
 /// What must not go on for a second.

@@ -51,7 +51,7 @@ impl Beginning {
     }
 }
 
-pub(super) async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Saved> {
+pub(in crate::relay) async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Saved> {
     let row = sqlx::query!(
         r#"
         select stream_sequence, stream_event_id, complete_from,
