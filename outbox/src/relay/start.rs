@@ -11,7 +11,7 @@ use super::{
     cursor::{self, Cursor, CursorError, Owned},
     doubts,
     failure::Failure,
-    incarnation, ledger_check, stream_check, stream_info, stream_loss,
+    incarnation, ledger_check, look, stream_check, stream_info, stream_loss,
     stream_metadata::MetadataWriter,
 };
 use crate::{ledger, metrics::StreamMetrics};
@@ -66,37 +66,77 @@ pub(super) async fn find(
         // Dropped after the retention: there is nothing left to compare with.
         found.last_event_id = None;
     }
-    if lost.on_stream {
-        metrics.lost(saved.tail.sequence - found.tail.sequence);
-        let next = found.position.last_id() + 1;
-        let next = found.position.gaps().next().map_or(next, |gap| gap.start);
-        let is_complete = stream_loss::ledger_from(pool).await? <= next;
-        metrics.unrecoverable.increment(u64::from(!is_complete));
-        tracing::error!(
-            stream = topic.stream,
-            acknowledged_sequence = saved.tail.sequence,
-            found_sequence = found.tail.sequence,
-            from_outbox_id = found.position.last_id(),
-            "the stream has lost events that it had acknowledged; publishing the ledger again"
-        );
-    }
-    if lost.in_ledger {
-        tracing::error!(
-            stream = topic.stream,
-            cursor_outbox_id = saved.position.last_id(),
-            from_outbox_id = found.position.last_id(),
-            "the outbox is behind the relay's cursor, as after a restore; publishing the ledger again"
-        );
-    }
     if lost != Lost::default() {
+        let end = End::of(pool, &topic.stream, &saved, &found).await?;
         let told = metadata.read().await?.incarnations.number();
         let told = lost.on_stream.then_some(told);
         move_back(pool, owned, (&saved, &found), told, lost.in_ledger).await?;
+        // Not before: if it fails, the next session finds the same.
+        report(&lost, &end, (&saved, &found), metrics, &topic.stream);
     }
     Ok(Start {
         cursor: found,
         lost,
     })
+}
+
+/// What comes after a checkpoint.
+struct End {
+    messages: i64,
+    /// Whether the outbox still has all events from there on.
+    is_complete: bool,
+}
+
+impl End {
+    async fn of(
+        pool: &Pool,
+        stream: &str,
+        saved: &Cursor,
+        checkpoint: &Cursor,
+    ) -> Result<Self, Failure> {
+        // What had expired before is not lost.
+        let began_at = look::load(pool, stream).await?.beginning.sequence;
+        let kept_after = began_at.map_or(0, |it| it - 1);
+        let after = checkpoint.tail.sequence.max(kept_after);
+        let next = checkpoint.position.last_id() + 1;
+        let next = checkpoint
+            .position
+            .gaps()
+            .next()
+            .map_or(next, |gap| gap.start);
+        Ok(Self {
+            messages: saved.tail.sequence - after,
+            is_complete: stream_loss::ledger_from(pool).await? <= next,
+        })
+    }
+}
+
+fn report(
+    lost: &Lost,
+    end: &End,
+    (saved, checkpoint): (&Cursor, &Cursor),
+    metrics: &StreamMetrics,
+    stream: &str,
+) {
+    if lost.on_stream {
+        metrics.lost(end.messages);
+        metrics.unrecoverable.increment(u64::from(!end.is_complete));
+        tracing::error!(
+            stream,
+            acknowledged_sequence = saved.tail.sequence,
+            found_sequence = checkpoint.tail.sequence,
+            from_outbox_id = checkpoint.position.last_id(),
+            "the stream has lost events that it had acknowledged; publishing the ledger again"
+        );
+    }
+    if lost.in_ledger {
+        tracing::error!(
+            stream,
+            cursor_outbox_id = saved.position.last_id(),
+            from_outbox_id = checkpoint.position.last_id(),
+            "the outbox is behind the relay's cursor, as after a restore; publishing the ledger again"
+        );
+    }
 }
 
 /// Moves the cursor back to a checkpoint and forgets those behind it. If the stream has lost what came
