@@ -8,7 +8,7 @@ import { formatTime, parseTime } from "/live/times.js";
 const PAGE = 100;
 /** Requests at once, where many items are selected. */
 const AT_ONCE = 4;
-/** Lists are read again after so long, even if no figure has changed. */
+/** Lists with items are read again after so long, even if no figure has changed. */
 const REFRESH = 15_000;
 /** How long the outcome of an action is shown. */
 const TOLD = 30_000;
@@ -44,8 +44,9 @@ const KINDS = {
 
 const items = { parked: [], letter: [] };
 const totals = { parked: 0, letter: 0 };
-const readAt = { parked: -Infinity, letter: -Infinity };
-const reading = { parked: false, letter: false };
+/** Reads that have begun, and the latest that is out of date: what it finds is from before. */
+const begun = { parked: 0, letter: 0 };
+const outdated = { parked: 0, letter: 0 };
 const selected = new Set();
 let isBusy = false;
 let forgetting;
@@ -71,33 +72,34 @@ export function startFailing(selectEvent) {
   byId("failing-retry").addEventListener("click", () => act("POST", "/retry", "retried"));
   byId("failing-discard").addEventListener("click", discard);
   onRights(render);
+  setInterval(() => notEmpty().forEach(read), REFRESH);
 }
+
+const notEmpty = () => Object.keys(KINDS).filter((kind) => totals[kind] + items[kind].length > 0);
 
 /** Reads a list if its count says that it changed; null means that the count is not known. */
 export function expect(kind, total) {
   if (total === null || total === undefined) return;
   const changed = total !== totals[kind];
   totals[kind] = total;
-  const isStale = total > 0 && performance.now() - readAt[kind] > REFRESH;
-  if (changed || isStale) read(kind);
+  if (changed) read(kind);
 }
 
 async function read(kind) {
-  if (reading[kind] || isBusy) return;
+  if (isBusy) return;
   const { service, path, read: parse } = KINDS[kind];
-  reading[kind] = true;
-  readAt[kind] = performance.now();
+  const mine = (begun[kind] += 1);
   try {
     const response = await request(service, path);
     if (!response.ok) return;
     const found = await response.json();
+    if (mine <= outdated[kind]) return;
+    outdated[kind] = mine;
     items[kind] = found.map((it) => ({ ...parse(it), kind, key: `${kind} ${parse(it).id}` }));
     if (kind === "parked") markParked(new Set(items.parked.map((item) => item.eventId)));
     render();
   } catch {
     // The feed says that the service is away; the list stays as it was.
-  } finally {
-    reading[kind] = false;
   }
 }
 
@@ -187,6 +189,7 @@ async function act(method, suffix, done) {
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   isBusy = false;
+  Object.assign(outdated, begun);
   const told = `${plural(asked - faults.length, "item was", "items were")} ${done}.`;
   setText(byId("failing-result"), faults.length === 0 ? told : `${told} ${plural(faults.length, "item was", "items were")} not: ${faults[0]}`);
   clearTimeout(forgetting);
@@ -194,7 +197,7 @@ async function act(method, suffix, done) {
     setText(byId("failing-result"), "");
     render();
   }, TOLD);
-  await Promise.all(["parked", "letter"].filter((kind) => items[kind].length > 0).map(read));
+  await Promise.all(notEmpty().map(read));
   render();
 }
 

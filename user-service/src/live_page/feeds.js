@@ -1,6 +1,6 @@
 // Server-sent events by `fetch`, which can send a token. A feed reconnects by itself.
 
-import { request } from "/live/access.js";
+import { problem, request } from "/live/access.js";
 
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 15_000;
@@ -23,7 +23,7 @@ export async function follow(service, path, handlers, changed) {
       changed("lost");
     } catch (error) {
       const isRefused = error instanceof Refused;
-      changed(isRefused ? "refused" : "lost", error.message);
+      changed(isRefused ? "refused" : error instanceof Answered ? "failing" : "lost", error.message);
       // Asking again with the same token is of little use.
       if (isRefused) pause = LONGEST_PAUSE;
     }
@@ -35,6 +35,8 @@ export async function follow(service, path, handlers, changed) {
 }
 
 class Refused extends Error {}
+/** The service is there, and does not serve the feed. */
+class Answered extends Error {}
 
 let wakeUps = [];
 
@@ -67,7 +69,7 @@ async function read(service, path, connection, take) {
       headers: { accept: "text/event-stream" },
     });
     if (response.status === 401 || response.status === 403) throw new Refused("a token is needed");
-    if (!response.ok) throw new Error(`the feed answers ${response.status}`);
+    if (!response.ok) throw new Answered(`${response.status}: ${(await problem(response)).text}`);
     const parse = parser(take);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {

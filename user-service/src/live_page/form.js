@@ -32,17 +32,27 @@ export function startForm() {
   renderSides();
 }
 
-/** Shows what others do to the user in hand. */
+/** Shows what others do to the user in hand; what is typed in the form stays. */
 export function noticeWritten(events) {
   const isNewer = (event) =>
     event.aggregate_type === "user" && user?.row && String(event.aggregate_id) === String(user.row.id) && event.version > user.row.version;
-  if (!isWriting && events.some(isNewer)) load(String(user.row.id), "Changed by somebody else.");
+  if (!isWriting && events.some(isNewer)) load(String(user.row.id), "Changed by somebody else; the form was left as it is.", false);
 }
 
 let isWriting = false;
 
+/** A creation whose answer has not come: sent again under its key, it is carried out once. */
+let unanswered = null;
+
 async function create() {
-  await write("Created", () => send(users, "POST", "/users", draft(), { "idempotency-key": crypto.randomUUID?.() ?? String(Math.random()).slice(2) }));
+  const wanted = JSON.stringify(draft());
+  if (unanswered?.wanted !== wanted) unanswered = { wanted, key: crypto.randomUUID?.() ?? String(Math.random()).slice(2) };
+  await write("Created", async () => {
+    const response = await send(users, "POST", "/users", JSON.parse(wanted), { "idempotency-key": unanswered.key });
+    // A request in progress (409) and others to be asked again say when.
+    if (response.status < 500 && !response.headers.has("retry-after")) unanswered = null;
+    return response;
+  });
 }
 
 async function save() {
@@ -60,6 +70,7 @@ const draft = () => ({ name: byId("user-name").value, email: byId("user-email").
 async function write(done, request, deleted = null) {
   if (isWriting) return;
   isWriting = true;
+  loads += 1;
   const asked = performance.now();
   renderRights();
   renderFaults([]);
@@ -91,19 +102,29 @@ async function refused(response) {
   say(`${text}${/[.!?]$/.test(text) ? "" : "."}${hint}`, "bad");
 }
 
-async function load(id, done = "Loaded.") {
+let loads = 0;
+
+/** `fills` says whether the form takes the fields; if not, this only brings the user in hand up to date. */
+async function load(id, done = "Loaded.", fills = true) {
   if (!/^\d+$/.test(id)) return say("An id is a number, such as 1.", "bad");
+  const mine = fills ? (loads += 1) : loads;
+  // A later load or write wins.
+  const isCurrent = (version = Infinity) => mine === loads && (fills || (String(user.id) === id && version >= user.version));
   try {
     const response = await request(users, `/users/${id}`);
+    if (!isCurrent()) return;
     if (!response.ok) return await refused(response);
     const row = await response.json();
+    if (!isCurrent(row.version)) return;
     show(row.id, row.version, row);
-    byId("user-name").value = row.name;
-    byId("user-email").value = row.email;
+    if (fills) {
+      byId("user-name").value = row.name;
+      byId("user-email").value = row.email;
+    }
     say(done);
     followCopy(row.id, row.version, done);
   } catch {
-    say("The user service did not answer.", "bad");
+    if (isCurrent()) say("The user service did not answer.", "bad");
   }
 }
 

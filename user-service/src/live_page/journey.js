@@ -6,8 +6,14 @@ import { outcome } from "/live/events.js";
 import { hasNotArrived } from "/live/state.js";
 import { formatDuration, formatStep, formatTime, parseTime } from "/live/times.js";
 
-const PAUSE = 1000;
-const MAX_LOOKS = 120;
+/** Pauses double up to the longest: a look searches a ledger and a stream. */
+const FIRST_PAUSE = 1000;
+const LONGEST_PAUSE = 15_000;
+const MAX_LOOKS = 40;
+/** The copy is asked by then, even if its feed has not said that the event is there. */
+const LOOKS_WITHOUT_COPY = 4;
+/** The outbox sends nothing more of these. */
+const SETTLED = ["parked", "superseded", "unknown"];
 const FINISHED = ["applied", "stale", "superseded", "dead_lettered"];
 
 let shown = 0;
@@ -27,22 +33,28 @@ export async function showJourney(id) {
   byId("journey-steps").replaceChildren();
   if (id === "") return say("Enter the id of an event, such as one that a log names.");
   say("Looking it up.");
+  let pause = FIRST_PAUSE;
   for (let look = 0; look < MAX_LOOKS && isCurrent(); look += 1) {
     const near = await ask(users, `/outbox/events/${encodeURIComponent(id)}`);
-    const far = await askCopy(id, near);
+    const far = await askCopy(id, near, look);
     if (!isCurrent()) return;
     if (near.fault && far.fault && near.isMissing) return say(near.fault);
     render(near, far);
-    if (near.found?.state === "parked" || FINISHED.includes(far.found?.outcome)) return;
+    if (FINISHED.includes(far.found?.outcome)) return;
+    if (SETTLED.includes(near.found?.state) && far.found?.outcome !== "retried") return;
     if (copy.base === null && near.found?.state === "published") return;
-    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    pause = Math.min(pause * 2, LONGEST_PAUSE);
   }
+  if (isCurrent()) say(`${byId("journey-result").textContent} · no longer followed: look it up again`);
 }
 
-/** The copy cannot have what the feeds have not seen arrive, unless they have not seen it at all. */
-async function askCopy(id, near) {
+/** The copy is hardly asked in vain: it cannot have what has not been published. */
+async function askCopy(id, near, look) {
   if (copy.base === null) return { fault: "This page was set to leave the copy out." };
-  const isOnItsWay = near.found?.state === "pending" || near.found?.state === "parked" || hasNotArrived(id);
+  const state = near.found?.state;
+  if (state === "superseded") return { fault: "never" };
+  const isOnItsWay = state === "pending" || state === "parked" || (look < LOOKS_WITHOUT_COPY && hasNotArrived(id));
   return isOnItsWay ? { fault: "not yet" } : ask(copy, `/consumer/events/${encodeURIComponent(id)}`);
 }
 

@@ -30,7 +30,7 @@ export function renderStatus(measured) {
 function renderConnections() {
   const list = byId("connections");
   const wanted = [["Users", outbox.connection], ["Copy", copy.base === null ? "off" : copySide.connection]];
-  const words = { open: "live", connecting: "connecting", lost: "unreachable, retrying", refused: "needs a token", off: "left out" };
+  const words = { open: "live", connecting: "connecting", lost: "unreachable, retrying", failing: "answers with an error, retrying", refused: "needs a token", off: "left out" };
   if (list.children.length === 0) list.append(...wanted.map(() => el("li")));
   wanted.forEach(([name, connection], index) => {
     const item = list.children[index];
@@ -98,6 +98,8 @@ function oldestAge(status) {
   return times.length > 0 ? Math.max(0, serverNow() - Math.min(...times)) : 0;
 }
 
+const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
 /** What is wrong, the worst first: a key, a level and a sentence each. */
 function findings(near, far) {
   const found = [];
@@ -105,12 +107,14 @@ function findings(near, far) {
   const pending = near ? countPending(near) : UNKNOWN;
   add(outbox.connection === "refused", "bad", "users-token", "The user service needs a token to show its outbox.");
   add(outbox.connection === "lost", "bad", "users-away", "The user service cannot be reached. What is shown below is from before.");
+  add(outbox.connection === "failing", "bad", "users-failing", `The user service answers ${sentence(outbox.fault)} What is shown below is from before.`);
   add(near?.postgres === "unavailable", "bad", "postgres", "Postgres is unavailable: nothing can be written.");
   add(near?.nats === "unavailable", "bad", "nats", `NATS is unavailable: writes go on, and their events wait in the outbox (${pending}).`);
   add(near?.postgres === "ok" && near.nats === "ok" && near.relay && !near.relay.active, "bad", "relay", `No relay is active: events wait in the outbox (${pending}).`);
   if (copy.base !== null) {
     add(copySide.connection === "refused", "bad", "copy-token", "The notification service needs a token to show its copy.");
     add(copySide.connection === "lost", "bad", "copy-away", "The notification service cannot be reached. Writes and publishing go on; the copy catches up when it is back.");
+    add(copySide.connection === "failing", "bad", "copy-failing", `The notification service answers ${sentence(copySide.fault)} Its figures are not known meanwhile.`);
     add(far?.mongodb === "unavailable", "bad", "mongodb", "MongoDB is unavailable: events wait in the stream until it is back.");
     add(far?.nats === "unavailable" && near?.nats === "ok", "bad", "copy-nats", "The notification service has no connection to NATS.");
   }
