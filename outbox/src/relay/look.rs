@@ -162,3 +162,6 @@ async fn check(
         false => Err(Failure::StreamChanged),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,6 +209,29 @@ async fn duplicates_and_what_is_parked_lost_filled_or_an_orphan_is_counted() {
     is(&relay, &world.of_stream("outbox_unreconciled"), 0).await;
 }
 
+#[tokio::test]
+async fn what_had_expired_before_the_stream_lost_its_end_is_not_counted_as_lost() {
+    let world = World::new().await;
+    let mut relay = world.relay(&[]);
+    world.append("order", 5).await;
+    is(&relay, &world.of_stream("outbox_stream_sequence"), 5).await;
+    relay.process.stop().await;
+    world
+        .execute(
+            "update outbox.cursor set stream_first_sequence = 4;
+             delete from outbox.checkpoint",
+        )
+        .await;
+    let client = async_nats::connect(testkit::nats::shared_url()).await;
+    let jetstream = jetstream::new(client.expect("NATS"));
+    let deleted = jetstream.delete_stream(&world.stream).await;
+    deleted.expect("gone");
+    let relay = world.relay(&[]);
+    is(&relay, &world.of_stream("outbox_stream_losses_total"), 1).await;
+    is(&relay, &world.of_stream("outbox_lost_total"), 2).await;
+    is(&relay, &world.of_stream("outbox_stream_sequence"), 5).await;
+}
+
 /// The metadata of a stream name a hundred ranges at most.
 #[tokio::test]
 async fn ranges_that_readers_are_not_told_of_any_more_are_counted() {
