@@ -80,9 +80,11 @@ struct CursorRow {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CursorError {
-    /// What this owner, or this session of it, knows no longer counts.
     #[error("the lease has passed to another relay")]
     LeaseLost,
+    /// By a statement of an earlier session that came late, or by the next owner of the lease.
+    #[error("the cursor was moved meanwhile")]
+    Moved,
     #[error("the sequence of the outbox is behind the cursor")]
     SequenceBehind,
     #[error("Postgres did not keep the cursor")]
@@ -93,6 +95,7 @@ impl From<CursorError> for Failure {
     fn from(error: CursorError) -> Self {
         match error {
             CursorError::LeaseLost => Self::LeaseLost,
+            CursorError::Moved => Self::CursorMoved,
             CursorError::SequenceBehind => Self::SequenceBehind,
             CursorError::Database(error) => Self::Database(error),
         }
@@ -145,7 +148,7 @@ pub(super) async fn save(
     .fetch_optional(db)
     .await?;
     match drawn {
-        None => Err(CursorError::LeaseLost),
+        None => Err(CursorError::Moved),
         Some(drawn) if drawn < cursor.position.last_id() => Err(CursorError::SequenceBehind),
         Some(_) => Ok(()),
     }

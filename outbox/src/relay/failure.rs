@@ -12,6 +12,10 @@ pub(super) enum Failure {
     /// Another relay is active: stand by.
     #[error("the lease has passed to another relay")]
     LeaseLost,
+    /// What the session knows no longer counts: begin another one, which finds out whether the lease is
+    /// still held.
+    #[error("the cursor was moved meanwhile")]
+    CursorMoved,
     /// `JetStream` will never take this event: park it after a few tries.
     #[error("JetStream refuses event {id}: {reason}")]
     Refused { id: i64, reason: String },

@@ -35,7 +35,7 @@ async fn a_save_of_an_earlier_session_undoes_nothing() {
     saved.expect("it is where it was left");
 
     let saved = save(&pool, &owned, &loaded, &late).await;
-    assert!(matches!(saved, Err(CursorError::LeaseLost)));
+    assert!(matches!(saved, Err(CursorError::Moved)));
     let kept = load(&pool, &owned.stream).await.expect("a cursor");
     assert_eq!(kept.position, taken_back.position);
 }
