@@ -44,7 +44,7 @@ impl PerKeyQueue {
             match self.tasks.pop_front()? {
                 Task::Publish(event) if self.busy.contains(&event.key) => self.hold(event),
                 Task::Publish(event) => return Some(self.begin(event)),
-                task @ (Task::Skip(..) | Task::Park(_)) => return Some(task),
+                task @ (Task::Skip(..) | Task::Supersede(..) | Task::Park(_)) => return Some(task),
                 // A gap is abandoned after everything before it is done.
                 task if self.held == 0 => return Some(task),
                 task => {

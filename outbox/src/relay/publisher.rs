@@ -71,6 +71,7 @@ enum Begun<'a> {
     Published(Published, PublishAckFuture),
     Parking(Vec<(i64, Uuid)>, BoxFuture<'a, sqlx::Result<bool>>),
     Skipped(Range<i64>, Uuid),
+    Superseded(i64, Uuid),
     Abandoned(Range<i64>),
 }
 
@@ -78,6 +79,7 @@ enum Finished {
     Published(Published, Result<PublishAck, PublishError>),
     Parked(Vec<(i64, Uuid)>, sqlx::Result<bool>),
     Skipped(Range<i64>, Uuid),
+    Superseded(i64, Uuid),
     Abandoned(Range<i64>),
 }
 
@@ -212,6 +214,7 @@ impl<'a> Publisher<'a> {
                 Begun::Parking(events, parking)
             }
             Task::Skip(ids, last_event_id) => Begun::Skipped(ids, last_event_id),
+            Task::Supersede(id, event_id) => Begun::Superseded(id, event_id),
             Task::AbandonGap(ids) => Begun::Abandoned(ids),
         })
     }
@@ -257,6 +260,10 @@ impl<'a> Publisher<'a> {
         match finished {
             Finished::Abandoned(ids) => self.cursor.position.abandon(ids),
             Finished::Skipped(ids, last_event_id) => self.cursor.pass(ids, last_event_id),
+            Finished::Superseded(id, event_id) => {
+                self.lookup.metrics.superseded.increment(1);
+                self.cursor.pass(id..id + 1, event_id);
+            }
             Finished::Parked(events, is_held) => {
                 if !is_held? {
                     return Err(Failure::LeaseLost);
@@ -376,6 +383,7 @@ async fn finish(begun: Begun<'_>) -> Finished {
         }
         Begun::Parking(events, parking) => Finished::Parked(events, parking.await),
         Begun::Skipped(ids, last_event_id) => Finished::Skipped(ids, last_event_id),
+        Begun::Superseded(id, event_id) => Finished::Superseded(id, event_id),
         Begun::Abandoned(ids) => Finished::Abandoned(ids),
     }
 }

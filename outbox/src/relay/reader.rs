@@ -168,7 +168,11 @@ impl Reader {
 
     fn pass(&mut self, entry: Entry) {
         self.position.pass(entry.id);
-        self.found.push(entry);
+        let superseded = self.superseded.as_mut();
+        match superseded.is_some_and(|it| it.passes(entry.id)) {
+            true => self.found.supersede(&entry),
+            false => self.found.push(entry),
+        }
     }
 
     /// The events above the last one, read together with that one. If it is not there, the ledger
@@ -279,8 +283,8 @@ impl Reader {
         Ok(())
     }
 
-    async fn mark_superseded(&self, entries: &mut [Entry]) -> sqlx::Result<()> {
-        match &self.superseded {
+    async fn mark_superseded(&mut self, entries: &mut [Entry]) -> sqlx::Result<()> {
+        match &mut self.superseded {
             Some(superseded) => superseded.mark(&self.pool, entries).await,
             None => Ok(()),
         }

@@ -178,7 +178,7 @@ impl StreamRelay<'_> {
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let interest = Interest::of(self.stream, self.relay.routes, &self.owned.identity);
-        let superseded = Superseded::load(pool, &topic.stream, self.metrics).await?;
+        let superseded = Superseded::load(pool, &topic.stream).await?;
         let reader = Reader::new(pool.clone(), BATCH, interest, &cursor)
             .without(superseded)
             .with_refill(losses.ids());

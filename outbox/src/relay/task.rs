@@ -16,6 +16,8 @@ pub(super) enum Task {
     /// Nothing: these ids, without a hole between them, are of events of other streams. The last of
     /// them has this event id.
     Skip(Range<i64>, Uuid),
+    /// Nothing: the aggregate of this event has been restated above its version.
+    Supersede(i64, Uuid),
     /// These events have no route.
     Park(Vec<(i64, Uuid)>),
     /// No event will come with these ids.

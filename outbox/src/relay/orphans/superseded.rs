@@ -1,10 +1,11 @@
 //! Events that wait in the ledger with a version that an orphan has taken: their aggregate has been
 //! restated above it, and on the stream versions only increase.
 
-use metrics::Counter;
+use std::collections::HashSet;
+
 use postgres_pool::Pool;
 
-use crate::{ledger::Entry, metrics::StreamMetrics};
+use crate::ledger::Entry;
 
 /// What the reader has to ask for.
 #[derive(Debug)]
@@ -12,16 +13,13 @@ pub(in crate::relay) struct Superseded {
     stream: String,
     /// No event with a higher id is superseded.
     through: i64,
-    counter: Counter,
+    /// Read, and not passed yet.
+    marked: HashSet<i64>,
 }
 
 impl Superseded {
     /// `None` if nothing is superseded.
-    pub(in crate::relay) async fn load(
-        pool: &Pool,
-        stream: &str,
-        metrics: &StreamMetrics,
-    ) -> sqlx::Result<Option<Self>> {
+    pub(in crate::relay) async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Option<Self>> {
         let through = sqlx::query_scalar!(
             r"select max(superseded_through) from outbox.orphan where stream = $1",
             stream,
@@ -31,13 +29,13 @@ impl Superseded {
         Ok(through.map(|through| Self {
             stream: stream.to_owned(),
             through,
-            counter: metrics.superseded.clone(),
+            marked: HashSet::new(),
         }))
     }
 
     /// Marks those that are not to be published.
     pub(in crate::relay) async fn mark(
-        &self,
+        &mut self,
         pool: &Pool,
         entries: &mut [Entry],
     ) -> sqlx::Result<()> {
@@ -64,11 +62,14 @@ impl Superseded {
         )
         .fetch_all(pool)
         .await?;
-        if !superseded.is_empty() {
-            self.counter.increment(superseded.len() as u64);
+        // They may have been read before, but not passed, since late ones came first.
+        let known = self.marked.len();
+        self.marked.extend(&superseded);
+        let events = self.marked.len() - known;
+        if events > 0 {
             tracing::info!(
                 stream = self.stream,
-                events = superseded.len(),
+                events,
                 "events are superseded, since their aggregates were restated; not publishing them"
             );
         }
@@ -76,5 +77,9 @@ impl Superseded {
             entry.is_wanted &= !superseded.contains(&entry.id);
         }
         Ok(())
+    }
+    /// Whether an event that is passed now was marked.
+    pub(in crate::relay) fn passes(&mut self, id: i64) -> bool {
+        self.marked.remove(&id)
     }
 }

@@ -43,6 +43,10 @@ impl Batch {
         }
     }
 
+    pub(super) fn supersede(&mut self, entry: &Entry) {
+        self.tasks.push(Task::Supersede(entry.id, entry.event_id));
+    }
+
     pub(super) fn abandon(&mut self, gap: std::ops::Range<i64>) {
         // Events that are parked come before it in the ledger, for all that is known.
         self.park();

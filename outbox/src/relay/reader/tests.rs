@@ -3,6 +3,7 @@
 
 mod controls;
 mod other_streams;
+mod superseded;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -15,6 +15,7 @@ fn summary(tasks: &[Task]) -> Vec<String> {
     let one = |task: &Task| match task {
         Task::Publish(event) => format!("publish {}", event.entry.id),
         Task::Skip(ids, _) => format!("skip {ids:?}"),
+        Task::Supersede(id, _) => format!("supersede {id}"),
         Task::Park(events) => {
             let ids: Vec<_> = events.iter().map(|(id, _)| id).collect();
             format!("park {ids:?}")
