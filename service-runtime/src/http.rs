@@ -6,6 +6,7 @@ mod client_limit;
 mod concurrency;
 mod connection_settings;
 mod cors;
+mod cross_site;
 mod errors;
 mod feed;
 mod headers;

@@ -97,7 +97,8 @@ impl Server {
 }
 
 #[tokio::test]
-async fn on_loopback_whoever_is_on_this_host_may_read_metrics_and_a_web_page_may_not() {
+async fn on_loopback_whoever_is_on_this_host_may_read_metrics_and_web_pages_and_a_proxys_clients_may_not()
+ {
     let server = serve(&MetricsSettings::default(), "127.0.0.1:0").await;
     let answer = server.metrics("").await;
     assert_eq!(answer.status(), StatusCode::OK);
@@ -105,10 +106,16 @@ async fn on_loopback_whoever_is_on_this_host_may_read_metrics_and_a_web_page_may
         answer.headers()[header::CONTENT_TYPE],
         "text/plain; version=0.0.4; charset=utf-8"
     );
-    let url = format!("{}/metrics", server.url);
-    let page = server.client.get(url).header(header::HOST, "evil.example");
-    let answer = page.send().await.expect("an answer");
-    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    for (name, value) in [
+        ("host", "evil.example"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("forwarded", "for=192.0.2.1"),
+    ] {
+        let url = format!("{}/metrics", server.url);
+        let request = server.client.get(url).header(name, value);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -76,5 +76,8 @@ fn problems_are_those_of_the_service_and_the_common_ones_by_status() {
     );
     let example = json!({"type": "/problems/out-of-tea", "title": "Out of tea", "status": 503});
     assert_eq!(examples["out-of-tea"]["value"], example);
-    assert_eq!(responses["403"]["description"], "Insufficient scope");
+    assert_eq!(
+        responses["403"]["description"],
+        "Insufficient scope, or Page of another origin"
+    );
 }

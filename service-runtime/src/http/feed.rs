@@ -10,7 +10,7 @@ use axum::response::{
     IntoResponse, Response, Sse,
     sse::{Event, KeepAlive},
 };
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{SubsecRound, Utc};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::{
@@ -40,16 +40,10 @@ pub struct Feed(Arc<Shared>);
 struct Shared {
     limit: PerClientLimit,
     followers: watch::Sender<usize>,
-    status: watch::Sender<Option<Status>>,
+    /// The last status, without its time.
+    status: watch::Sender<Option<String>>,
     messages: broadcast::Sender<Message>,
     shutdown: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Status {
-    /// Without its time.
-    content: String,
-    message: Message,
 }
 
 #[derive(Debug, Clone)]
@@ -95,9 +89,9 @@ impl Feed {
         messages.take_until(stopped)
     }
 
+    /// As of now: clients tell by its time how far the service's clock is from theirs.
     fn last_status(&self) -> Option<Message> {
-        let status = self.0.status.borrow();
-        status.as_ref().map(|status| status.message.clone())
+        self.0.status.borrow().as_deref().map(Message::status)
     }
 
     /// Waits for a follower; false if the process is to stop first.
@@ -125,29 +119,20 @@ impl Feed {
         self.0.shutdown.run_until_cancelled(idle).await;
     }
 
-    /// Tells the status, with its time as `at`, unless it is the same as before; followers who come
+    /// Tells the status, with the time of telling as `at`, unless it is the same as before; followers who come
     /// later are told it first.
     ///
     /// # Panics
     /// If `status` is no JSON object.
     pub fn status(&self, status: &impl Serialize) {
-        #[derive(Serialize)]
-        struct Timed<'a, T> {
-            at: DateTime<Utc>,
-            #[serde(flatten)]
-            status: &'a T,
-        }
         let content = json(status);
-        let is_known = |known: &Status| known.content == content;
-        if self.0.status.borrow().as_ref().is_some_and(is_known) {
+        if self.0.status.borrow().as_ref() == Some(&content) {
             return;
         }
-        let at = Utc::now().trunc_subsecs(3);
-        let message = Message::new("status", &Timed { at, status });
-        self.send(message.clone());
-        self.0
-            .status
-            .send_replace(Some(Status { content, message }));
+        let message = Message::status(&content);
+        // First, so that a follower who comes now may be told it twice, but never the former one alone.
+        self.0.status.send_replace(Some(content));
+        self.send(message);
     }
 
     /// What is told next is told as the first status, since the source has stopped.
@@ -179,6 +164,17 @@ impl Message {
         Self {
             event,
             data: json(data).into(),
+        }
+    }
+
+    /// With the present time as the first member of what is an object.
+    fn status(content: &str) -> Self {
+        let members = content.strip_prefix('{').expect("a status is an object");
+        let at = json(&Utc::now().trunc_subsecs(3));
+        let separator = if members == "}" { "" } else { "," };
+        Self {
+            event: "status",
+            data: format!(r#"{{"at":{at}{separator}{members}"#).into(),
         }
     }
 
@@ -240,8 +236,9 @@ impl Drop for Follower {
 mod tests {
     use std::{pin::pin, time::Duration};
 
+    use chrono::{DateTime, SubsecRound, Utc};
     use futures::{FutureExt, StreamExt};
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tokio::{task, time};
     use tokio_util::sync::CancellationToken;
 
@@ -289,9 +286,16 @@ mod tests {
         let names: Vec<_> = early.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["status", "status", "applied"]);
         assert_eq!(early[2].1, r#"{"events":["an event"],"skipped":3}"#);
+        let come = Utc::now().trunc_subsecs(3);
         let late = told(follow(&feed, 2));
-        assert_eq!(late, early[1..2]);
-        assert!(late[0].1.starts_with(r#"{"at":""#) && late[0].1.ends_with(r#""pending":2}"#));
+        assert_eq!(late.len(), 1);
+        let status: Value = serde_json::from_str(&late[0].1).expect("JSON");
+        assert_eq!(status["pending"], 2);
+        let at: DateTime<Utc> = status["at"].as_str().expect("a time").parse().expect("one");
+        assert!(
+            at >= come,
+            "it is as of its telling, not of its last change"
+        );
     }
 
     #[tokio::test]

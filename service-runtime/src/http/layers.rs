@@ -22,7 +22,7 @@ use tower_http::{
 use super::{
     HttpSettings, REQUEST_ID, Routes,
     access::{self, Access},
-    client, concurrency, cors, errors, headers, host, limits,
+    client, concurrency, cors, cross_site, errors, headers, host, limits,
     measure::MeasureLayer,
     server_span, unread,
 };
@@ -77,6 +77,9 @@ pub(super) fn wrap(
     api = api.merge(routes.public);
     if let Some(hosts) = host::allowed(settings, listens_on)? {
         api = api.layer(middleware::from_fn_with_state(hosts, host::check));
+    }
+    if let Some(origins) = cross_site::allowed(settings) {
+        api = api.layer(middleware::from_fn_with_state(origins, cross_site::check));
     }
     // Before the tokens: guessing them is limited too.
     if let Some(rate) = settings.rate_limit {

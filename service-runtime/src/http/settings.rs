@@ -51,7 +51,8 @@ pub struct HttpSettings {
     )]
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call, such as https://app.example, separated by commas; `*`
-    /// for any; none unless set
+    /// for any; none unless set. Without tokens, changes that pages of other origins ask for are
+    /// refused
     #[arg(
         long,
         env = "CORS_ORIGINS",

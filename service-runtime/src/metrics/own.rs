@@ -45,8 +45,8 @@ pub(crate) const CONNECTIONS_MAX: Gauge<0> = Gauge::new(
 pub(crate) const REJECTED: Counter<1> = Counter::new(
     "http_server_rejected_total",
     ["reason"],
-    "What was not served, by reason: rate_limit, concurrent_requests, host, no_token, unknown_token, \
-     insufficient_scope, or what is limited for each client and in total (connections, \
+    "What was not served, by reason: rate_limit, concurrent_requests, host, cross_site, no_token, \
+     unknown_token, insufficient_scope, or what is limited for each client and in total (connections, \
      request_bodies, unread_bytes, imports and others).",
 );
 pub(crate) const SPANS_EXPORTED: Counter<0> = Counter::new(

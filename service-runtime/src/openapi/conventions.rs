@@ -124,11 +124,11 @@ impl Api {
     fn complete_response(&self, status: &str, response: &mut Response, is_health: bool) {
         let mut kinds = self.problems();
         // What concerns metrics alone, and what does not concern them.
-        let other = match is_health {
-            true => Kind::FORBIDDEN,
-            false => Kind::METRICS_CLOSED,
+        let others: &[Kind] = match is_health {
+            true => &[Kind::FORBIDDEN, Kind::CROSS_SITE],
+            false => &[Kind::METRICS_CLOSED],
         };
-        kinds.retain(|kind| kind.status.as_str() == status && *kind != other);
+        kinds.retain(|kind| kind.status.as_str() == status && !others.contains(kind));
         if !kinds.is_empty() {
             let content = || RefOr::T(problems(&kinds));
             (response.content.entry(PROBLEM_JSON.to_owned())).or_insert_with(content);

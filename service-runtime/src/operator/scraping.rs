@@ -32,6 +32,8 @@ use crate::{
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Answers that are made at once. Prometheus asks once in some seconds, and there may be two of it.
 const MAX_SCRAPES: usize = 4;
+/// What proxies add.
+const PASSED_ON: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
 /// Shorter tokens could be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
 
@@ -47,7 +49,8 @@ enum Access {
     Token(SecretString),
     TokenFile(TokenFile),
     Anybody,
-    /// Whoever is on this host and, unlike a web page with a name of its own, says so.
+    /// Whoever is on this host and, unlike a web page with a name of its own, says so; not who is
+    /// passed on by a proxy there.
     Local,
     Nobody,
 }
@@ -177,7 +180,7 @@ impl Access {
                 (file.read().await?).is_some_and(|token| has_token(request, &token))
             }
             Self::Anybody => true,
-            Self::Local if is_for_loopback(&request.uri, &request.headers) => true,
+            Self::Local if is_local(request) => true,
             Self::Local | Self::Nobody => {
                 return Err(Problem::new(Kind::METRICS_CLOSED));
             }
@@ -211,6 +214,11 @@ impl TokenFile {
             }
         }
     }
+}
+
+fn is_local(request: &Parts) -> bool {
+    let is_passed_on = PASSED_ON.iter().any(|it| request.headers.contains_key(*it));
+    !is_passed_on && is_for_loopback(&request.uri, &request.headers)
 }
 
 /// Hashes are compared: of one length, and the time tells nothing.

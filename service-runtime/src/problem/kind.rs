@@ -40,11 +40,17 @@ impl Kind {
         "Insufficient scope",
         "The scope of the token does not include this request: every token may read; changes need one of scope write, repairs one of scope repair.",
     );
+    pub const CROSS_SITE: Self = Self::new(
+        "cross-site",
+        StatusCode::FORBIDDEN,
+        "Page of another origin",
+        "A web page that is not of this service asked for a change, and no token protects it. Nothing was done. The operator can allow the page's origin with CORS_ORIGINS, or set tokens.",
+    );
     pub const METRICS_CLOSED: Self = Self::new(
         "metrics-closed",
         StatusCode::FORBIDDEN,
         "Metrics need a setting",
-        "Without a token, metrics are served only where the process listens on loopback, and is asked by a loopback name. Set METRICS_TOKEN or METRICS_TOKEN_FILE and send it as a bearer token, or METRICS_OPEN=true if whoever reaches the address may read them.",
+        "Without a token, metrics are served only where the process listens on loopback, and is asked by a loopback name and not by way of a proxy. Set METRICS_TOKEN or METRICS_TOKEN_FILE and send it as a bearer token, or METRICS_OPEN=true if whoever reaches the address may read them.",
     );
     pub const NOT_FOUND: Self = Self::new(
         "not-found",
@@ -131,6 +137,7 @@ impl Kind {
         Self::MALFORMED_BODY,
         Self::UNAUTHENTICATED,
         Self::FORBIDDEN,
+        Self::CROSS_SITE,
         Self::METRICS_CLOSED,
         Self::NOT_FOUND,
         Self::METHOD_NOT_ALLOWED,

@@ -110,6 +110,32 @@ async fn pages_of_named_origins_may_call() {
     );
 }
 
+/// Browsers send such requests without asking first.
+#[tokio::test]
+async fn without_tokens_a_page_of_another_origin_changes_nothing() {
+    let settings = HttpSettings {
+        cors_origins: vec!["https://app.example".to_owned()],
+        ..HttpSettings::default()
+    };
+    let server = Server::start(settings).await;
+    let ask = |method: Method, origin: &str| {
+        let request = server.request(method, "/fine");
+        send(request.header(header::ORIGIN, origin))
+    };
+    let own = format!("http://{}", server.address);
+    for method in [Method::POST, Method::DELETE] {
+        let refused = ask(method.clone(), "https://evil.example").await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        assert_eq!(problem(refused).await["type"], "/problems/cross-site");
+        for origin in [&own, "https://app.example"] {
+            let answer = ask(method.clone(), origin).await;
+            assert_eq!(answer.status(), StatusCode::OK, "{origin}");
+        }
+    }
+    let read = ask(Method::GET, "https://evil.example").await;
+    assert_eq!(read.status(), StatusCode::OK);
+}
+
 /// Browsers ask first, without the token.
 #[tokio::test]
 async fn a_page_of_a_named_origin_may_send_a_token_and_delete() {
