@@ -47,6 +47,9 @@ impl Place {
             .created
             .replace(created)
             .is_some_and(|it| it != created);
+        if is_replaced {
+            self.fruitless = 0;
+        }
         let after = match self.after {
             Some(_) if is_replaced => 0,
             // Its end was lost: what comes there now is new.
