@@ -73,7 +73,7 @@ impl Source {
     /// written after it is told, and what is published then, as far as Postgres and NATS could be
     /// reached. What is not reached is tried again, and the status says so meanwhile.
     pub async fn follow(&self, progress: &Progress, tell: impl Fn(News)) -> Infallible {
-        let (streams, listed) = watch::channel(Vec::new());
+        let (streams, listed) = watch::channel(None);
         let mut observer = Observer::new(&self.pool, &self.nats, streams);
         let mut written = Written::new(&self.pool);
         let mut published = Published::new(&self.nats, listed);

@@ -3,11 +3,11 @@
 mod ledger;
 mod on_stream;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use postgres_pool::Pool;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time};
 use uuid::Uuid;
 
 use self::{
@@ -17,7 +17,9 @@ use self::{
 use crate::{nats_on_demand::NatsOnDemand, parked};
 
 /// Events that are looked up at once: each lookup reads a part of the ledger and of a stream.
-const MAX_LOOKUPS: usize = 4;
+const MAX_LOOKUPS: usize = 2;
+/// Who would have to wait longer for a turn is refused.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Half of an event's way: its consumers know the other half.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,15 +45,14 @@ pub struct Journey {
 pub enum State {
     /// In the ledger, and not yet published.
     Pending,
-    /// Acknowledged by its stream. Its place there is not known if the stream could not be read far
-    /// enough.
+    /// On its stream.
     Published,
     /// Set aside, until an operator decides.
     Parked(Parking),
     /// Not published, because its aggregate was restated at a higher version.
     Superseded,
-    /// The relay is done with it, and its stream does not have it: it was discarded after it was
-    /// parked, or has left the stream.
+    /// The relay is done with it, and it was not found on its stream: it was discarded after it was
+    /// parked, or has left the stream, or the stream could not be read far enough.
     Unknown,
 }
 
@@ -69,6 +70,15 @@ pub struct Parking {
 pub struct StreamPlace {
     pub sequence: u64,
     pub published_at: DateTime<Utc>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    #[error("too many events are looked up at once")]
+    Busy,
+    #[error(transparent)]
+    Postgres(#[from] sqlx::Error),
 }
 
 /// Looks events up.
@@ -93,35 +103,51 @@ impl Journeys {
     /// around the time that an id of version 7 tells, and the end.
     ///
     /// # Errors
-    /// If Postgres can't be reached.
-    pub async fn find(&self, event_id: Uuid) -> sqlx::Result<Option<Journey>> {
-        // Closed by nobody.
-        let _turn = self.lookups.acquire().await.ok();
+    /// If Postgres can't be reached, or others are looking events up.
+    pub async fn find(&self, event_id: Uuid) -> Result<Option<Journey>, LookupError> {
+        let Ok(_turn) = time::timeout(MAX_WAIT, self.lookups.acquire()).await else {
+            return Err(LookupError::Busy);
+        };
         if let Some(summary) = parked::find_by_event_id(&self.pool, event_id).await? {
             return Ok(Some(Journey::parked(summary)));
         }
         let Some(entry) = ledger::find(&self.pool, event_id).await? else {
             return Ok(None);
         };
-        let Some(delivery) = ledger::delivery(&self.pool, &entry).await? else {
-            return Ok(Some(Journey::new(entry, State::Pending, None, None)));
-        };
-        let (state, place) = self.state(&entry, &delivery).await;
-        let stream = Some(delivery.stream);
-        Ok(Some(Journey::new(entry, state, stream, place)))
+        let mut journey = self.follow(entry).await?;
+        // One that was parked and retried stands in the ledger twice.
+        if matches!(journey.state, State::Superseded | State::Unknown)
+            && let Some(again) = ledger::find_after(&self.pool, journey.outbox_id, event_id).await?
+        {
+            journey = self.follow(again).await?;
+        }
+        // It may have been parked meanwhile.
+        if journey.state == State::Unknown
+            && let Some(summary) = parked::find_by_event_id(&self.pool, event_id).await?
+        {
+            journey = Journey::parked(summary);
+        }
+        Ok(Some(journey))
     }
 
+    async fn follow(&self, entry: Entry) -> sqlx::Result<Journey> {
+        let Some(delivery) = ledger::delivery(&self.pool, &entry).await? else {
+            return Ok(Journey::new(entry, State::Pending, None, None));
+        };
+        let (state, place) = self.state(&entry, &delivery).await;
+        Ok(Journey::new(entry, state, Some(delivery.stream), place))
+    }
+
+    /// What was published before its aggregate was restated was not superseded: the stream tells.
     async fn state(&self, entry: &Entry, delivery: &Delivery) -> (State, Option<StreamPlace>) {
-        if delivery.is_superseded {
-            return (State::Superseded, None);
-        }
-        if !delivery.is_done {
-            return (State::Pending, None);
-        }
-        match on_stream::look_up(&self.nats, entry, delivery).await {
-            Outcome::Found(place) => (State::Published, Some(place)),
-            Outcome::Absent => (State::Unknown, None),
-            Outcome::Undecided => (State::Published, None),
+        match delivery.is_done {
+            false if delivery.is_superseded => (State::Superseded, None),
+            false => (State::Pending, None),
+            true => match on_stream::look_up(&self.nats, entry, delivery).await {
+                Outcome::Found(place) => (State::Published, Some(place)),
+                Outcome::Absent if delivery.is_superseded => (State::Superseded, None),
+                Outcome::Absent | Outcome::Undecided => (State::Unknown, None),
+            },
         }
     }
 }

@@ -51,7 +51,10 @@ pub struct PublishedEvent {
 /// Readers of all streams.
 pub(super) struct Published<'a> {
     nats: &'a NatsOnDemand,
-    streams: watch::Receiver<Vec<String>>,
+    /// `None` until they are known.
+    streams: watch::Receiver<Option<Vec<String>>>,
+    /// Whether they were known before.
+    is_listed: bool,
     readers: Vec<StreamReader<'a>>,
 }
 
@@ -65,17 +68,21 @@ struct StreamReader<'a> {
 }
 
 impl<'a> Published<'a> {
-    pub(super) fn new(nats: &'a NatsOnDemand, streams: watch::Receiver<Vec<String>>) -> Self {
+    pub(super) fn new(
+        nats: &'a NatsOnDemand,
+        streams: watch::Receiver<Option<Vec<String>>>,
+    ) -> Self {
         Self {
             nats,
             streams,
+            is_listed: false,
             readers: vec![],
         }
     }
 
     /// Whatever the streams store from now on is news; without NATS, what they have once it is there.
     pub(super) async fn begin(&mut self) {
-        self.know_streams(&Place::at_the_end());
+        self.know_streams();
         let opening = self
             .readers
             .iter_mut()
@@ -99,13 +106,19 @@ impl<'a> Published<'a> {
                     std::future::pending::<()>().await;
                 },
             }
-            // One that was not known before is new, and so is all that it has.
-            self.know_streams(&Place::at_the_beginning());
+            self.know_streams();
         }
     }
 
-    fn know_streams(&mut self, place_of_new: &Place) {
-        let names = self.streams.borrow_and_update().clone();
+    /// A stream that comes later is new, and so is all that it has.
+    fn know_streams(&mut self) {
+        let Some(names) = self.streams.borrow_and_update().clone() else {
+            return;
+        };
+        let place_of_new = match std::mem::replace(&mut self.is_listed, true) {
+            true => Place::at_the_beginning(),
+            false => Place::at_the_end(),
+        };
         self.readers.retain(|it| names.contains(&it.stream));
         for stream in names {
             if self.readers.iter().all(|it| it.stream != stream) {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use chrono::{DateTime, Utc};
-use futures::future::{try_join, try_join_all};
+use futures::future::{join_all, try_join};
 use postgres_pool::Pool;
 use serde::Serialize;
 use service_runtime::{nats::stream::StreamMetadata, progress::Progress};
@@ -74,8 +74,8 @@ pub struct StreamNow {
 pub(super) struct Observer<'a> {
     pool: &'a Pool,
     nats: &'a NatsOnDemand,
-    /// The names of the streams, for whoever reads them.
-    streams: watch::Sender<Vec<String>>,
+    /// The names of the streams, for whoever reads them; `None` until Postgres has said them.
+    streams: watch::Sender<Option<Vec<String>>>,
     /// What Postgres said last.
     known: Option<(RelayStatus, Vec<StreamStatus>)>,
     /// By stream, as its metadata said last.
@@ -88,7 +88,7 @@ impl<'a> Observer<'a> {
     pub(super) fn new(
         pool: &'a Pool,
         nats: &'a NatsOnDemand,
-        streams: watch::Sender<Vec<String>>,
+        streams: watch::Sender<Option<Vec<String>>>,
     ) -> Self {
         Self {
             pool,
@@ -116,11 +116,10 @@ impl<'a> Observer<'a> {
         let postgres = match self.ask_postgres().await {
             Ok(known) => {
                 self.streams.send_if_modified(|names| {
-                    let known = known.1.iter().map(|it| &it.stream);
-                    let is_changed = !names.iter().eq(known.clone());
-                    if is_changed {
-                        *names = known.cloned().collect();
-                    }
+                    let known = known.1.iter().map(|it| it.stream.clone());
+                    let known = Some(known.collect());
+                    let is_changed = *names != known;
+                    *names = known;
                     is_changed
                 });
                 self.known = Some(known);
@@ -143,20 +142,21 @@ impl<'a> Observer<'a> {
         answer.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
-    /// Where each stream ends.
+    /// Where each stream ends. One that does not say, as one without a leader, keeps quiet for itself
+    /// alone.
     async fn ask_streams(&mut self) -> (Availability, HashMap<String, u64>) {
-        let names = self.streams.borrow().clone();
-        let asking = async {
-            let jetstream = &self.nats.jetstream().await?;
-            let ends = names.into_iter().map(async |name| {
-                let info = stream_info(jetstream, &name).await?;
-                anyhow::Ok(info.map(|info| (name, info)))
-            });
-            try_join_all(ends).await
-        };
-        match asking.await {
-            Ok(infos) => {
-                let infos: Vec<_> = infos.into_iter().flatten().collect();
+        let names = self.streams.borrow().clone().unwrap_or_default();
+        match self.nats.jetstream().await {
+            Ok(jetstream) => {
+                let asking = names.into_iter().map(async |name| {
+                    let asked = stream_info(&jetstream, &name).await;
+                    let info = asked.inspect_err(|error| {
+                        let error = format!("{error:#}");
+                        tracing::debug!(name, error, "a stream can't be asked");
+                    });
+                    Some((name, info.ok()??))
+                });
+                let infos: Vec<_> = join_all(asking).await.into_iter().flatten().collect();
                 let incarnations = infos.iter().map(|(name, info)| {
                     let number = StreamMetadata::of(info).incarnations.number();
                     (name.clone(), number)

@@ -51,6 +51,16 @@ pub(super) async fn find(pool: &Pool, event_id: Uuid) -> sqlx::Result<Option<Ent
     within(pool, end - NEWEST, end, event_id).await
 }
 
+/// The newest entry of this event behind that one, at the end of the ledger.
+pub(super) async fn find_after(
+    pool: &Pool,
+    id: i64,
+    event_id: Uuid,
+) -> sqlx::Result<Option<Entry>> {
+    let end = last_id(pool).await? + 1;
+    within(pool, (id + 1).max(end - NEWEST), end, event_id).await
+}
+
 /// When an id of version 7 was made.
 fn time_of(event_id: Uuid) -> Option<DateTime<Utc>> {
     let (seconds, nanoseconds) = (event_id.get_version_num() == 7)

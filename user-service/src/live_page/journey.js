@@ -13,7 +13,7 @@ const MAX_LOOKS = 40;
 /** The copy is asked by then, even if its feed has not said that the event is there. */
 const LOOKS_WITHOUT_COPY = 4;
 /** The outbox sends nothing more of these. */
-const SETTLED = ["parked", "superseded", "unknown"];
+const SETTLED = ["parked", "superseded"];
 const FINISHED = ["applied", "stale", "superseded", "dead_lettered"];
 
 let shown = 0;
@@ -107,8 +107,7 @@ function publishNote(near, published) {
   const notes = {
     pending: "not yet: it waits in the outbox",
     superseded: "never: a newer event of the same aggregate took its place",
-    published: "published; its message is no longer on the stream, or could not be looked up",
-    unknown: "the outbox no longer knows it",
+    unknown: "the relay is done with it, but it was not found on its stream, or the stream could not be asked",
   };
   return notes[near?.state] ?? "";
 }

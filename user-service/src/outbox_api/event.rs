@@ -6,7 +6,7 @@ use axum::{
     http::request::Parts,
 };
 use chrono::{DateTime, Utc};
-use outbox::journey::{Journey, State as JourneyState};
+use outbox::journey::{Journey, LookupError, State as JourneyState};
 use serde::Serialize;
 use service_runtime::problem::{Kind, Problem};
 use utoipa::{IntoParams, ToSchema};
@@ -52,7 +52,7 @@ struct EventJourney {
     /// Where it goes; null if no relay has ever had a route for it.
     #[schema(nullable)]
     stream: Option<String>,
-    /// Where it stands there; null if it is not published, or was not found in time.
+    /// Where it stands there; null unless it is published.
     #[schema(nullable)]
     sequence: Option<u64>,
     #[schema(nullable)]
@@ -61,7 +61,8 @@ struct EventJourney {
     parked: Option<ParkedAs>,
 }
 
-/// `unknown`: the relay is done with it, and its stream does not have it (any more).
+/// `unknown`: the relay is done with it, and its stream does not have it (any more) or could not be
+/// asked.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum EventState {
@@ -94,10 +95,13 @@ async fn find_event(
     State(api): State<OutboxApi>,
     EventId(id): EventId,
 ) -> Result<Json<EventJourney>, Problem> {
-    let found = api.journeys.find(id).await;
-    match found.map_err(|error| problem_of(&error))? {
-        Some(journey) => Ok(Json(journey.into())),
-        None => Err(Problem::new(Kind::NOT_FOUND).detail(format!(
+    match api.journeys.find(id).await {
+        Ok(Some(journey)) => Ok(Json(journey.into())),
+        Err(LookupError::Busy) => Err(Problem::new(Kind::OVERLOADED)
+            .detail("too many events are looked up at once")
+            .retry_after(1)),
+        Err(LookupError::Postgres(error)) => Err(problem_of(&error)),
+        Ok(None) => Err(Problem::new(Kind::NOT_FOUND).detail(format!(
             "no event {id} was found in the outbox; it may have left it"
         ))),
     }

@@ -75,7 +75,7 @@ async fn ids_that_producers_give_and_that_tell_no_time_are_found_too() {
 }
 
 #[tokio::test]
-async fn without_nats_an_event_is_published_at_an_unknown_place_and_one_that_is_gone_is_unknown() {
+async fn what_became_of_an_event_that_is_not_seen_on_its_stream_is_unknown() {
     let mut server = nats::Server::start().await;
     let world = World::with_nats(server.url()).await;
     let api = world.serve(&[]).await;
@@ -88,9 +88,57 @@ async fn without_nats_an_event_is_published_at_an_unknown_place_and_one_that_is_
     assert_eq!(journey(&world, &api, 1).await["state"], "unknown");
     assert_eq!(journey(&world, &api, 2).await["sequence"], 2);
     server.kill();
-    let published = journey(&world, &api, 2).await;
-    assert_eq!(published["state"], "published");
-    assert_eq!(published["sequence"], Value::Null);
+    let unseen = journey(&world, &api, 2).await;
+    assert_eq!(unseen["state"], "unknown");
+    assert_eq!(unseen["sequence"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_event_that_was_published_before_its_aggregate_was_restated_was_not_superseded() {
+    let world = World::new().await;
+    let api = world.serve(&[]).await;
+    api.create().await;
+    world.published(1).await;
+    world.drained().await;
+    world
+        .execute(
+            "insert into outbox.orphan (stream, aggregate_type, aggregate_id, version,
+                                        stream_sequence, restated_at, superseded_through)
+             select stream, aggregate_type, aggregate_id, 7, 1, now(), 1
+             from outbox.cursor, outbox.event",
+        )
+        .await;
+    assert_eq!(journey(&world, &api, 1).await["state"], "published");
+}
+
+#[tokio::test]
+async fn an_event_that_was_parked_and_retried_much_later_is_pending_again() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    api.create().await;
+    let relay = world.start(&["relay"]).await;
+    world.published(1).await;
+    world.drained().await;
+    drop(relay);
+    api.create().await;
+    world
+        .execute(
+            "insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type,
+                                        version, payload, created_at, reason, attempts)
+             select id, event_id, aggregate_type, aggregate_id, event_type, version, payload,
+                    created_at, 'too large', 3
+             from outbox.event where id = 2;
+             select outbox.append('order', n::text, 'placed', '{}')
+             from generate_series(1, 1500) as n",
+        )
+        .await;
+    let retry = api.post_to("/outbox/parked/2/retry", &json!({})).await;
+    assert_eq!(retry.status(), StatusCode::OK);
+    world
+        .execute("update outbox.cursor set last_id = 1502")
+        .await;
+    let again = journey(&world, &api, 1503).await;
+    assert_eq!(again["state"], "pending");
 }
 
 #[tokio::test]

@@ -320,6 +320,35 @@ async fn the_feed_opens_while_everything_is_away_and_says_so() {
 }
 
 #[tokio::test]
+async fn what_was_published_before_postgres_came_back_is_no_news() {
+    let mut world = World::new().await;
+    let to_postgres = world.proxy_to_postgres().await;
+    let api = world.serve(&[]).await;
+    for _ in 0..5 {
+        api.create().await;
+    }
+    world.published(5).await;
+    let old = ids(&world).await;
+    to_postgres.cut();
+    let mut follower = Follower::open(&api).await;
+    assert_eq!(follower.status["postgres"], "unavailable");
+    to_postgres.pass();
+    follower.says("postgres", "ok").await;
+    while follower.published.is_empty() {
+        eventually("a new user", async || {
+            (api.post(&user("Ada")).await.status() == StatusCode::CREATED).then_some(())
+        })
+        .await;
+        let last = ids(&world).await.into_iter().next_back();
+        follower.written(last).await;
+        let published = follower.until("an event", |it| !it.published.is_empty());
+        // Its stream may not have been read yet when the first of them was published.
+        let _ = tokio::time::timeout(Duration::from_secs(5), published).await;
+    }
+    assert!(follower.published.iter().all(|id| !old.contains(id)));
+}
+
+#[tokio::test]
 async fn of_many_events_at_once_the_newest_are_told_and_the_others_counted() {
     let world = World::new().await;
     let api = world.serve(&[]).await;
