@@ -184,8 +184,9 @@ async fn a_client_that_does_not_read_its_results_is_cut() {
         "--no-relay",
         "--max-imports",
         "1",
+        // Long enough for another client to be refused meanwhile, on a busy machine as well.
         "--write-timeout",
-        "500ms",
+        "3s",
     ];
     let api = world.serve(&flags).await;
     let address = api.to("").replace("http://", "");
