@@ -60,6 +60,27 @@ impl Follower {
         }
     }
 
+    /// The first event of each kind of message.
+    async fn first_of<const N: usize>(&mut self, kinds: [&str; N]) -> [Value; N] {
+        let mut found = kinds.map(|_| Value::Null);
+        let reading = async {
+            while found.contains(&Value::Null) {
+                let Message { event, data } = self.next().await;
+                match kinds.iter().position(|it| *it == event) {
+                    Some(kind) if found[kind].is_null() => {
+                        found[kind] = data["events"][0].clone();
+                    }
+                    // The last one may come in between.
+                    None if event == "status" => self.status = data,
+                    _ => {}
+                }
+            }
+        };
+        let read = tokio::time::timeout(Duration::from_secs(60), reading).await;
+        read.unwrap_or_else(|_| panic!("still waiting for {kinds:?}"));
+        found
+    }
+
     async fn until(&mut self, what: &str, is_reached: impl Fn(&Self) -> bool) {
         let reading = async {
             while !is_reached(self) {
@@ -120,20 +141,12 @@ async fn what_is_written_is_told_and_then_that_it_is_published() {
     let api = world.serve(&[]).await;
     let mut follower = Follower::open(&api).await;
     let id = api.create().await;
-    let event = async |follower: &mut Follower, name: &str| {
-        loop {
-            let message = follower.next().await;
-            if message.event == name {
-                return message.data["events"][0].clone();
-            }
-        }
-    };
-    let written = event(&mut follower, "written").await;
+    // Which is told first depends on who looked first.
+    let [written, published] = follower.first_of(["written", "published"]).await;
     assert_eq!(written["aggregate_type"], "user");
     assert_eq!(written["aggregate_id"], id.to_string());
     assert_eq!(written["event_type"], "user_created");
     assert_eq!(written["version"], 1);
-    let published = event(&mut follower, "published").await;
     for field in [
         "event_id",
         "outbox_id",
