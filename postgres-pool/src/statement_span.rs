@@ -89,12 +89,10 @@ impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for Observed<E> {
 /// What a statement does to which tables: `update users insert outbox.event`. Of a statement that writes,
 /// its reads are left out; one without a table is called by its first word.
 fn summary(sql: &str) -> String {
-    let words = sql
-        .split_whitespace()
-        .map(|word| word.trim_start_matches('('));
-    let words: Vec<_> = [""].into_iter().chain(words).collect();
+    let words: Vec<_> = [""].into_iter().chain(sql.split_whitespace()).collect();
     let operations = words.windows(3).filter_map(|words| {
-        let operation = match (words[0], words[1]) {
+        let keyword = |place: usize| words[place].trim_start_matches('(');
+        let operation = match (keyword(0), keyword(1)) {
             ("insert", "into") => "insert",
             ("delete", "from") => "delete",
             ("for" | "key" | "do", "update") => return None,

@@ -1,131 +1,15 @@
 //! Following the outbox, whatever is away meanwhile.
 
-use std::{collections::BTreeSet, time::Duration};
+mod follower;
 
-use reqwest::{Response, StatusCode};
+use std::time::Duration;
+
+use reqwest::StatusCode;
 use serde_json::Value;
 use testkit::{Proxy, Service, eventually, nats, postgres};
 
-use crate::support::{Api, World, user};
-
-const STREAM: &str = "/outbox/stream";
-
-pub(crate) struct Message {
-    event: String,
-    data: Value,
-}
-
-/// What the live page does.
-pub(crate) struct Follower {
-    response: Response,
-    buffer: String,
-    /// What was told so far.
-    written: BTreeSet<i64>,
-    published: BTreeSet<i64>,
-    status: Value,
-}
-
-impl Follower {
-    /// Whatever is written from now on will be told.
-    pub(crate) async fn open(api: &Api) -> Self {
-        let response = api.get(STREAM).await;
-        assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let mut follower = Self {
-            response,
-            buffer: String::new(),
-            written: BTreeSet::new(),
-            published: BTreeSet::new(),
-            status: Value::Null,
-        };
-        follower
-            .until("the first status", |it| !it.status.is_null())
-            .await;
-        follower
-    }
-
-    async fn next(&mut self) -> Message {
-        loop {
-            if let Some((message, rest)) = self.buffer.split_once("\n\n") {
-                let message = parse(message);
-                self.buffer = rest.to_owned();
-                if let Some(message) = message {
-                    return message;
-                }
-                continue;
-            }
-            let chunk = self.response.chunk().await.expect("a whole body");
-            let chunk = chunk.expect("the feed goes on");
-            self.buffer.push_str(str::from_utf8(&chunk).expect("UTF-8"));
-        }
-    }
-
-    /// The first event of each kind of message.
-    async fn first_of<const N: usize>(&mut self, kinds: [&str; N]) -> [Value; N] {
-        let mut found = kinds.map(|_| Value::Null);
-        let reading = async {
-            while found.contains(&Value::Null) {
-                let Message { event, data } = self.next().await;
-                match kinds.iter().position(|it| *it == event) {
-                    Some(kind) if found[kind].is_null() => {
-                        found[kind] = data["events"][0].clone();
-                    }
-                    // The last one may come in between.
-                    None if event == "status" => self.status = data,
-                    _ => {}
-                }
-            }
-        };
-        let read = tokio::time::timeout(Duration::from_secs(60), reading).await;
-        read.unwrap_or_else(|_| panic!("still waiting for {kinds:?}"));
-        found
-    }
-
-    async fn until(&mut self, what: &str, is_reached: impl Fn(&Self) -> bool) {
-        let reading = async {
-            while !is_reached(self) {
-                let Message { event, data } = self.next().await;
-                let ids = data["events"].as_array().into_iter().flatten();
-                let ids = ids.map(|it| it["outbox_id"].as_i64().expect("an id"));
-                match event.as_str() {
-                    "written" => self.written.extend(ids),
-                    "published" => self.published.extend(ids),
-                    "status" => self.status = data,
-                    other => panic!("unexpected {other}: {data}"),
-                }
-            }
-        };
-        let reached = tokio::time::timeout(Duration::from_secs(60), reading).await;
-        reached.unwrap_or_else(|_| panic!("still waiting for {what}"));
-    }
-
-    async fn written(&mut self, ids: impl IntoIterator<Item = i64>) {
-        let ids: BTreeSet<_> = ids.into_iter().collect();
-        let what = format!("{ids:?} written");
-        self.until(&what, |it| it.written.is_superset(&ids)).await;
-    }
-
-    async fn published(&mut self, ids: impl IntoIterator<Item = i64>) {
-        let ids: BTreeSet<_> = ids.into_iter().collect();
-        let what = format!("{ids:?} published");
-        self.until(&what, |it| it.published.is_superset(&ids)).await;
-    }
-
-    async fn says(&mut self, server: &str, availability: &str) {
-        let what = format!("{server} {availability}");
-        self.until(&what, |it| it.status[server] == availability)
-            .await;
-    }
-}
-
-/// `None` for what keeps the connection alive.
-fn parse(message: &str) -> Option<Message> {
-    let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name));
-    Some(Message {
-        event: field("event: ")?.to_owned(),
-        data: serde_json::from_str(field("data: ")?).expect("JSON"),
-    })
-}
+use self::follower::{Follower, Message, STREAM};
+use crate::support::{World, user};
 
 /// The ids of the events in the ledger.
 async fn ids(world: &World) -> Vec<i64> {
