@@ -24,7 +24,7 @@ use std::{
 
 pub use collector::{Answer, CollectedSpan, Collector};
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-pub use process::{Process, Service};
+pub use process::{Process, Service, print_into};
 pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use published::{assert_published, assert_published_section};
@@ -64,7 +64,8 @@ fn required(variable: &str) -> String {
 
 /// A port that nobody has. It is below the range that outgoing connections are given theirs from,
 /// so it stays free while its server is down.
-fn free_port() -> u16 {
+#[must_use]
+pub fn free_port() -> u16 {
     loop {
         let [low, high, ..] = *uuid::Uuid::new_v4().as_bytes();
         let port = 20_000 + u16::from_le_bytes([low, high]) % 12_000;

@@ -2,11 +2,12 @@
 
 use std::{
     env,
+    fs::File,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     thread::{self, JoinHandle},
 };
 
@@ -17,13 +18,26 @@ use nix::{
 
 use crate::eventually;
 
+/// Where processes print to, if not to be kept in memory.
+static LOGS: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on each process that is started prints to the end of `NAME.log` in this directory, and
+/// [`Process::output`] is empty: for what runs for hours.
+///
+/// # Panics
+/// If it was said before.
+pub fn print_into(directory: &Path) {
+    let said = LOGS.set(directory.to_owned());
+    said.expect("one directory in a process");
+}
+
 /// A child that does not outlive its test. What it printed is shown if the test fails.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     output: Arc<Mutex<Vec<String>>>,
-    readers: [JoinHandle<()>; 2],
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -31,6 +45,24 @@ impl Process {
     /// If the program can't be started.
     #[must_use]
     pub fn spawn(program: &str, arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        Self::spawn_as(program, program, arguments, environment)
+    }
+
+    /// Under another name than that of its program.
+    ///
+    /// # Panics
+    /// If the program can't be started.
+    #[must_use]
+    pub fn spawn_as(
+        name: &str,
+        program: &str,
+        arguments: &[&str],
+        environment: &[(&str, String)],
+    ) -> Self {
+        let (stdout, stderr) = match LOGS.get() {
+            Some(directory) => log_file(directory, name),
+            None => (Stdio::piped(), Stdio::piped()),
+        };
         // Should the test (the thread that is here) end, the kernel kills the child.
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", program])
@@ -42,17 +74,16 @@ impl Process {
             )
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| panic!("{program} was not started: {error}"));
         let output = Arc::default();
-        let readers = [
-            collect(child.stdout.take().expect("a pipe"), &output),
-            collect(child.stderr.take().expect("a pipe"), &output),
-        ];
+        let stdout = child.stdout.take().map(|pipe| collect(pipe, &output));
+        let stderr = child.stderr.take().map(|pipe| collect(pipe, &output));
+        let readers = stdout.into_iter().chain(stderr).collect();
         Self {
-            name: program.to_owned(),
+            name: name.to_owned(),
             child,
             output,
             readers,
@@ -150,6 +181,16 @@ impl Drop for Process {
             }
         }
     }
+}
+
+/// For both kinds of output.
+fn log_file(directory: &Path, name: &str) -> (Stdio, Stdio) {
+    let name = Path::new(name).file_name().expect("a program");
+    let path = directory.join(name).with_added_extension("log");
+    let file = File::options().create(true).append(true).open(path);
+    let file = file.expect("a file for the output");
+    let other = file.try_clone().expect("the same file");
+    (file.into(), other.into())
 }
 
 fn collect(

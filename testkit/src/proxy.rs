@@ -1,7 +1,10 @@
-//! A TCP proxy that can be told to cut connections, to hold back what the client says, or to fall
-//! silent.
+//! A TCP proxy that can be told to cut connections, to hold back what one side says or both, to be slow,
+//! or to fall silent.
 
-use std::{io, net::SocketAddr};
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -23,15 +26,55 @@ struct State {
     mode: Mode,
     /// Data on connections that were accepted in an earlier generation is swallowed.
     generation: u64,
+    /// Connections that were accepted before the last reset are closed.
+    resets: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Pass,
-    /// What the server says passes; what the client says waits.
-    HoldClient,
+    /// What this side says waits; what the other says passes.
+    Hold(Side),
+    /// What both sides say waits.
+    HoldBoth,
+    /// Everything is passed on so much later.
+    Delay(Duration),
+    /// At most so many bytes a second in each direction.
+    Throttle(usize),
     /// Connections are closed, and new ones as soon as they come.
     Cut,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
+impl Mode {
+    fn passes(self, from: Side) -> bool {
+        match self {
+            Self::Hold(side) => side != from,
+            Self::HoldBoth | Self::Cut => false,
+            Self::Pass | Self::Delay(_) | Self::Throttle(_) => true,
+        }
+    }
+
+    /// How much is passed on at once, and how long before.
+    fn pace(self) -> (usize, Duration) {
+        const PARTS_PER_SECOND: usize = 10;
+        match self {
+            Self::Delay(delay) => (usize::MAX, delay),
+            Self::Throttle(rate) => {
+                let part = (rate / PARTS_PER_SECOND).max(1);
+                (
+                    part,
+                    Duration::from_secs(1).mul_f64(part as f64 / rate.max(1) as f64),
+                )
+            }
+            _ => (usize::MAX, Duration::ZERO),
+        }
+    }
 }
 
 impl Proxy {
@@ -46,14 +89,13 @@ impl Proxy {
             server,
             mode: Mode::Pass,
             generation: 0,
+            resets: 0,
         });
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let State {
-                    server, generation, ..
-                } = watched.borrow().clone();
+                let accepted = watched.borrow().clone();
                 let state = watched.clone();
-                tokio::spawn(Link { generation, state }.connect(client, server));
+                tokio::spawn(Link { accepted, state }.connect(client));
             }
         });
         Self { address, state }
@@ -70,7 +112,25 @@ impl Proxy {
     }
 
     pub fn hold_client(&self) {
-        self.set(Mode::HoldClient);
+        self.set(Mode::Hold(Side::Client));
+    }
+
+    pub fn hold_server(&self) {
+        self.set(Mode::Hold(Side::Server));
+    }
+
+    /// Connections are accepted, and nothing passes.
+    pub fn hold_both(&self) {
+        self.set(Mode::HoldBoth);
+    }
+
+    /// Whatever is sent arrives so much later, in each direction.
+    pub fn delay(&self, delay: Duration) {
+        self.set(Mode::Delay(delay));
+    }
+
+    pub fn throttle(&self, bytes_per_second: usize) {
+        self.set(Mode::Throttle(bytes_per_second));
     }
 
     pub fn cut(&self) {
@@ -82,6 +142,14 @@ impl Proxy {
     /// work.
     pub fn black_hole(&self) {
         self.state.send_modify(|state| state.generation += 1);
+    }
+
+    /// Closes all connections, also those that were swallowed, and passes on what comes on new ones.
+    pub fn reset(&self) {
+        self.state.send_modify(|state| {
+            state.mode = Mode::Pass;
+            state.resets += 1;
+        });
     }
 
     /// New connections lead to another server.
@@ -97,31 +165,32 @@ impl Proxy {
 /// One connection through the proxy.
 #[derive(Debug, Clone)]
 struct Link {
-    generation: u64,
+    /// The state in which it was accepted.
+    accepted: State,
     state: watch::Receiver<State>,
 }
 
 impl Link {
-    async fn connect(mut self, client: TcpStream, server: String) {
-        let Ok(server) = TcpStream::connect(server).await else {
+    async fn connect(mut self, client: TcpStream) {
+        let Ok(server) = TcpStream::connect(&self.accepted.server).await else {
             return;
         };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let may_pass = |mode| mode == Mode::Pass;
+        let resets = self.accepted.resets;
         // Whichever ends first closes both directions.
         tokio::select! {
-            _ = self.clone().copy(from_client, to_server, may_pass) => {}
-            _ = self.clone().copy(from_server, to_client, |_| true) => {}
-            _ = self.state.wait_for(|state| state.mode == Mode::Cut) => {}
+            _ = self.clone().copy(Side::Client, from_client, to_server) => {}
+            _ = self.clone().copy(Side::Server, from_server, to_client) => {}
+            _ = self.state.wait_for(|it| it.mode == Mode::Cut || it.resets != resets) => {}
         }
     }
 
     async fn copy(
         mut self,
+        side: Side,
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
-        may_pass: impl Fn(Mode) -> bool,
     ) -> io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -133,24 +202,37 @@ impl Link {
                     Ok(0) | Err(_) => std::future::pending().await,
                 }
             }
-            let length = read?;
-            if length == 0 {
+            let mut left = &buffer[..read?];
+            if left.is_empty() {
                 return Ok(());
             }
-            let generation = self.generation;
-            let decided = self
-                .state
-                .wait_for(|state| state.generation != generation || may_pass(state.mode));
-            if decided.await.is_err() {
-                return Ok(());
-            }
-            if !self.is_swallowed() {
-                to.write_all(&buffer[..length]).await?;
+            while !left.is_empty() {
+                let Some(part) = self.next_part(side).await else {
+                    return Ok(());
+                };
+                let (part, rest) = left.split_at(left.len().min(part));
+                left = rest;
+                if !self.is_swallowed() {
+                    to.write_all(part).await?;
+                }
             }
         }
     }
 
+    /// Waits until something may be passed on; how much at most. `None` once the proxy is gone.
+    async fn next_part(&mut self, side: Side) -> Option<usize> {
+        let generation = self.accepted.generation;
+        let decided = self
+            .state
+            .wait_for(|state| state.generation != generation || state.mode.passes(side));
+        let (part, pause) = decided.await.ok()?.mode.pace();
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        Some(part)
+    }
+
     fn is_swallowed(&self) -> bool {
-        self.state.borrow().generation != self.generation
+        self.state.borrow().generation != self.accepted.generation
     }
 }

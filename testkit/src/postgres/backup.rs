@@ -45,7 +45,10 @@ impl Archive {
 
 /// A copy of a server's data directory.
 #[derive(Debug)]
-pub struct BaseBackup(Home);
+pub struct BaseBackup {
+    home: Home,
+    settings: Vec<String>,
+}
 
 impl BaseBackup {
     /// What the server has now.
@@ -54,7 +57,10 @@ impl BaseBackup {
     /// If the server refuses.
     #[must_use]
     pub fn of(server: &Server) -> Self {
-        Self(server.copy(&["--wal-method=fetch"]))
+        Self {
+            home: server.copy(&["--wal-method=fetch"]),
+            settings: server.settings().to_vec(),
+        }
     }
 
     /// A server with what was written until `target`, such as
@@ -63,13 +69,24 @@ impl BaseBackup {
     /// # Panics
     /// If it does not take writes within a minute.
     pub async fn recover(self, archive: &Archive, target: &str) -> Server {
-        fs::write(self.0.data().join("recovery.signal"), "").expect("a file");
         let restore = format!("restore_command=cp {}/%f %p", archive.0.path().display());
-        let server = Server::serve(
-            self.0,
-            &[&restore, target, "recovery_target_action=promote"],
-        )
-        .await;
+        self.promoted(&[&restore, target]).await
+    }
+
+    /// A server with what was there when the copy was made, and the settings of the original.
+    ///
+    /// # Panics
+    /// If it does not take writes within a minute.
+    pub async fn restore(self) -> Server {
+        self.promoted(&["restore_command=false", "recovery_target=immediate"])
+            .await
+    }
+
+    /// Recovers, begins a timeline, and takes writes.
+    async fn promoted(self, recovery: &[&str]) -> Server {
+        fs::write(self.home.data().join("recovery.signal"), "").expect("a file");
+        let recovery = [recovery, &["recovery_target_action=promote"]].concat();
+        let server = Server::recover(self.home, self.settings, &recovery).await;
         let database = server.database();
         eventually("the end of the recovery", async || {
             let is_in_recovery = sqlx::query_scalar("select pg_is_in_recovery()");

@@ -12,8 +12,9 @@ use crate::{Process, eventually, free_port};
 #[derive(Debug)]
 pub struct Server {
     port: u16,
+    settings: Vec<String>,
     process: Process,
-    _home: Home,
+    home: Home,
 }
 
 impl Server {
@@ -43,7 +44,17 @@ impl Server {
     /// # Panics
     /// If it can't be reached within a minute.
     pub async fn standby(&self) -> Self {
-        Self::serve(self.copy(&["--write-recovery-conf"]), &[]).await
+        let settings: Vec<_> = self.settings.iter().map(String::as_str).collect();
+        Self::serve(self.copy(&["--write-recovery-conf"]), &settings).await
+    }
+
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(super) fn settings(&self) -> &[String] {
+        &self.settings
     }
 
     /// A copy of the data directory.
@@ -138,26 +149,38 @@ impl Server {
             .expect("a promotion");
     }
 
+    /// Starts it on the same port with the same data, after [`Server::kill`] or [`Server::stop`].
+    ///
+    /// # Panics
+    /// If it can't be reached within a minute.
+    pub async fn restart(&mut self) {
+        let database = self.database();
+        self.process = spawn(self.port, &self.home, &self.settings);
+        eventually("a server that answers", async || {
+            // It refuses as long as a process of the former one is there.
+            if !self.process.is_running() {
+                self.process = spawn(self.port, &self.home, &self.settings);
+            }
+            database.pool.acquire().await.ok()
+        })
+        .await;
+    }
+
     /// Serves a data directory.
     pub(super) async fn serve(home: Home, settings: &[&str]) -> Self {
+        let settings = settings.iter().map(ToString::to_string).collect();
+        Self::recover(home, settings, &[]).await
+    }
+
+    /// Serves a data directory after a recovery, for which alone there are further settings.
+    pub(super) async fn recover(home: Home, settings: Vec<String>, recovery: &[&str]) -> Self {
         let port = free_port();
-        let (server, listen) = (binary("postgres"), port.to_string());
-        let data = home.data();
-        let data = data.to_str().expect("a path in UTF-8");
-        let fixed = [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "fsync=off",
-        ];
-        let settings = [&fixed, settings].concat();
-        let settings: Vec<_> = settings.iter().flat_map(|it| ["-c", it]).collect();
-        let serve = [&server, "-D", data, "-p", &listen];
-        let die_with_test = ["--pdeathsig", "KILL"];
-        let arguments = [&home.user[..], &die_with_test, &serve, &settings].concat();
+        let further: Vec<_> = recovery.iter().map(ToString::to_string).collect();
         let server = Self {
             port,
-            process: Process::spawn("setpriv", &arguments, &[]),
-            _home: home,
+            process: spawn(port, &home, &[&settings[..], &further].concat()),
+            settings,
+            home,
         };
         let database = server.database();
         eventually("a server that answers", async || {
@@ -166,4 +189,21 @@ impl Server {
         .await;
         server
     }
+}
+
+fn spawn(port: u16, home: &Home, settings: &[String]) -> Process {
+    let (server, listen) = (binary("postgres"), port.to_string());
+    let data = home.data();
+    let data = data.to_str().expect("a path in UTF-8");
+    let fixed = [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "fsync=off",
+    ];
+    let settings = fixed.into_iter().chain(settings.iter().map(String::as_str));
+    let settings: Vec<_> = settings.flat_map(|it| ["-c", it]).collect();
+    let serve = [&server, "-D", data, "-p", &listen];
+    let die_with_test = ["--pdeathsig", "KILL"];
+    let arguments = [&home.user[..], &die_with_test, &serve, &settings].concat();
+    Process::spawn_as("postgres", "setpriv", &arguments, &[])
 }
