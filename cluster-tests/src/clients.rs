@@ -20,7 +20,9 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{cluster::Cluster, history::User};
+use cluster_tests::cluster::Cluster;
+
+use crate::history::User;
 
 /// A write that was acknowledged.
 #[derive(Debug, Clone, Copy)]

@@ -16,11 +16,11 @@ use tokio::{
 };
 
 #[derive(Debug)]
-pub(crate) struct Cluster {
-    pub(crate) state_dir: PathBuf,
-    pub(crate) users: String,
-    pub(crate) notifications: String,
-    pub(crate) http: Client,
+pub struct Cluster {
+    pub state_dir: PathBuf,
+    pub users: String,
+    pub notifications: String,
+    pub http: Client,
     script: PathBuf,
     settings: HashMap<String, String>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Cluster {
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Cluster {
-    pub(crate) async fn open(state_dir: &Path, script: &Path) -> anyhow::Result<Self> {
+    pub async fn open(state_dir: &Path, script: &Path) -> anyhow::Result<Self> {
         let file = state_dir.join("settings");
         let text = fs::read_to_string(&file).await;
         let text = text.with_context(|| format!("no cluster runs: {}", file.display()))?;
@@ -49,9 +49,9 @@ impl Cluster {
         })
     }
 
-    /// Of which only the user service is there.
-    #[cfg(test)]
-    pub(crate) fn of_users(url: String) -> Self {
+    /// Of which only the user service is there, for tests of clients.
+    #[must_use]
+    pub fn of_users(url: String) -> Self {
         Self {
             state_dir: PathBuf::new(),
             users: url,
@@ -63,7 +63,7 @@ impl Cluster {
     }
 
     /// Of the two PostgreSQL servers, the one that Patroni says is the primary.
-    pub(crate) async fn postgres_primary(&self) -> anyhow::Result<u16> {
+    pub async fn postgres_primary(&self) -> anyhow::Result<u16> {
         for number in [1, 2] {
             if self.patroni_says(number, "primary").await {
                 return Ok(number);
@@ -73,7 +73,7 @@ impl Cluster {
     }
 
     /// Of the three NATS servers, the one that leads the stream.
-    pub(crate) async fn stream_leader(&self) -> anyhow::Result<u16> {
+    pub async fn stream_leader(&self) -> anyhow::Result<u16> {
         let servers = self.setting("NATS_URL")?.split(',').map(str::parse);
         let servers: Vec<async_nats::ServerAddr> = servers.collect::<Result<_, _>>()?;
         let nats = async_nats::connect(servers).await?;
@@ -87,7 +87,7 @@ impl Cluster {
     }
 
     /// Of the three MongoDB servers, the primary.
-    pub(crate) async fn mongodb_primary(&self) -> anyhow::Result<u16> {
+    pub async fn mongodb_primary(&self) -> anyhow::Result<u16> {
         let hello = self.mongodb(doc! { "hello": 1 }).await?;
         let (_, port) = hello
             .get_str("primary")?
@@ -97,12 +97,12 @@ impl Cluster {
     }
 
     /// Starts members again that have ended.
-    pub(crate) async fn start(&self, members: &[String]) -> anyhow::Result<()> {
+    pub async fn start(&self, members: &[String]) -> anyhow::Result<()> {
         self.run(&[&["start".to_owned()], members].concat()).await
     }
 
     /// Makes the standby the primary, as an operator would.
-    pub(crate) async fn switch_over(&self) -> anyhow::Result<()> {
+    pub async fn switch_over(&self) -> anyhow::Result<()> {
         let arguments = ["patronictl", "switchover", "users", "--force"];
         self.run(&arguments.map(ToOwned::to_owned)).await
     }
@@ -116,7 +116,7 @@ impl Cluster {
     }
 
     /// Waits until every member does its work.
-    pub(crate) async fn ready(&self, deadline: Duration) -> anyhow::Result<()> {
+    pub async fn ready(&self, deadline: Duration) -> anyhow::Result<()> {
         let started = Instant::now();
         loop {
             let Err(what) = self.is_ready().await else {
@@ -175,7 +175,7 @@ impl Cluster {
     }
 
     /// Compares the copy with the users, without repairing anything.
-    pub(crate) async fn verify(&self) -> anyhow::Result<()> {
+    pub async fn verify(&self) -> anyhow::Result<()> {
         let program = std::env::current_exe()?.with_file_name("notification-service");
         let mut verify = Command::new(program);
         verify.args(["verify", "--users", &self.users]);
@@ -197,11 +197,11 @@ impl Cluster {
         Ok(answer)
     }
 
-    fn port(&self, name: &str) -> anyhow::Result<u16> {
+    pub fn port(&self, name: &str) -> anyhow::Result<u16> {
         Ok(self.setting(name)?.parse()?)
     }
 
-    fn setting(&self, name: &str) -> anyhow::Result<&str> {
+    pub fn setting(&self, name: &str) -> anyhow::Result<&str> {
         let setting = self.settings.get(name).map(String::as_str);
         setting.with_context(|| format!("the cluster's settings have no {name}"))
     }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::cluster::Cluster;
+use cluster_tests::cluster::Cluster;
 
 /// A write that the copy came to show.
 #[derive(Debug, Clone, Copy)]

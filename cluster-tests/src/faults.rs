@@ -1,6 +1,6 @@
 //! What happens to the cluster.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
@@ -9,26 +9,55 @@ use crate::{
     processes::{children, pid_of, signal},
 };
 
-pub(crate) struct Fault {
-    pub(crate) name: &'static str,
-    pub(crate) strike: Strike,
+pub struct Fault {
+    pub name: &'static str,
+    pub strike: Strike,
 }
 
-type Strike = Box<dyn Fn(Arc<Cluster>) -> Pin<Box<dyn Future<Output = anyhow::Result<Damage>>>>>;
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+pub type Strike =
+    Box<dyn Fn(Arc<Cluster>) -> Pin<Box<dyn Future<Output = anyhow::Result<Damage>>>>>;
 
 /// What was done, and how it is mended.
 #[derive(Debug, Default)]
-pub(crate) struct Damage {
+pub struct Damage {
     /// To be started again.
     ended: Vec<String>,
     stopped: Stopped,
     /// How long it lasts at least: longer than the fail-over takes.
-    pub(crate) at_least: Duration,
+    pub at_least: Duration,
 }
 
 /// They go on when this is dropped: whatever has come between, none stays stopped for good.
 #[derive(Debug, Default)]
-struct Stopped(Vec<Pid>);
+pub struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    /// Stops a process and its children: they hold what they have, and do nothing.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn with_children(&mut self, pid: Pid) -> anyhow::Result<()> {
+        // First the one that makes the others.
+        self.stop(pid)?;
+        for child in children(pid)? {
+            self.stop(child)?;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, pid: Pid) -> anyhow::Result<()> {
+        self.0.push(pid);
+        signal(pid, Signal::SIGSTOP)
+    }
+}
 
 /// A lost Patroni is felt within two seconds, when the proxies notice.
 const KILLED_FOR: Duration = Duration::from_secs(5);
@@ -36,7 +65,7 @@ const KILLED_FOR: Duration = Duration::from_secs(5);
 const STOPPED_FOR: Duration = Duration::from_secs(20);
 
 impl Damage {
-    pub(crate) async fn mend(self, cluster: &Cluster) -> anyhow::Result<()> {
+    pub async fn mend(self, cluster: &Cluster) -> anyhow::Result<()> {
         drop(self.stopped);
         match self.ended.is_empty() {
             true => Ok(()),
@@ -55,7 +84,8 @@ impl Drop for Stopped {
     }
 }
 
-pub(crate) fn all() -> Vec<Fault> {
+#[must_use]
+pub fn all() -> Vec<Fault> {
     vec![
         // What the machine does without any.
         fault("none", async |_| {
@@ -200,23 +230,13 @@ fn kill(cluster: &Cluster, members: &[String]) -> anyhow::Result<Damage> {
 fn freeze(cluster: &Cluster, members: &[String]) -> anyhow::Result<Damage> {
     let mut stopped = Stopped::default();
     for member in members {
-        let pid = pid_of(&cluster.state_dir, member)?;
-        // First the one that makes the others.
-        stop(pid, &mut stopped)?;
-        for child in children(pid)? {
-            stop(child, &mut stopped)?;
-        }
+        stopped.with_children(pid_of(&cluster.state_dir, member)?)?;
     }
     Ok(Damage {
         stopped,
         at_least: STOPPED_FOR,
         ..Damage::default()
     })
-}
-
-fn stop(pid: Pid, stopped: &mut Stopped) -> anyhow::Result<()> {
-    stopped.0.push(pid);
-    signal(pid, Signal::SIGSTOP)
 }
 
 fn of_number(kinds: &[&str], number: u16) -> Vec<String> {
@@ -237,7 +257,7 @@ mod tests {
 
     use nix::unistd::Pid;
 
-    use super::{Stopped, stop};
+    use super::Stopped;
 
     fn is_stopped(pid: u32) -> bool {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
@@ -253,7 +273,7 @@ mod tests {
         let pid = process.id();
         let mut stopped = Stopped::default();
         let raw = i32::try_from(pid).expect("a pid");
-        stop(Pid::from_raw(raw), &mut stopped).expect("a signal");
+        stopped.with_children(Pid::from_raw(raw)).expect("a signal");
         while !is_stopped(pid) {
             std::thread::yield_now();
         }

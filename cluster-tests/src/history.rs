@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use cluster_tests::cluster::Cluster;
 
 /// A user as its client knows it.
 #[derive(Debug)]

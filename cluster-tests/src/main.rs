@@ -3,12 +3,9 @@
 //! members must be ready again. `scripts/cluster test` starts a cluster and runs this on it.
 
 mod clients;
-mod cluster;
 mod copy;
-mod faults;
 mod history;
 mod measure;
-mod processes;
 mod report;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -20,7 +17,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{clients::Clients, cluster::Cluster, faults::Fault, history::History, report::Report};
+use cluster_tests::{
+    cluster::Cluster,
+    faults::{self, Fault},
+};
+
+use crate::{clients::Clients, history::History, report::Report};
 
 #[derive(Debug, Parser)]
 #[command(about = "Loses each process of a cluster in turn while clients write")]

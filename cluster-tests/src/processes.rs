@@ -11,7 +11,7 @@ use nix::{
 
 /// The process that was started under this name, from `STATE_DIR/pids`; a PostgreSQL server's from its
 /// data directory, since Patroni starts those.
-pub(crate) fn pid_of(state_dir: &Path, name: &str) -> anyhow::Result<Pid> {
+pub fn pid_of(state_dir: &Path, name: &str) -> anyhow::Result<Pid> {
     let file = match name.starts_with("postgres-") {
         true => state_dir.join("cluster").join(name).join("postmaster.pid"),
         false => state_dir.join("pids").join(name),
@@ -22,7 +22,7 @@ pub(crate) fn pid_of(state_dir: &Path, name: &str) -> anyhow::Result<Pid> {
 }
 
 /// To the process alone; one that has ended needs no signal.
-pub(crate) fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
+pub fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
     match kill(pid, signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("{signal} to {pid}")),
@@ -30,7 +30,7 @@ pub(crate) fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
 }
 
 /// A PostgreSQL server has one for each connection and task.
-pub(crate) fn children(parent: Pid) -> anyhow::Result<Vec<Pid>> {
+pub fn children(parent: Pid) -> anyhow::Result<Vec<Pid>> {
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
     let children = children.split_whitespace();
     let children = children.map(|pid| Ok(Pid::from_raw(pid.parse()?)));

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::Client;
-use crate::{cluster::Cluster, history::User};
+use cluster_tests::cluster::Cluster;
+
+use crate::history::User;
 
 fn user(version: i64) -> Value {
     json!({ "id": 1, "email": "ada@example.com", "version": version, "name": "Ada" })
