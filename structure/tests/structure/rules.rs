@@ -182,6 +182,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         &["service-runtime", "shared-events", "testkit"],
     ),
     layer("cluster-tests", &[], &[]),
+    layer("chaos", &["cluster-tests", "testkit"], &[]),
     layer(
         "benchmarks",
         &["service-runtime", "shared-events", "testkit"],

@@ -1,0 +1,105 @@
+//! Hours under a steady load with one fault a minute, to see what grows.
+
+mod sample;
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tokio::{
+    fs::File,
+    io::AsyncWriteExt,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use self::sample::Sampler;
+use crate::{
+    arguments::{MINUTE, Soak},
+    faults,
+    plan::{self, Kind},
+    proof::Proof,
+    report::{Report, Round, Struck},
+    rounds,
+    stack::Stack,
+};
+
+/// What is kept for days is kept for minutes, so that it stops growing within the run.
+pub(crate) const SETTINGS: &[(&str, &str)] = &[
+    ("OUTBOX_RETENTION", "10min"),
+    ("OUTBOX_PARTITION_EVENTS", "50000"),
+    ("STREAM_MAX_AGE", "15min"),
+    ("IDEMPOTENCY_RETENTION", "10min"),
+    ("RUST_LOG", "warn,decision=off"),
+];
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(
+    stack: &Stack,
+    proof: &Proof,
+    arguments: &Soak,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + MINUTE * arguments.minutes;
+    tokio::select! {
+        outcome = strike_each_minute(stack, proof, arguments, report) => outcome?,
+        outcome = sample(stack, proof, arguments) => outcome?,
+        () = sleep_until(end) => {}
+    }
+    let round = rounds::round(stack, proof, &[]).await?;
+    println!("at the end: {round}");
+    for violation in &round.violations {
+        println!("VIOLATION: {violation}");
+    }
+    report.add(&round);
+    Ok(())
+}
+
+async fn strike_each_minute(
+    stack: &Stack,
+    proof: &Proof,
+    arguments: &Soak,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    // With what is lost the sizes would change.
+    let is_wanted =
+        |kind: &Kind| !kind.loses_messages() && !kind.loses_writes() && *kind != Kind::Outage;
+    let kinds = Kind::value_variants().iter().copied().filter(is_wanted);
+    let kinds: Vec<_> = kinds.collect();
+    let mut clock = interval(MINUTE);
+    clock.tick().await;
+    for number in 1.. {
+        clock.tick().await;
+        for fault in plan::round(arguments.seed, number, &kinds, 1) {
+            println!("minute {number}: {fault}");
+            faults::strike(stack, proof, &fault).await?;
+            let healed = Instant::now();
+            let ended = stack.heal().await?;
+            stack.ready(MINUTE).await?;
+            report.add(&Round {
+                faults: vec![Struck::of(&fault)],
+                acknowledged: proof.acknowledged(),
+                ready: healed.elapsed(),
+                checked: Duration::ZERO,
+                violations: ended
+                    .iter()
+                    .map(|name| format!("{name} has ended by itself"))
+                    .collect(),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn sample(stack: &Stack, proof: &Proof, arguments: &Soak) -> anyhow::Result<()> {
+    let mut sampler = Sampler::new(stack)?;
+    let mut file = File::create(&arguments.csv).await?;
+    file.write_all(format!("{}\n", sampler.header()).as_bytes())
+        .await?;
+    let mut clock = interval(SAMPLE_INTERVAL);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        clock.tick().await;
+        let line = sampler.sample(proof.acknowledged()).await;
+        file.write_all(format!("{line}\n").as_bytes()).await?;
+        file.flush().await?;
+    }
+}

@@ -1,0 +1,206 @@
+//! A small stack: one server of each kind, two services of each kind, and a proxy between every two that
+//! talk to each other.
+
+mod disk;
+mod logs;
+mod machine;
+mod postgres;
+mod services;
+mod wires;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use testkit::{mongodb, nats};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+
+pub(crate) use self::{
+    disk::Disk,
+    logs::Logs,
+    machine::Machine,
+    postgres::Postgres,
+    wires::{CLIENT_WIRES, WIRES},
+};
+use self::{services::Service, wires::Wires};
+use crate::endpoints::Endpoints;
+
+pub(crate) const PROCESSES: [&str; 7] = [
+    "users-1",
+    "users-2",
+    "notifications-1",
+    "notifications-2",
+    "postgres",
+    "nats",
+    "mongodb",
+];
+pub(crate) const SERVICES: [&str; 4] = ["users-1", "users-2", "notifications-1", "notifications-2"];
+
+const STREAM: &str = "USER_EVENTS";
+const CONSUMER: &str = "notification-service";
+const COPY_DATABASE: &str = "notifications_db";
+
+pub(crate) struct Stack {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) wires: Wires,
+    pub(crate) postgres: Mutex<Postgres>,
+    pub(crate) nats: Mutex<nats::Server>,
+    pub(crate) mongodb: Mutex<mongodb::Server>,
+    /// In the order of [`SERVICES`].
+    services: Vec<Mutex<Service>>,
+    pub(crate) disk: Option<Disk>,
+    /// What NATS keeps.
+    pub(crate) store: PathBuf,
+    pub(crate) logs: Logs,
+    http: reqwest::Client,
+}
+
+impl Stack {
+    /// Starts everything, the services with `settings` beside others, and waits until it is ready.
+    pub(crate) async fn start(
+        machine: &Machine,
+        logs: &Path,
+        settings: &[(&'static str, &str)],
+    ) -> anyhow::Result<Self> {
+        testkit::print_into(logs);
+        let binaries = machine.binaries()?;
+        let disk = machine.disk.as_deref().map(Disk::at);
+        let store = disk.as_ref().map(|disk| disk.store()).transpose()?;
+        let store: Vec<_> = store.iter().flat_map(|it| ["-sd", it.as_str()]).collect();
+        let (postgres, nats, mongodb) = tokio::join!(
+            Postgres::start(),
+            nats::Server::start_with(&store),
+            mongodb::Server::start(),
+        );
+        let ports: Vec<_> = SERVICES.iter().map(|_| testkit::free_port()).collect();
+        let wires = Wires::start(&postgres, &nats, &mongodb, &ports).await;
+        let service = |(name, port): (&&'static str, &u16)| {
+            let mut environment = wires.environment(name);
+            environment.extend(
+                settings
+                    .iter()
+                    .map(|(name, value)| (*name, value.to_string())),
+            );
+            Service::new(name, *port, &binaries, environment)
+        };
+        let services = SERVICES.iter().zip(&ports).map(service);
+        let stored = store_of(disk.as_ref(), &nats)?;
+        let stack = Self {
+            endpoints: endpoints(&wires, &postgres, &nats, &mongodb, &ports),
+            services: services
+                .map(|it| it.map(Mutex::new))
+                .collect::<Result<_, _>>()?,
+            wires,
+            postgres: Mutex::new(postgres),
+            nats: Mutex::new(nats),
+            mongodb: Mutex::new(mongodb),
+            store: stored,
+            disk,
+            logs: Logs::at(logs),
+            http: reqwest::Client::builder().timeout(PROBE_DEADLINE).build()?,
+        };
+        stack.ready(START_DEADLINE).await?;
+        Ok(stack)
+    }
+
+    pub(crate) fn service(&self, name: &str) -> Option<&Mutex<Service>> {
+        let index = SERVICES.iter().position(|it| *it == name)?;
+        self.services.get(index)
+    }
+
+    /// Of a service, past its proxy.
+    pub(crate) fn url(&self, name: &str) -> Option<&str> {
+        let Endpoints {
+            users_direct: users,
+            notifications_direct: notifications,
+            ..
+        } = &self.endpoints;
+        let mut urls = SERVICES.iter().zip(users.iter().chain(notifications));
+        urls.find(|(service, _)| **service == name)
+            .map(|(_, url)| url.as_str())
+    }
+
+    /// Waits until every service says that it is ready.
+    pub(crate) async fn ready(&self, deadline: Duration) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            let Err(what) = self.is_ready().await else {
+                return Ok(());
+            };
+            ensure!(started.elapsed() < deadline, "after {deadline:?}: {what:#}");
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn is_ready(&self) -> anyhow::Result<()> {
+        for name in SERVICES {
+            let url = self.url(name).context(name)?;
+            let answer = self.http.get(format!("{url}/readyz")).send().await;
+            let answer = answer.with_context(|| format!("{name} does not answer"))?;
+            let status = answer.status();
+            let text = answer.text().await.unwrap_or_default();
+            ensure!(status == 200, "{name} is not ready: {text}");
+        }
+        Ok(())
+    }
+
+    /// Ends whatever is still wrong, and names the services that have ended by themselves.
+    pub(crate) async fn heal(&self) -> anyhow::Result<Vec<&'static str>> {
+        self.wires.pass();
+        let mut ended = Vec::new();
+        for (name, service) in SERVICES.iter().zip(&self.services) {
+            if service.lock().await.revive(&self.logs)? {
+                ended.push(*name);
+            }
+        }
+        Ok(ended)
+    }
+}
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+fn endpoints(
+    wires: &Wires,
+    postgres: &Postgres,
+    nats: &nats::Server,
+    mongodb: &mongodb::Server,
+    ports: &[u16],
+) -> Endpoints {
+    let through = |names: &[&str]| -> Vec<_> {
+        let url = |name: &&str| format!("http://{}", wires.address("clients", name));
+        names.iter().map(url).collect()
+    };
+    let direct = |ports: &[u16]| -> Vec<_> {
+        let url = |port: &u16| format!("http://127.0.0.1:{port}");
+        ports.iter().map(url).collect()
+    };
+    Endpoints {
+        users: through(&SERVICES[..2]),
+        notifications: through(&SERVICES[2..]),
+        users_direct: direct(&ports[..2]),
+        notifications_direct: direct(&ports[2..]),
+        postgres: postgres.url(),
+        nats: nats.url(),
+        mongodb: format!(
+            "mongodb://127.0.0.1:{}/?directConnection=true",
+            mongodb.port()
+        ),
+        mongodb_database: COPY_DATABASE.to_owned(),
+        stream: STREAM.to_owned(),
+        consumer: CONSUMER.to_owned(),
+    }
+}
+
+fn store_of(disk: Option<&Disk>, nats: &nats::Server) -> anyhow::Result<PathBuf> {
+    match disk {
+        Some(disk) => Ok(disk.store()?.into()),
+        None => Ok(nats.store().to_owned()),
+    }
+}
