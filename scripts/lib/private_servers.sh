@@ -35,6 +35,15 @@ start_private_servers() {
     fi
 }
 
+# For programs that lose its members and start them again.
+start_private_cluster() {
+    pick_cluster_ports
+    choose_cluster_ports
+    find_cluster_programs
+    start_cluster
+    export STATE_DIR CLUSTER=$ROOT/scripts/cluster
+}
+
 # start_on_free_ports NAME VARIABLE... [-- ARGUMENT...]: another process may take a port between
 # our look and the server's start.
 start_on_free_ports() {
