@@ -2,15 +2,20 @@
 //! each round of faults, that nothing is lost. `scripts/chaos` builds and runs it.
 
 mod arguments;
+mod checks;
 mod cluster;
 mod endpoints;
 mod faults;
+mod history;
+mod observers;
 mod plan;
 mod proof;
 mod report;
 mod rounds;
 mod soak;
+mod sources;
 mod stack;
+mod workload;
 
 use std::{process::ExitCode, sync::Arc};
 

@@ -1,22 +1,33 @@
 //! What is watched while faults strike, and checked when they are over.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
-use crate::endpoints::Endpoints;
+use crate::{
+    checks::Checker, endpoints::Endpoints, history::History, observers::Observers,
+    workload::Workload,
+};
 
 pub(crate) struct Proof {
-    endpoints: Endpoints,
+    observers: Observers,
+    workload: Workload,
+    history: Arc<History>,
+    checker: Checker,
 }
 
 impl Proof {
     /// From now on clients write.
     pub(crate) async fn start(endpoints: &Endpoints, seed: u64, rate: u32) -> anyhow::Result<Self> {
-        println!(
-            "{rate} writes a second, drawn from {seed}, at {:?}",
-            endpoints.users
-        );
+        let observers = Observers::start(endpoints).await?;
+        let checker = Checker::new(endpoints).await?;
+        let workload = Workload::start(endpoints, seed, rate)?;
+        let history = workload.history();
         Ok(Self {
-            endpoints: endpoints.clone(),
+            observers,
+            workload,
+            history,
+            checker,
         })
     }
 
@@ -26,18 +37,29 @@ impl Proof {
     }
 
     /// What was acknowledged since the mark may be absent from now on.
-    pub(crate) fn lost_after(&self, _mark: Instant) {}
+    pub(crate) fn lost_after(&self, mark: Instant) {
+        self.history.lost_after(mark);
+    }
 
     /// Before a fault takes messages off the stream.
-    pub(crate) fn stream_loses_messages(&self) {}
+    pub(crate) fn stream_loses_messages(&self) {
+        self.observers.stream_loses_messages();
+    }
 
     pub(crate) fn acknowledged(&self) -> u64 {
-        0
+        self.workload.acknowledged()
     }
 
     /// Waits until both sides are idle; what does not hold then. Clients wait meanwhile.
     pub(crate) async fn check(&self) -> anyhow::Result<Vec<String>> {
-        println!("compare {:?}", self.endpoints.notifications);
-        Ok(Vec::new())
+        self.workload.pause().await;
+        let violations = self.checker.check(&self.history, &self.observers).await;
+        self.workload.resume();
+        let violations = violations?;
+        let lost = self.observers.take_lost_places();
+        if lost > 0 {
+            println!("the changes of the copy were followed anew {lost} times");
+        }
+        Ok(violations.iter().map(ToString::to_string).collect())
     }
 }

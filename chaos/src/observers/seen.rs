@@ -1,0 +1,116 @@
+//! What the copy has shown of each user.
+
+use std::collections::HashMap;
+
+use crate::{history::Violation, sources::mongodb::Document};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    version: i64,
+    is_deleted: bool,
+}
+
+/// Of a document.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    pub(super) version: i64,
+    /// Nothing if the change leaves that as it was.
+    pub(super) is_deleted: Option<bool>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    users: HashMap<i64, State>,
+}
+
+impl Seen {
+    /// The copy shows this from now on. What a change does not tell stays as it was.
+    pub(super) fn show(&mut self, user: i64, change: Change) -> Result<(), Violation> {
+        let before = self.users.get(&user).copied();
+        let was_deleted = before.is_some_and(|before| before.is_deleted);
+        let now = State {
+            version: change.version,
+            is_deleted: change.is_deleted.unwrap_or(was_deleted),
+        };
+        self.users.insert(user, now);
+        match before {
+            Some(before) => compare(user, before, now),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn remove(&mut self, user: i64) -> Result<(), Violation> {
+        let before = self.users.remove(&user);
+        let what = format!("user {user} disappeared, who was {before:?}");
+        Err(Violation::new(NEVER_BACKWARDS, what))
+    }
+
+    /// The copy as a whole, after changes that were not shown one by one.
+    pub(super) fn show_all(&mut self, documents: &[Document]) -> Vec<Violation> {
+        let now: HashMap<_, _> = documents.iter().filter_map(state).collect();
+        let mut violations = Vec::new();
+        for (user, before) in &self.users {
+            let compared = match now.get(user) {
+                Some(now) => compare(*user, *before, *now),
+                None => Err(Violation::new(
+                    NEVER_BACKWARDS,
+                    format!("user {user} disappeared, who was {before:?}"),
+                )),
+            };
+            violations.extend(compared.err());
+        }
+        for (user, now) in now {
+            let before = self.users.entry(user).or_insert(now);
+            if before.version < now.version {
+                *before = now;
+            }
+        }
+        violations
+    }
+
+    /// Documents at a version that was not shown.
+    pub(super) fn unseen(&self, documents: &[Document]) -> Vec<Violation> {
+        let unseen = documents.iter().filter_map(state).filter(|(user, now)| {
+            let seen = self.users.get(user);
+            seen.is_none_or(|seen| seen.version < now.version)
+        });
+        let violation = |(user, now): (i64, State)| {
+            let seen = self.users.get(&user);
+            let what = format!("user {user} is {now:?}, and the last change was {seen:?}");
+            Violation::new("each version of the copy is a change of it", what)
+        };
+        unseen.map(violation).collect()
+    }
+}
+
+const NEVER_BACKWARDS: &str = "the copy never goes backwards";
+
+fn compare(user: i64, before: State, now: State) -> Result<(), Violation> {
+    let is_older = now.version < before.version;
+    let is_back = before.is_deleted && !now.is_deleted;
+    match is_older || is_back {
+        true => Err(Violation::new(
+            NEVER_BACKWARDS,
+            format!("user {user} was {before:?}, and is {now:?}"),
+        )),
+        false => Ok(()),
+    }
+}
+
+fn state(document: &Document) -> Option<(i64, State)> {
+    let (user, version, is_deleted) = match document {
+        Document::Living(user) => (user.id, user.version, false),
+        Document::Deleted { id, version } => (*id, *version, true),
+        Document::Damaged(_) => return None,
+    };
+    Some((
+        user,
+        State {
+            version,
+            is_deleted,
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use super::{Change, Seen};
+use crate::sources::{event::User, mongodb::Document};
+
+fn living(version: i64) -> Change {
+    Change {
+        version,
+        is_deleted: Some(false),
+    }
+}
+
+fn deleted(version: i64) -> Change {
+    Change {
+        version,
+        is_deleted: Some(true),
+    }
+}
+
+fn document(id: i64, version: i64) -> Document {
+    Document::Living(User {
+        id,
+        version,
+        name: String::new(),
+        email: String::new(),
+        updated_at: 0,
+    })
+}
+
+fn faults(changes: &[Change]) -> usize {
+    let mut seen = Seen::default();
+    let shown = changes.iter().map(|change| seen.show(1, *change));
+    shown.filter(Result::is_err).count()
+}
+
+#[test]
+fn versions_that_grow_are_right() {
+    assert_eq!(faults(&[living(1), living(3), deleted(4), deleted(6)]), 0);
+}
+
+#[test]
+fn a_version_after_a_higher_one_is_found() {
+    assert_eq!(faults(&[living(1), living(3), living(2)]), 1);
+    assert_eq!(faults(&[deleted(3), deleted(2)]), 1);
+}
+
+#[test]
+fn a_deleted_user_who_is_visible_again_is_found() {
+    assert_eq!(faults(&[living(1), deleted(2), living(3)]), 1);
+}
+
+#[test]
+fn a_tombstone_whose_version_alone_is_raised_stays_one() {
+    let raised = Change {
+        version: 5,
+        is_deleted: None,
+    };
+    assert_eq!(faults(&[deleted(2), raised]), 0);
+    assert_eq!(faults(&[deleted(2), raised, living(6)]), 1);
+}
+
+#[test]
+fn a_document_that_disappears_is_found() {
+    let mut seen = Seen::default();
+    seen.show(1, deleted(2)).expect("the first change");
+    assert!(seen.remove(1).is_err());
+}
+
+#[test]
+fn a_collection_in_the_place_of_another_must_not_be_behind_it() {
+    let mut seen = Seen::default();
+    seen.show(1, living(2)).expect("the first change");
+    assert_eq!(seen.show_all(&[document(1, 2)]).len(), 0);
+    assert_eq!(seen.show_all(&[document(1, 1)]).len(), 1);
+    assert_eq!(seen.show_all(&[]).len(), 1);
+}
+
+#[test]
+fn a_version_that_was_never_shown_is_found() {
+    let mut seen = Seen::default();
+    seen.show(1, living(2)).expect("the first change");
+    assert_eq!(seen.unseen(&[document(1, 2)]).len(), 0);
+    assert_eq!(seen.unseen(&[document(1, 3)]).len(), 1);
+    assert_eq!(seen.unseen(&[document(2, 1)]).len(), 1);
+}
