@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use tokio::{
     fs::File,
     io::AsyncWriteExt,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use self::sample::Sampler;
@@ -38,11 +38,9 @@ pub(crate) async fn run(
     arguments: &Soak,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let end = Instant::now() + MINUTE * arguments.minutes;
     tokio::select! {
         outcome = strike_each_minute(stack, proof, arguments, report) => outcome?,
         outcome = sample(stack, proof, arguments) => outcome?,
-        () = sleep_until(end) => {}
     }
     let round = rounds::round(stack, proof, &[]).await?;
     println!("at the end: {round}");
@@ -66,9 +64,9 @@ async fn strike_each_minute(
     let kinds: Vec<_> = kinds.collect();
     let mut clock = interval(MINUTE);
     clock.tick().await;
-    for number in 1.. {
+    for number in 1..arguments.minutes {
         clock.tick().await;
-        for fault in plan::round(arguments.seed, number, &kinds, 1) {
+        for fault in plan::round(arguments.seed, u64::from(number), &kinds, 1) {
             println!("minute {number}: {fault}");
             faults::strike(stack, proof, &fault).await?;
             let healed = Instant::now();
@@ -86,6 +84,7 @@ async fn strike_each_minute(
             });
         }
     }
+    clock.tick().await;
     Ok(())
 }
 
