@@ -88,8 +88,10 @@ pub(super) fn wrap(
         api = limited;
     }
     let unread = settings.connections.unread_bytes();
-    let mut api = api.layer(middleware::from_fn_with_state(unread, unread::bound));
+    let api = api.layer(middleware::from_fn_with_state(unread, unread::bound));
+    let mut api = common(api, settings)?;
     if spans::are_on() {
+        // Outside of the logs, which name the trace from their first line on.
         api = api.layer(middleware::from_fn_with_state(
             server_span::tracer(),
             server_span::make,
@@ -98,7 +100,7 @@ pub(super) fn wrap(
     let health = Router::from(routes.health);
     let health_only = health.clone().fallback(connection_limit_reached);
     Ok(Layered {
-        api: common(api.merge(health), settings)?,
+        api: api.merge(common(health, settings)?),
         health_only: common(health_only, settings)?,
         maintenance: join_all(maintenance).map(drop).boxed(),
     })
@@ -145,7 +147,6 @@ fn request_span<B>(request: &Request<B>) -> tracing::Span {
         method = %request.method(),
         path = request.uri().path(),
         id = header(REQUEST_ID.as_str()),
-        // Of a trace that begins here, by the server span.
         trace_id = traceparent.map(Traceparent::trace_id),
     )
 }

@@ -33,17 +33,11 @@ pub(super) async fn make(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let parent = parent(request.headers());
-    let is_root = parent.is_none();
+    let parent = parent(request.headers()).unwrap_or_default();
     // The sampler needs no more to decide.
     let span = SpanBuilder::from_name("HTTP").with_kind(SpanKind::Server);
-    let mut span = tracer.build_with_context(span, &parent.unwrap_or_default());
-    let context = span.span_context();
-    if is_root {
-        let trace_id = tracing::field::display(context.trace_id());
-        tracing::Span::current().record("trace_id", trace_id);
-    }
-    hand_on(context, request.headers_mut());
+    let mut span = tracer.build_with_context(span, &parent);
+    hand_on(span.span_context(), request.headers_mut());
     if !span.is_recording() {
         return next.run(request).await;
     }
