@@ -5,6 +5,7 @@ use std::time::Duration;
 use testkit::Collector;
 
 use crate::{
+    cpu::{Work, used_by},
     read_side, relay,
     report::Report,
     stack::{Stack, ready},
@@ -34,14 +35,14 @@ fn variants(collector: &Collector) -> [Variant; 3] {
     ]
 }
 
-/// The rates of each variant, in the order of [`variants`].
-type Rounds = Vec<Vec<f64>>;
+/// Of each variant, in the order of [`variants`].
+type Rounds = Vec<Vec<Work>>;
 
 pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> {
     let (rounds, events, seconds) = if quick {
         (2, 20_000, 1)
     } else {
-        (8, 200_000, 5)
+        (12, 60_000, 2)
     };
     let duration = Duration::from_secs(seconds);
     let collector = Collector::start().await;
@@ -62,66 +63,86 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
             projected[turn].push(projector_drains(settings, events).await?);
         }
     }
-    tell(
-        report,
-        &variants,
-        &format!("POST, {CLIENTS} clients"),
-        &posts,
+    let post = format!("POST, {CLIENTS} clients");
+    let (relay, projector) = (
+        format!("relay, {events} events"),
+        format!("projector, {events} events"),
     );
-    tell(
-        report,
-        &variants,
-        &format!("relay, {events} events"),
-        &relayed,
-    );
-    tell(
-        report,
-        &variants,
-        &format!("projector, {events} events"),
-        &projected,
-    );
+    for (what, rounds) in [(post, posts), (relay, relayed), (projector, projected)] {
+        tell(report, &variants, &what, &rounds);
+    }
     Ok(())
 }
 
 fn tell(report: &mut Report, variants: &[Variant], what: &str, rounds: &Rounds) {
-    let Some((without, with)) = rounds.split_first() else {
+    compare(report, variants, what, "/s", rounds, |work| work.per_second);
+    let what = format!("{what}, processor time of the service");
+    compare(report, variants, &what, "µs", rounds, |it| it.cpu_micros);
+}
+
+fn compare(
+    report: &mut Report,
+    variants: &[Variant],
+    what: &str,
+    unit: &'static str,
+    rounds: &Rounds,
+    of: fn(&Work) -> f64,
+) {
+    let values = rounds.iter().map(|rounds| rounds.iter().map(of).collect());
+    let values: Vec<Vec<f64>> = values.collect();
+    let Some((without, with)) = values.split_first() else {
         return;
     };
     let base = variants[0].name;
-    report.add(format!("{what}, {base}"), "/s", without);
-    for (variant, rates) in variants[1..].iter().zip(with) {
+    report.add(format!("{what}, {base}"), unit, without);
+    for (variant, values) in variants[1..].iter().zip(with) {
         let name = format!("{what}, {}", variant.name);
-        report.add_beside(name, "/s", rates, (base, without));
+        report.add_beside(name, unit, values, (base, without));
         // Of the two turns of one round, between which the machine has changed least.
-        let shares: Vec<_> = (rates.iter().zip(without))
+        let shares: Vec<_> = (values.iter().zip(without))
             .map(|(with, without)| 100.0 * with / without)
             .collect();
         report.add("the same, in % of the same round without", "%", &shares);
     }
 }
 
-async fn post(settings: &[(&'static str, String)], duration: Duration) -> anyhow::Result<f64> {
+async fn post(settings: &[(&'static str, String)], duration: Duration) -> anyhow::Result<Work> {
     let stack = Stack::new().await?.with(settings);
     let mut service = stack.start("user-service", &["serve", "--no-relay"]);
     let address = ready(&service).await?;
-    let mut rates = Rates::default();
+    let pid = service.process.id().to_string();
     // The first second is for caches and connections.
-    for duration in [Duration::from_secs(1), duration] {
-        rates = Rates::default();
-        write::post(address, CLIENTS, duration, &mut rates, &mut Vec::new()).await?;
-    }
+    let warm_up = Duration::from_secs(1);
+    write::post(
+        address,
+        CLIENTS,
+        warm_up,
+        &mut Rates::default(),
+        &mut vec![],
+    )
+    .await?;
+    let (before, mut rates) = (used_by(&pid), Rates::default());
+    write::post(address, CLIENTS, duration, &mut rates, &mut vec![]).await?;
+    let used = used_by(&pid) - before;
     service.process.stop().await;
-    Ok(rates.raw.iter().sum())
+    let per_second: f64 = rates.raw.iter().sum();
+    Ok(Work {
+        per_second,
+        cpu_micros: 1e6 * used / (per_second * duration.as_secs_f64()),
+    })
 }
 
-async fn relay_drains(settings: &[(&'static str, String)], events: i64) -> anyhow::Result<f64> {
+async fn relay_drains(settings: &[(&'static str, String)], events: i64) -> anyhow::Result<Work> {
     let stack = Stack::new().await?.with(settings);
     stack.fill_outbox(events, 1).await?;
     stack.trace_events().await?;
-    Ok(relay::drain(&stack, events).await?.per_second)
+    relay::drain(&stack, events).await
 }
 
-async fn projector_drains(settings: &[(&'static str, String)], events: i64) -> anyhow::Result<f64> {
+async fn projector_drains(
+    settings: &[(&'static str, String)],
+    events: i64,
+) -> anyhow::Result<Work> {
     let stack = Stack::new().await?;
     stack.fill_outbox(events, 1).await?;
     stack.trace_events().await?;

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    cpu::{Work, used_by},
     http::Connection,
     report::{Report, percentile},
     stack::{Stack, ready},
@@ -44,15 +45,15 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
         stack.fill_stream(events, 1).await?;
         mongodb.push(write_alone(&stack).await?);
         jetstream.push(fetch_alone(&stack, events).await?);
-        fresh.push(drain(&stack, "fresh", events).await?);
-        repeated.push(drain(&stack, "repeated", events).await?);
+        fresh.push(drain(&stack, "fresh", events).await?.per_second);
+        repeated.push(drain(&stack, "repeated", events).await?.per_second);
         reads
             .measure(&stack, events, Duration::from_secs(seconds))
             .await?;
 
         let stack = Stack::new().await?;
         stack.fill_stream(events / 100, 100).await?;
-        hot.push(drain(&stack, "hot", events).await?);
+        hot.push(drain(&stack, "hot", events).await?.per_second);
     }
     let median = |rounds: &[f64]| percentile(&mut rounds.to_vec(), 0.5);
     let limit = if median(&mongodb) < median(&jetstream) {
@@ -151,13 +152,13 @@ async fn fetch_alone(stack: &Stack, events: i64) -> anyhow::Result<f64> {
 
 /// Starts a service on a full stream. The clock runs from the first look at which something is
 /// acknowledged, so that starting the process does not count.
-pub(crate) async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow::Result<f64> {
+pub(crate) async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow::Result<Work> {
     let arguments = ["serve", "--consumer", consumer];
     let mut service = stack.start("notification-service", &arguments);
     let stream = stack.stream().await?;
     let last = stream.cached_info().state.last_sequence;
     let mut began: Option<(Instant, u64)> = None;
-    let rate = loop {
+    let per_second = loop {
         sleep(POLL).await;
         let Ok(info) = stream.consumer_info(consumer).await else {
             continue;
@@ -171,6 +172,7 @@ pub(crate) async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow:
             _ => {}
         }
     };
+    let used = used_by(&service.process.id().to_string());
     service.process.stop().await;
     let copies = stack
         .mongo
@@ -183,7 +185,10 @@ pub(crate) async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow:
         copies == users.unsigned_abs(),
         "{copies} copies of {users} users, {events} events"
     );
-    Ok(rate)
+    Ok(Work {
+        per_second,
+        cpu_micros: 1e6 * used / events as f64,
+    })
 }
 
 #[derive(Default)]
