@@ -109,6 +109,8 @@ impl Checker {
         violations.extend(state.ledger.compare(&last.users));
         violations.extend(history.read(|records| state.ledger.missing(records)));
         violations.extend(observers.take_violations());
+        history.losses_are_over();
+        state.losses = history.losses();
         state.settle();
         Ok(violations)
     }

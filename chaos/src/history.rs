@@ -123,6 +123,8 @@ pub(crate) struct Records {
 struct Loss {
     from: Instant,
     until: Instant,
+    /// Both sides agree again.
+    is_over: bool,
 }
 
 impl Loss {
@@ -216,12 +218,31 @@ impl History {
             }
         }
         let until = Instant::now();
-        records.losses.push(Loss { from, until });
+        records.losses.push(Loss {
+            from,
+            until,
+            is_over: false,
+        });
+    }
+
+    /// Both sides agree again: no user is restated any more, nor shown as whoever had the id before.
+    pub(crate) fn losses_are_over(&self) {
+        for loss in &mut self.records().losses {
+            loss.is_over = true;
+        }
     }
 
     /// Grows whenever what clients know of their users may no longer be so.
     pub(crate) fn losses(&self) -> usize {
-        self.records().losses.len()
+        let records = self.records();
+        let over = records.losses.iter().filter(|loss| loss.is_over);
+        records.losses.len() + over.count()
+    }
+
+    /// Whether what was known when there were so many losses must still be so.
+    pub(crate) fn is_certain(&self, losses: usize) -> bool {
+        let is_over = self.records().losses.iter().all(|loss| loss.is_over);
+        is_over && self.losses() == losses
     }
 
     /// How many answers have acknowledged a write.

@@ -44,7 +44,13 @@ fn what_was_acknowledged_while_it_may_be_lost_is_unknown() {
     history.acknowledged(before, Some(1), 1);
     let from = Instant::now();
     history.acknowledged(lost, Some(2), 1);
+    let losses = history.losses();
+    assert!(history.is_certain(losses));
     history.lost_after(from);
+    assert!(!history.is_certain(losses) && !history.is_certain(history.losses()));
+    let losses = history.losses();
+    history.losses_are_over();
+    assert!(!history.is_certain(losses) && history.is_certain(history.losses()));
     history.acknowledged(under_way, Some(3), 1);
     let after = creation(&history);
     history.acknowledged(after, Some(4), 1);

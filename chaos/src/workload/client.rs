@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 use tokio::{
     sync::RwLock,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{
@@ -36,7 +36,8 @@ pub(super) struct Client {
 pub(super) struct Keyed {
     pub(super) key: String,
     pub(super) request: Repeatable,
-    /// Of the history, when it was sent first.
+    /// When it was sent first, and the losses of the history then.
+    pub(super) since: Instant,
     pub(super) losses: usize,
 }
 

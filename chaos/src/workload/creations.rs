@@ -1,7 +1,10 @@
 //! Creating users, with and without a key.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     api::{Answer, Reply, is_about_users, send},
@@ -14,6 +17,8 @@ const MAX_KEYED: usize = 12;
 /// One in so many users is for all clients.
 const SHARED: u8 = 20;
 const KEY: &str = "idempotency-key";
+/// Services forget keys, in a soak run after ten minutes.
+const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 impl Client {
     pub(super) async fn create(&mut self) {
@@ -31,6 +36,7 @@ impl Client {
         let keyed = Keyed {
             key: format!("key-of-{}", token.email()),
             request: Repeatable::Creation { token, user: None },
+            since: Instant::now(),
             losses: self.history.losses(),
         };
         self.send_keyed(keyed).await;
@@ -53,7 +59,8 @@ impl Client {
             Repeatable::Import(import) => self.send_import(import, Some(&keyed.key)).await,
         }
         // A database of before may not know the key.
-        if keyed.losses == self.history.losses() {
+        let is_known = keyed.losses == self.history.losses();
+        if is_known && keyed.since.elapsed() < MAX_AGE {
             self.keyed.push(keyed);
             if self.keyed.len() > MAX_KEYED {
                 self.keyed.remove(0);
@@ -75,7 +82,8 @@ impl Client {
         };
         let id = answer.body["id"].as_i64();
         let is_replayed = answer.headers.contains_key("idempotency-replayed");
-        if before.is_some() && losses == self.history.losses() && (before != id || !is_replayed) {
+        let is_known = before.is_some() && self.history.is_certain(losses);
+        if is_known && (before != id || !is_replayed) {
             let what = format!("{token} was repeated under its key; user {before:?} was created");
             self.violation("a key is for one request", &answer, &what);
         }
@@ -87,7 +95,7 @@ impl Client {
     pub(super) async fn reuse_key(&mut self) {
         let known = |keyed: &&Keyed| {
             matches!(keyed.request, Repeatable::Creation { user: Some(_), .. })
-                && keyed.losses == self.history.losses()
+                && self.history.is_certain(keyed.losses)
         };
         let Some(keyed) = self.keyed.iter().find(known).cloned() else {
             return;
@@ -95,7 +103,7 @@ impl Client {
         let token = self.history.begin(Write::creation);
         let request = self.api.users(&mut self.random, Method::POST, "/users");
         match send(request.header(KEY, &keyed.key).json(&draft(token, token))).await {
-            Reply::Done(answer) if keyed.losses == self.history.losses() => {
+            Reply::Done(answer) if self.history.is_certain(keyed.losses) => {
                 let what = format!("{token} was done under a key that was used before");
                 self.violation("a key is for one request", &answer, &what);
             }

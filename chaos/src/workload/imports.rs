@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     api::{Lines, is_about_users, send_for_lines},
@@ -30,6 +31,7 @@ impl Client {
         let keyed = Keyed {
             key,
             request: Repeatable::Import(import),
+            since: Instant::now(),
             losses: self.history.losses(),
         };
         self.send_keyed(keyed).await;

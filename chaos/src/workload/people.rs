@@ -31,7 +31,7 @@ impl Person {
 
     /// Whether the user must be as the client knows it.
     pub(super) fn is_certain(&self, history: &History) -> bool {
-        !self.is_doubtful && self.losses == history.losses()
+        !self.is_doubtful && history.is_certain(self.losses)
     }
 
     /// Whether versions may have gone back.
