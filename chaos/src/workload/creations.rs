@@ -47,7 +47,10 @@ impl Client {
         if !self.keyed.is_empty() {
             let place = self.random.usize(..self.keyed.len());
             let keyed = self.keyed.swap_remove(place);
-            self.send_keyed(keyed).await;
+            // Whom it created before a loss may have changed since, or be somebody else.
+            if self.history.is_certain(keyed.losses) {
+                self.send_keyed(keyed).await;
+            }
         }
     }
 
