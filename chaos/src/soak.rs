@@ -4,6 +4,7 @@ mod sample;
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use clap::ValueEnum;
 use tokio::{
     fs::File,
@@ -30,6 +31,8 @@ pub(crate) const SETTINGS: &[(&str, &str)] = &[
     ("IDEMPOTENCY_RETENTION", "10min"),
     ("RUST_LOG", "warn,decision=off"),
 ];
+/// In minutes: what the checks have not looked at must not be forgotten.
+const CHECK_EVERY: u32 = 5;
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(
@@ -66,6 +69,11 @@ async fn strike_each_minute(
     clock.tick().await;
     for number in 1..arguments.minutes {
         clock.tick().await;
+        if number % CHECK_EVERY == 0 {
+            let round = rounds::round(stack, proof, &[]).await?;
+            report.add(&round);
+            ensure!(round.violations.is_empty(), "{:?}", round.violations);
+        }
         for fault in plan::round(arguments.seed, u64::from(number), &kinds, 1) {
             println!("minute {number}: {fault}");
             faults::strike(stack, proof, &fault).await?;
