@@ -25,6 +25,12 @@ impl Observers {
         })
     }
 
+    /// An earlier state of the database takes its place: users whose deletion is lost come back, until the next
+    /// check.
+    pub(crate) fn database_loses_writes(&self) {
+        self.copy.may_revive();
+    }
+
     /// Messages are about to be lost: what is published again comes late, until the next check.
     pub(crate) fn stream_loses_messages(&self) {
         self.stream_lost_messages.store(true, Ordering::Relaxed);

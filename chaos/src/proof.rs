@@ -38,6 +38,7 @@ impl Proof {
 
     /// What was acknowledged since the mark may be absent from now on.
     pub(crate) fn lost_after(&self, mark: Instant) {
+        self.observers.database_loses_writes();
         self.history.lost_after(mark);
     }
 

@@ -78,8 +78,14 @@ impl Observer {
         self.record.copy().seen.unseen(documents)
     }
 
+    pub(super) fn may_revive(&self) {
+        self.record.copy().seen.may_revive = true;
+    }
+
     pub(super) fn take_violations(&self) -> Vec<Violation> {
-        std::mem::take(&mut self.record.copy().violations)
+        let mut copy = self.record.copy();
+        copy.seen.may_revive = false;
+        std::mem::take(&mut copy.violations)
     }
 
     pub(super) fn take_lost_places(&self) -> u64 {

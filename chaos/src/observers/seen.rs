@@ -21,6 +21,9 @@ pub(super) struct Change {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     users: HashMap<i64, State>,
+    /// Deletions may have been lost with the last writes of the database: their users come back, at a
+    /// version above.
+    pub(super) may_revive: bool,
 }
 
 impl Seen {
@@ -34,7 +37,7 @@ impl Seen {
         };
         self.users.insert(user, now);
         match before {
-            Some(before) => compare(user, before, now),
+            Some(before) => self.compare(user, before, now),
             None => Ok(()),
         }
     }
@@ -51,7 +54,7 @@ impl Seen {
         let mut violations = Vec::new();
         for (user, before) in &self.users {
             let compared = match now.get(user) {
-                Some(now) => compare(*user, *before, *now),
+                Some(now) => self.compare(*user, *before, *now),
                 None => Err(Violation::new(
                     NEVER_BACKWARDS,
                     format!("user {user} disappeared, who was {before:?}"),
@@ -66,6 +69,19 @@ impl Seen {
             }
         }
         violations
+    }
+
+    fn compare(&self, user: i64, before: State, now: State) -> Result<(), Violation> {
+        let is_older = now.version < before.version;
+        let is_revived = self.may_revive && now.version > before.version;
+        let is_back = before.is_deleted && !now.is_deleted && !is_revived;
+        match is_older || is_back {
+            true => Err(Violation::new(
+                NEVER_BACKWARDS,
+                format!("user {user} was {before:?}, and is {now:?}"),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Documents at a version that was not shown.
@@ -84,18 +100,6 @@ impl Seen {
 }
 
 const NEVER_BACKWARDS: &str = "the copy never goes backwards";
-
-fn compare(user: i64, before: State, now: State) -> Result<(), Violation> {
-    let is_older = now.version < before.version;
-    let is_back = before.is_deleted && !now.is_deleted;
-    match is_older || is_back {
-        true => Err(Violation::new(
-            NEVER_BACKWARDS,
-            format!("user {user} was {before:?}, and is {now:?}"),
-        )),
-        false => Ok(()),
-    }
-}
 
 fn state(document: &Document) -> Option<(i64, State)> {
     let (user, version, is_deleted) = match document {

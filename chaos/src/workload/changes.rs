@@ -111,7 +111,7 @@ impl Client {
             Change::Readdress => token,
             _ => person.email,
         };
-        let has_email = answer.body["email"] == email.email() || person.is_doubtful;
+        let has_email = answer.body["email"] == email.email() || !person.is_certain(&self.history);
         let has_name = answer.body["name"] == token.name() || change == Change::Readdress;
         if !is_later || !has_email || !has_name {
             self.violation("answers say what was done", answer, &what);

@@ -48,6 +48,16 @@ fn a_deleted_user_who_is_visible_again_is_found() {
 }
 
 #[test]
+fn a_user_whose_deletion_was_lost_comes_back_at_a_version_above() {
+    let mut seen = Seen::default();
+    seen.show(1, deleted(2)).expect("the first change");
+    seen.may_revive = true;
+    assert!(seen.show(1, living(2)).is_err());
+    assert!(seen.show(1, deleted(3)).is_ok());
+    assert!(seen.show(1, living(4)).is_ok());
+}
+
+#[test]
 fn a_tombstone_whose_version_alone_is_raised_stays_one() {
     let raised = Change {
         version: 5,
