@@ -1,4 +1,4 @@
-//! The ledger: insert-only events in the order of their ids. What the relay reads of it.
+//! The ledger: insert-only events in the order of their ids. What is read of it.
 
 use std::ops::Range;
 
@@ -110,6 +110,15 @@ pub(crate) async fn end(
         identity,
     )
     .fetch_optional(db)
+    .await
+}
+
+/// The last id that was given out; 0 before the first.
+pub(crate) async fn drawn_id(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select coalesce(pg_sequence_last_value('outbox.event_id_seq'), 0) as "id!""#
+    )
+    .fetch_one(db)
     .await
 }
 

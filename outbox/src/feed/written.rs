@@ -15,6 +15,7 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::{Batch, MAX_EVENTS, News, TICK};
+use crate::ledger::drawn_id;
 
 /// At the beginning so many ids are looked at for those that are missing.
 const WINDOW: i64 = 100;
@@ -195,15 +196,6 @@ impl Row {
             written_at: self.created_at?,
         })
     }
-}
-
-/// The last id that was given out; 0 before the first.
-async fn drawn_id(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"select coalesce(pg_sequence_last_value('outbox.event_id_seq'), 0) as "id!""#
-    )
-    .fetch_one(db)
-    .await
 }
 
 /// The newest events above `last_id`, and the lowest of those that were missing, in order. However

@@ -7,6 +7,8 @@ use postgres_pool::Pool;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use crate::ledger::drawn_id;
+
 /// So many events before and after the time that the id tells are read: first a few, then as many as
 /// are there if the clock of the producer differs.
 const NEAR: [i64; 2] = [1_000, 50_000];
@@ -47,7 +49,7 @@ pub(super) async fn find(pool: &Pool, event_id: Uuid) -> sqlx::Result<Option<Ent
             }
         }
     }
-    let end = last_id(pool).await? + 1;
+    let end = drawn_id(pool).await? + 1;
     within(pool, end - NEWEST, end, event_id).await
 }
 
@@ -57,7 +59,7 @@ pub(super) async fn find_after(
     id: i64,
     event_id: Uuid,
 ) -> sqlx::Result<Option<Entry>> {
-    let end = last_id(pool).await? + 1;
+    let end = drawn_id(pool).await? + 1;
     within(pool, (id + 1).max(end - NEWEST), end, event_id).await
 }
 
@@ -91,14 +93,6 @@ async fn first_since(db: impl PgExecutor<'_>, time: DateTime<Utc>) -> sqlx::Resu
         select low as "id!" from search order by steps desc limit 1
         "#,
         time,
-    )
-    .fetch_one(db)
-    .await
-}
-
-async fn last_id(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"select coalesce(pg_sequence_last_value('outbox.event_id_seq'), 0) as "id!""#
     )
     .fetch_one(db)
     .await
