@@ -28,7 +28,7 @@ pub(crate) use self::{
     email_backfill::backfill as backfill_normal_emails,
     id_sequence::watch_id_sequence,
     import::Imports,
-    request::bad_parameter,
+    request::{bad_parameter, path_id},
     state::Users,
     store::{
         check,

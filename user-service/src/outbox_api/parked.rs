@@ -3,7 +3,7 @@
 
 use axum::{
     Json,
-    extract::{FromRequestParts, Path, State},
+    extract::{FromRequestParts, State},
     http::{StatusCode, request::Parts},
     response::Response,
 };
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{OutboxApi, problem_of};
 use crate::{
     problems::LATER_EVENTS,
-    users::{bad_parameter, decide_retry},
+    users::{decide_retry, path_id},
 };
 
 pub(super) fn router() -> OpenApiRouter<OutboxApi> {
@@ -41,13 +41,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OutboxId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::<i64>::from_request_parts(parts, state).await {
-            Ok(Path(id)) if id > 0 => Ok(Self(id)),
-            _ => Err(bad_parameter(
-                "id",
-                "must be a positive number of at most 64 bits",
-            )),
-        }
+        path_id(parts, state).await.map(Self)
     }
 }
 

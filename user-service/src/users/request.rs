@@ -24,13 +24,18 @@ impl<S: Send + Sync> FromRequestParts<S> for UserId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::<i64>::from_request_parts(parts, state).await {
-            Ok(Path(id)) if id > 0 => Ok(Self(id)),
-            _ => Err(bad_parameter(
-                "id",
-                "must be a positive number of at most 64 bits",
-            )),
-        }
+        path_id(parts, state).await.map(Self)
+    }
+}
+
+/// The `id` of a path.
+pub(crate) async fn path_id<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<i64, Problem> {
+    match Path::<i64>::from_request_parts(parts, state).await {
+        Ok(Path(id)) if id > 0 => Ok(id),
+        _ => Err(bad_parameter(
+            "id",
+            "must be a positive number of at most 64 bits",
+        )),
     }
 }
 
