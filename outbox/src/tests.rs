@@ -1,5 +1,8 @@
 //! What tests of this crate work on: the schema, and aggregates with a version.
 
+use std::time::Duration;
+
+use postgres_pool::Pool;
 use sqlx::PgPool;
 use testkit::postgres::Database;
 
@@ -15,6 +18,17 @@ pub(crate) async fn create_database() -> Database {
         .await
         .expect("a table");
     database
+}
+
+/// A pool of one connection, and the identity of the database that it leads to.
+pub(crate) async fn pool_of(database: &Database) -> (Pool, String) {
+    let url = database.url.parse().expect("a URL");
+    let pool = postgres_pool::pool(&url, 1, Duration::from_secs(1)).expect("a pool");
+    let identity = sqlx::query_scalar("select outbox.database_identity()")
+        .fetch_one(&database.pool)
+        .await
+        .expect("an identity");
+    (pool, identity)
 }
 
 /// An aggregate without an event of its own.

@@ -1,18 +1,11 @@
-use std::time::Duration;
-
 use super::{Cursor, CursorError, Owned, load, save};
-use crate::tests::create_database;
+use crate::tests::{create_database, pool_of};
 
 /// A connection that is given up is closed without a word, and its last statement may still run.
 #[tokio::test]
 async fn a_save_of_an_earlier_session_undoes_nothing() {
     let database = create_database().await;
-    let url = database.url.parse().expect("a URL");
-    let pool = postgres_pool::pool(&url, 1, Duration::from_secs(1)).expect("a pool");
-    let identity = sqlx::query_scalar("select outbox.database_identity()")
-        .fetch_one(&database.pool)
-        .await
-        .expect("an identity");
+    let (pool, identity) = pool_of(&database).await;
     sqlx::raw_sql(
         "insert into outbox.cursor (stream, last_id, stream_sequence) values ('ACCOUNTS', 5, 5);
          select setval('outbox.event_id_seq', 9)",

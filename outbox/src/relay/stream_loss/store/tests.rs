@@ -1,10 +1,8 @@
-use std::time::Duration;
-
 use postgres_pool::Pool;
 use testkit::postgres::Database;
 
 use super::{Finished, Owned, finish};
-use crate::tests::create_database;
+use crate::tests::{create_database, pool_of};
 
 /// A cursor at the end of a stream that has lost the message of one event.
 struct World {
@@ -16,12 +14,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let database = create_database().await;
-        let url = database.url.parse().expect("a URL");
-        let pool = postgres_pool::pool(&url, 1, Duration::from_secs(1)).expect("a pool");
-        let identity = sqlx::query_scalar("select outbox.database_identity()")
-            .fetch_one(&database.pool)
-            .await
-            .expect("an identity");
+        let (pool, identity) = pool_of(&database).await;
         let owned = Owned {
             stream: "ACCOUNTS".to_owned(),
             epoch: 0,
