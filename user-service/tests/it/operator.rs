@@ -1,16 +1,12 @@
 use reqwest::StatusCode;
 use testkit::{Service, eventually};
 
-use crate::support::{World, assert_in_order};
+use crate::support::{Api, World, assert_in_order};
 
 #[tokio::test]
 async fn a_parked_event_is_shown_retried_and_discarded() {
     let world = World::new().await;
-    let api = world.serve(&[]).await;
-    let users = [api.create().await, api.create().await, api.create().await];
-    world.published(3).await;
-    world.drained().await;
-    park_all(&world).await;
+    let (api, users) = three_parked(&world).await;
 
     let (shown, output) = world.run(&["outbox", "show", "1"]).await;
     assert!(shown && output.contains("reason     too large"), "{output}");
@@ -134,6 +130,16 @@ async fn republish_says_that_it_waits_for_a_relay() {
     assert!(listed.contains("10001 pending"), "{listed}");
     let _relay = Service::start("user-service", &["relay"], &world.environment());
     assert!(waiting.process.ended().await.success());
+}
+
+/// The events of three new users, published and then parked.
+pub(crate) async fn three_parked(world: &World) -> (Api, [i64; 3]) {
+    let api = world.serve(&[]).await;
+    let users = [api.create().await, api.create().await, api.create().await];
+    world.published(3).await;
+    world.drained().await;
+    park_all(world).await;
+    (api, users)
 }
 
 /// As the relay would, had `JetStream` refused them. Under other ids than those that the stream knows.

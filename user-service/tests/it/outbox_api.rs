@@ -6,7 +6,7 @@ use testkit::nats;
 
 use crate::{
     api::assert_problem,
-    operator::park_all,
+    operator::{park_all, three_parked},
     support::{Api, World},
 };
 
@@ -144,11 +144,7 @@ async fn an_event_that_was_parked_and_retried_much_later_is_pending_again() {
 #[tokio::test]
 async fn parked_events_are_listed_retried_and_forgotten() {
     let world = World::new().await;
-    let api = world.serve(&[]).await;
-    let users = [api.create().await, api.create().await, api.create().await];
-    world.published(3).await;
-    world.drained().await;
-    park_all(&world).await;
+    let (api, users) = three_parked(&world).await;
 
     let first = api.get("/outbox/parked?limit=2").await;
     let link = first.headers()["link"].to_str().expect("text").to_owned();
