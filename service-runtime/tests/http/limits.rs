@@ -1,11 +1,18 @@
 //! Limits on requests at once and on requests per second.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use axum::http::{Method, StatusCode, header};
+use axum::{
+    http::{Method, StatusCode, header},
+    routing::get,
+};
 use service_runtime::http::HttpSettings;
+use tokio::sync::Notify;
 
-use crate::support::{Server, problem, send};
+use crate::support::{Server, problem, routes, send};
 
 #[tokio::test]
 async fn what_is_too_much_is_refused_at_once_but_for_health() {
@@ -13,7 +20,11 @@ async fn what_is_too_much_is_refused_at_once_but_for_health() {
         max_concurrent_requests: 1,
         ..HttpSettings::default()
     };
-    let server = Server::start(settings).await;
+    let held = Arc::new(Notify::new());
+    let hold = Arc::clone(&held);
+    let mut routes = routes();
+    routes.bounded = (routes.bounded).route("/held", get(async move || hold.notified().await));
+    let server = Server::with(routes, settings).await;
     let refused = async {
         let begun = Instant::now();
         let refused = loop {
@@ -36,7 +47,7 @@ async fn what_is_too_much_is_refused_at_once_but_for_health() {
         }
         "#);
         assert_eq!(server.get("/readyz").await.status(), StatusCode::OK);
-        server.held.notify_one();
+        held.notify_one();
     };
     let (held, ()) = tokio::join!(server.get("/held"), refused);
     assert_eq!(held.status(), StatusCode::OK);

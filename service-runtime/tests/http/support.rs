@@ -1,6 +1,9 @@
 //! A server with routes of every kind.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -18,7 +21,7 @@ use service_runtime::{
     openapi::Api,
     problem::Kind,
 };
-use tokio::sync::Notify;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const API: Api = Api {
@@ -28,6 +31,7 @@ pub(crate) const API: Api = Api {
     headers: &[],
 };
 
+const GRACE: Duration = Duration::from_secs(1);
 const OUT_OF_TEA: Kind = Kind::new(
     "out-of-tea",
     StatusCode::SERVICE_UNAVAILABLE,
@@ -36,11 +40,11 @@ const OUT_OF_TEA: Kind = Kind::new(
 );
 
 pub(crate) struct Server {
+    /// Where clients on this host reach it.
     pub(crate) address: SocketAddr,
     pub(crate) client: Client,
-    /// Lets the requests to `/held` go.
-    pub(crate) held: Arc<Notify>,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) serving: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Drop for Server {
@@ -51,75 +55,77 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) async fn start(settings: HttpSettings) -> Self {
-        let held = Arc::new(Notify::new());
-        let hold = held.clone();
-        let bounded = Router::new()
-            .route("/fine", any(async || "fine"))
-            .route("/large", get(async || "0123456789".repeat(2_000)))
-            .route(
-                "/panic",
-                get(async || -> &'static str { panic!("dropped it") }),
-            )
-            .route("/never", get(std::future::pending::<&'static str>))
-            .route(
-                "/held",
-                get(async move || {
-                    hold.notified().await;
-                    "held"
-                }),
-            )
-            .route(
-                "/body",
-                post(async |request: Request| {
-                    let body = http::read_body(request.into_body(), 100).await;
-                    body.map(|body| body.len().to_string())
-                }),
-            );
-        let endless = async || {
-            let drops = stream::repeat_with(|| Ok::<_, std::io::Error>("drop\n".repeat(10_000)));
-            let drops = drops.chain(stream::pending());
-            (
-                [(header::CONTENT_TYPE, "text/event-stream")],
-                Body::from_stream(drops),
-            )
-        };
-        let streaming = Router::new().route("/stream", get(endless));
-        let public = Router::new().route("/page", get(async || "a page"));
+        Self::with(routes(), settings).await
+    }
+
+    pub(crate) async fn with(routes: Routes, settings: HttpSettings) -> Self {
         let listener = http::bind("127.0.0.1:0".parse().expect("an address")).await;
-        let listener = listener.expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        Self::at(listener.expect("a free port"), routes, settings)
+    }
+
+    pub(crate) fn at(listener: TcpListener, routes: Routes, settings: HttpSettings) -> Self {
+        let mut address = listener.local_addr().expect("an address");
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         let shutdown = CancellationToken::new();
-        let serving = http::serve(
-            listener,
-            Routes {
-                bounded: bounded.into(),
-                streaming: streaming.into(),
-                public: public.into(),
-                health: health::router(vec![]),
-            },
-            &API,
-            settings,
-            shutdown.clone(),
-            Duration::from_secs(1),
-        );
-        tokio::spawn(serving);
+        let token = shutdown.clone();
+        let serving = http::serve(listener, routes, &API, settings, token, GRACE);
         Self {
             address,
             client: Client::new(),
-            held,
             shutdown,
+            serving: tokio::spawn(serving),
         }
     }
 
+    pub(crate) fn to(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("http://{}{path}", self.address);
         self.client
-            .request(method, url)
+            .request(method, self.to(path))
             .header("x-request-id", "the-request")
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
         send(self.request(Method::GET, path)).await
+    }
+}
+
+/// Routes of every kind.
+pub(crate) fn routes() -> Routes {
+    let bounded = Router::new()
+        .route("/fine", any(async || "fine"))
+        .route("/large", get(async || "0123456789".repeat(2_000)))
+        .route(
+            "/panic",
+            get(async || -> &'static str { panic!("dropped it") }),
+        )
+        .route("/never", get(std::future::pending::<&'static str>))
+        .route(
+            "/body",
+            post(async |request: Request| {
+                let body = http::read_body(request.into_body(), 100).await;
+                body.map(|body| body.len().to_string())
+            }),
+        );
+    let endless = async || {
+        let drops = stream::repeat_with(|| Ok::<_, std::io::Error>("drop\n".repeat(10_000)));
+        let drops = drops.chain(stream::pending());
+        (
+            [(header::CONTENT_TYPE, "text/event-stream")],
+            Body::from_stream(drops),
+        )
+    };
+    let streaming = Router::new().route("/stream", get(endless));
+    let public = Router::new().route("/page", get(async || "a page"));
+    Routes {
+        bounded: bounded.into(),
+        streaming: streaming.into(),
+        public: public.into(),
+        health: health::router(vec![]),
     }
 }
 

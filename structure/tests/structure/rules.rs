@@ -119,7 +119,7 @@ pub(crate) const PLACES: &[Place] = &[
         scope: Scope::Tests,
         allowed_in: &[
             // A client that reads slowly.
-            "service-runtime/tests/connections",
+            "service-runtime/tests/http/connections",
         ],
         why: "a test waits for a condition with a deadline (`testkit::eventually`): a fixed time is \
               too short on a busy machine and too long on every other",

@@ -5,27 +5,18 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use axum::{Router, routing::any};
-use reqwest::{Client, Method, StatusCode, header};
+use reqwest::{Method, StatusCode, header};
 use service_runtime::{
     health,
     http::{self, HttpSettings, Routes},
-    openapi::Api,
 };
 use testkit::eventually;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::subscriber::DefaultGuard;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-const API: Api = Api {
-    title: "Some service",
-    about: "For tests.",
-    problems: &[],
-    headers: &[],
-};
+use crate::support::{Server, routes, send};
 
 const READER: &str = "reader-reader-reader";
 const WRITER: &str = "writer-writer-writer";
@@ -33,46 +24,19 @@ const REPAIRER: &str = "repairer-repairer";
 const TOKENS: &str =
     "read reader-reader-reader,write writer-writer-writer,repair repairer-repairer";
 
-struct Server {
-    address: SocketAddr,
-    client: Client,
-    _shutdown: DropGuard,
-}
-
 #[utoipa::path(post, path = "/repair/{id}", security((), ("token" = ["repair"])), responses((status = 200)))]
 async fn repair() {}
 
 async fn serve(settings: HttpSettings) -> Server {
-    let address = "127.0.0.1:0".parse().expect("an address");
-    let listener = http::bind(address).await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let shutdown = CancellationToken::new();
-    let bounded = OpenApiRouter::from(Router::new().route("/fine", any(async || "fine")));
-    let serving = http::serve(
-        listener,
-        Routes {
-            bounded: bounded.routes(routes!(repair)),
-            health: health::router(vec![]),
-            ..Routes::default()
-        },
-        &API,
-        settings,
-        shutdown.clone(),
-        Duration::ZERO,
-    );
-    tokio::spawn(serving);
-    Server {
-        address,
-        client: Client::new(),
-        _shutdown: shutdown.drop_guard(),
-    }
+    let mut routes = routes();
+    routes.bounded = routes.bounded.routes(routes!(repair));
+    Server::with(routes, settings).await
 }
 
 impl Server {
     async fn status(&self, method: Method, path: &str, token: &str) -> StatusCode {
-        let url = format!("http://{}{path}", self.address);
-        let request = self.client.request(method, url).bearer_auth(token);
-        request.send().await.expect("an answer").status()
+        let request = self.request(method, path).bearer_auth(token);
+        send(request).await.status()
     }
 }
 
@@ -205,9 +169,8 @@ async fn tokens_are_replaced_when_their_file_changes_and_kept_if_it_is_broken() 
 async fn a_web_page_can_not_reach_an_open_service_by_a_name_of_its_own() {
     let server = serve(HttpSettings::default()).await;
     let status = async |path: &str, host: &str| {
-        let url = format!("http://{}{path}", server.address);
-        let request = server.client.get(url).header(header::HOST, host);
-        request.send().await.expect("an answer").status()
+        let request = server.request(Method::GET, path).header(header::HOST, host);
+        send(request).await.status()
     };
     let port = server.address.port();
     for host in ["localhost", "127.0.0.1", "[::1]"] {
@@ -229,9 +192,8 @@ async fn any_page_may_call_if_so_set() {
         ..HttpSettings::default()
     })
     .await;
-    let request = server.client.get(format!("http://{}/fine", server.address));
-    let request = request.header(header::ORIGIN, "https://app.example");
-    let answer = request.send().await.expect("an answer");
+    let request = server.request(Method::GET, "/fine");
+    let answer = send(request.header(header::ORIGIN, "https://app.example")).await;
     assert_eq!(answer.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
 }
 
@@ -248,13 +210,7 @@ async fn a_service_is_probed_at_the_address_that_it_listens_on() {
             health: health::router(vec![]),
             ..Routes::default()
         };
-        let shutdown = CancellationToken::new();
-        let _stop = shutdown.clone().drop_guard();
-        let settings = HttpSettings::default();
-        let grace = Duration::ZERO;
-        tokio::spawn(http::serve(
-            listener, routes, &API, settings, shutdown, grace,
-        ));
+        let _server = Server::at(listener, routes, HttpSettings::default());
         health::probe(setting).await.expect(listens_on);
     }
 }
@@ -262,9 +218,8 @@ async fn a_service_is_probed_at_the_address_that_it_listens_on() {
 #[tokio::test]
 async fn a_page_can_ask_what_its_token_may_do() {
     let granted = async |server: &Server, token: &str| {
-        let url = format!("http://{}/access", server.address);
-        let answer = server.client.get(url).bearer_auth(token).send().await;
-        let answer: serde_json::Value = answer.expect("an answer").json().await.expect("JSON");
+        let request = server.request(Method::GET, "/access").bearer_auth(token);
+        let answer: serde_json::Value = send(request).await.json().await.expect("JSON");
         ["read", "write", "repair"].map(|scope| answer[scope] == true)
     };
     let server = serve(with_tokens()).await;

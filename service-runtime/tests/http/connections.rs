@@ -14,40 +14,31 @@ use futures::{StreamExt, stream};
 use reqwest::{Client, StatusCode};
 use service_runtime::{
     health,
-    http::{self, ConnectionSettings, HttpSettings, Routes},
-    openapi::Api,
+    http::{ConnectionSettings, HttpSettings, Routes},
 };
 use testkit::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
-    task::JoinHandle,
     time,
 };
-use tokio_util::sync::CancellationToken;
 
-const API: Api = Api {
-    title: "Some service",
-    about: "For tests.",
-    problems: &[],
-    headers: &[],
-};
+use crate::support::Server;
 
 const MEGABYTE: usize = 1_000_000;
 const SHORT: Duration = Duration::from_millis(300);
 const REQUEST: &[u8] = b"GET /fine HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-struct Server {
-    address: SocketAddr,
+/// A server of large and endless answers.
+struct Source {
+    server: Server,
     /// Large answers that were made.
     made: Arc<AtomicUsize>,
     /// Endless answers that somebody still gets.
     streams: Arc<()>,
-    shutdown: CancellationToken,
-    serving: JoinHandle<anyhow::Result<()>>,
 }
 
-impl Server {
+impl Source {
     async fn start(connections: ConnectionSettings) -> Self {
         let (made, streams) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
         let (count, open) = (Arc::clone(&made), Arc::clone(&streams));
@@ -71,22 +62,14 @@ impl Server {
             health: health::router(vec![]),
             ..Routes::default()
         };
-        let listener = http::bind("127.0.0.1:0".parse().expect("an address")).await;
-        let listener = listener.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let shutdown = CancellationToken::new();
         let settings = HttpSettings {
             connections,
             ..HttpSettings::default()
         };
-        let token = shutdown.clone();
-        let serving = http::serve(listener, routes, &API, settings, token, SHORT);
         Self {
-            address,
+            server: Server::with(routes, settings).await,
             made,
             streams,
-            shutdown,
-            serving: tokio::spawn(serving),
         }
     }
 
@@ -100,15 +83,16 @@ impl Server {
         socket
             .bind(SocketAddr::new(loopback(host), 0))
             .expect("a port");
-        socket.connect(self.address).await.expect("a connection")
+        socket
+            .connect(self.server.address)
+            .await
+            .expect("a connection")
     }
 
     /// The status of an answer over a new connection from 127.0.0.`host`.
     async fn status(&self, host: u8, path: &str) -> StatusCode {
         let client = Client::builder().local_address(loopback(host)).build();
-        let request = client
-            .expect("a client")
-            .get(format!("http://{}{path}", self.address));
+        let request = client.expect("a client").get(self.server.to(path));
         request.send().await.expect("an answer").status()
     }
 
@@ -125,12 +109,6 @@ impl Server {
             (Arc::strong_count(&self.streams) <= 2).then_some(())
         })
         .await;
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
     }
 }
 
@@ -164,11 +142,11 @@ async fn send(connection: &mut TcpStream, path: &str) {
 
 #[tokio::test]
 async fn a_connection_that_sends_nothing_or_half_a_head_is_closed() {
-    let server = Server::start(short_timeouts()).await;
-    let silent = server.connect().await;
-    let mut half = server.connect().await;
+    let source = Source::start(short_timeouts()).await;
+    let silent = source.connect().await;
+    let mut half = source.connect().await;
     half.write_all(b"GET /fine HT").await.expect("sent");
-    let mut idle = server.connect().await;
+    let mut idle = source.connect().await;
     idle.write_all(REQUEST).await.expect("sent");
     let (silent, half, idle) =
         tokio::join!(read_to_end(silent), read_to_end(half), read_to_end(idle));
@@ -179,8 +157,8 @@ async fn a_connection_that_sends_nothing_or_half_a_head_is_closed() {
 
 #[tokio::test]
 async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
-    let server = Server::start(short_timeouts()).await;
-    let mut connection = server.connect().await;
+    let source = Source::start(short_timeouts()).await;
+    let mut connection = source.connect().await;
     connection
         .write_all(b"GET /fine HTTP/1.1\r\nx: ")
         .await
@@ -193,20 +171,20 @@ async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut() {
-    let server = Server::start(short_timeouts()).await;
-    let mut connection = server.connect().await;
+    let source = Source::start(short_timeouts()).await;
+    let mut connection = source.connect().await;
     send(&mut connection, "/endless").await;
     eventually("the beginning of the answer", async || {
-        (Arc::strong_count(&server.streams) > 2).then_some(())
+        (Arc::strong_count(&source.streams) > 2).then_some(())
     })
     .await;
-    server.streams_have_ended().await;
+    source.streams_have_ended().await;
 }
 
 #[tokio::test]
 async fn a_client_that_reads_a_byte_now_and_then_is_cut() {
-    let server = Server::start(short_timeouts()).await;
-    let mut connection = server.connect().await;
+    let source = Source::start(short_timeouts()).await;
+    let mut connection = source.connect().await;
     send(&mut connection, "/endless").await;
     let mut byte = [0];
     connection.read_exact(&mut byte).await.expect("an answer");
@@ -217,56 +195,56 @@ async fn a_client_that_reads_a_byte_now_and_then_is_cut() {
     };
     tokio::select! {
         () = reading => {}
-        () = server.streams_have_ended() => {}
+        () = source.streams_have_ended() => {}
     }
 }
 
 #[tokio::test]
 async fn answers_to_pipelined_requests_that_nobody_reads_are_not_made() {
-    let server = Server::start(ConnectionSettings {
+    let source = Source::start(ConnectionSettings {
         write_timeout: SHORT,
         ..ConnectionSettings::default()
     })
     .await;
-    let mut connection = server.connect().await;
+    let mut connection = source.connect().await;
     let requests = b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
     eventually("the end of the connection", async || {
         connection.write_all(&requests).await.err()
     })
     .await;
-    let made = server.made.load(Ordering::Relaxed);
+    let made = source.made.load(Ordering::Relaxed);
     assert!((1..=2).contains(&made), "{made} answers of 4 MB");
 }
 
 #[tokio::test]
 async fn answers_that_are_not_read_are_bounded_in_bytes() {
-    let server = Server::start(ConnectionSettings {
+    let source = Source::start(ConnectionSettings {
         max_unread_bytes: 20 * MEGABYTE as u64,
         ..ConnectionSettings::default()
     })
     .await;
     let mut unread = Vec::new();
     for host in 1..=5 {
-        let mut connection = server.connect_from(host).await;
+        let mut connection = source.connect_from(host).await;
         send(&mut connection, "/large").await;
         connection.readable().await.expect("an answer");
         unread.push(connection);
         if host == 1 {
-            let more = server.status(1, "/large").await;
+            let more = source.status(1, "/large").await;
             assert_eq!(more, StatusCode::TOO_MANY_REQUESTS);
         }
     }
-    let another = server.status(6, "/large").await;
+    let another = source.status(6, "/large").await;
     assert_eq!(another, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(server.status(6, "/fine").await, StatusCode::OK);
+    assert_eq!(source.status(6, "/fine").await, StatusCode::OK);
     drop(unread);
-    server.eventually_answers(1, "/large").await;
-    server.eventually_answers(6, "/large").await;
+    source.eventually_answers(1, "/large").await;
+    source.eventually_answers(6, "/large").await;
 }
 
 #[tokio::test]
 async fn above_the_limit_of_connections_health_checks_are_answered() {
-    let server = Server::start(ConnectionSettings {
+    let source = Source::start(ConnectionSettings {
         max_connections: Some(3),
         max_connections_per_peer: Some(3),
         ..ConnectionSettings::default()
@@ -274,29 +252,29 @@ async fn above_the_limit_of_connections_health_checks_are_answered() {
     .await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        let mut connection = server.connect().await;
+        let mut connection = source.connect().await;
         connection.write_all(REQUEST).await.expect("sent");
         connection.readable().await.expect("an answer");
         held.push(connection);
     }
-    let overloaded = server.status(1, "/fine").await;
+    let overloaded = source.status(1, "/fine").await;
     assert_eq!(overloaded, StatusCode::SERVICE_UNAVAILABLE);
     let mut silent = Vec::new();
     for _ in 0..300 {
-        silent.push(server.connect().await);
+        silent.push(source.connect().await);
     }
     for path in ["/livez", "/readyz"] {
-        assert_eq!(server.status(1, path).await, StatusCode::OK, "{path}");
+        assert_eq!(source.status(1, path).await, StatusCode::OK, "{path}");
     }
     let oldest = read_to_end(silent.remove(0));
     assert_eq!(oldest.await, "", "it made room");
     drop(held);
-    server.eventually_answers(1, "/fine").await;
+    source.eventually_answers(1, "/fine").await;
 }
 
 #[tokio::test]
 async fn connections_of_one_peer_leave_room_for_others() {
-    let server = Server::start(ConnectionSettings {
+    let source = Source::start(ConnectionSettings {
         max_connections: Some(10),
         max_connections_per_peer: Some(2),
         ..ConnectionSettings::default()
@@ -304,15 +282,15 @@ async fn connections_of_one_peer_leave_room_for_others() {
     .await;
     let mut held = Vec::new();
     for _ in 0..2 {
-        let mut connection = server.connect_from(2).await;
+        let mut connection = source.connect_from(2).await;
         connection.write_all(REQUEST).await.expect("sent");
         connection.readable().await.expect("an answer");
         held.push(connection);
     }
-    let refused = server.status(2, "/fine").await;
+    let refused = source.status(2, "/fine").await;
     assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(server.status(2, "/livez").await, StatusCode::OK);
-    assert_eq!(server.status(1, "/fine").await, StatusCode::OK);
+    assert_eq!(source.status(2, "/livez").await, StatusCode::OK);
+    assert_eq!(source.status(1, "/fine").await, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -324,33 +302,26 @@ async fn a_limit_of_connections_that_does_not_fit_is_an_error() {
         },
         ..HttpSettings::default()
     };
-    let listener = http::bind("127.0.0.1:0".parse().expect("an address")).await;
-    let serving = http::serve(
-        listener.expect("a free port"),
-        Routes::default(),
-        &API,
-        settings,
-        CancellationToken::new(),
-        Duration::ZERO,
-    );
-    let error = serving.await.expect_err("so many files may not be open");
+    let mut server = Server::with(Routes::default(), settings).await;
+    let ended = (&mut server.serving).await.expect("no panic");
+    let error = ended.expect_err("so many files may not be open");
     assert!(error.to_string().contains("MAX_CONNECTIONS"), "{error}");
 }
 
 #[tokio::test]
 async fn shutdown_closes_idle_connections_and_cuts_endless_answers_after_the_grace() {
-    let mut server = Server::start(ConnectionSettings::default()).await;
-    let mut idle = server.connect().await;
+    let mut source = Source::start(ConnectionSettings::default()).await;
+    let mut idle = source.connect().await;
     idle.write_all(REQUEST).await.expect("sent");
-    let reader = Client::new().get(format!("http://{}/endless", server.address));
+    let reader = Client::new().get(source.server.to("/endless"));
     let answer = reader.send().await.expect("an answer");
     let mut drops = answer.bytes_stream();
     drops.next().await.expect("it has begun").expect("a drop");
-    server.shutdown.cancel();
+    source.server.shutdown.cancel();
     let idle = read_to_end(idle).await;
     assert!(idle.starts_with("HTTP/1.1 200 "), "{idle}");
     let is_cut = drops.any(|drop| std::future::ready(drop.is_err())).await;
     assert!(is_cut, "an endless answer has no regular end");
-    let ended = (&mut server.serving).await.expect("no panic");
+    let ended = (&mut source.server.serving).await.expect("no panic");
     ended.expect("an orderly end");
 }

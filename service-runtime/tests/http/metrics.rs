@@ -1,34 +1,22 @@
 //! `/metrics`: who gets an answer, and what it says of requests; and docs/metrics.md, which says what the
-//! code says. Write that anew with `UPDATE_SCHEMA=1 cargo test -p service-runtime --test metrics`.
+//! code says. Write that anew with `UPDATE_SCHEMA=1 cargo test -p service-runtime --test http metrics`.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
 use axum::{Router, routing::get};
-use reqwest::{Client, Method, Response, StatusCode, header};
+use reqwest::{Method, Response, StatusCode, header};
 use service_runtime::{
     health::Check,
     http::{self, HttpSettings, Routes},
     metrics::{self, MetricsSettings},
-    openapi::Api,
     operator,
 };
 use testkit::{assert_published_section, eventually};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-const API: Api = Api {
-    title: "Some service",
-    about: "For tests.",
-    problems: &[],
-    headers: &[],
-};
+use crate::support::{Server, send};
 
 const TOKEN: &str = "a-token-for-metrics";
-
-struct Server {
-    url: String,
-    client: Client,
-    _shutdown: DropGuard,
-}
+const READER: &str = "reader-reader-reader";
 
 async fn serve(settings: &MetricsSettings, listens_on: &str) -> Server {
     metrics::install(settings, "some-service", "1.2.3", &[]);
@@ -47,36 +35,22 @@ async fn serve(settings: &MetricsSettings, listens_on: &str) -> Server {
         health: operator::router(checks, settings, address).expect("valid settings"),
         ..Routes::default()
     };
-    let shutdown = CancellationToken::new();
     let settings = HttpSettings {
-        tokens: Some("read reader-reader-reader".into()),
+        tokens: Some(format!("read {READER}").into()),
         rate_limit: Some(1_000),
         ..HttpSettings::default()
     };
-    let serving = http::serve(
-        listener,
-        routes,
-        &API,
-        settings,
-        shutdown.clone(),
-        Duration::ZERO,
-    );
-    tokio::spawn(serving);
-    Server {
-        url: format!("http://127.0.0.1:{}", address.port()),
-        client: Client::new(),
-        _shutdown: shutdown.drop_guard(),
-    }
+    Server::at(listener, routes, settings)
 }
 
 impl Server {
     async fn metrics(&self, token: &str) -> Response {
-        let request = self.client.get(format!("{}/metrics", self.url));
+        let request = self.request(Method::GET, "/metrics");
         let request = match token {
             "" => request,
             token => request.bearer_auth(token),
         };
-        request.send().await.expect("an answer")
+        send(request).await
     }
 
     /// The lines, without comments.
@@ -88,11 +62,10 @@ impl Server {
         lines.map(str::to_owned).collect()
     }
 
-    async fn request(&self, method: &str, path: &str) -> StatusCode {
+    async fn read(&self, method: &str, path: &str) -> StatusCode {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        let request = self.client.request(method, format!("{}{path}", self.url));
-        let request = request.bearer_auth("reader-reader-reader");
-        request.send().await.expect("an answer").status()
+        let request = self.request(method, path).bearer_auth(READER);
+        send(request).await.status()
     }
 }
 
@@ -111,9 +84,8 @@ async fn on_loopback_whoever_is_on_this_host_may_read_metrics_and_web_pages_and_
         ("x-forwarded-for", "192.0.2.1"),
         ("forwarded", "for=192.0.2.1"),
     ] {
-        let url = format!("{}/metrics", server.url);
-        let request = server.client.get(url).header(name, value);
-        let answer = request.send().await.expect("an answer");
+        let request = server.request(Method::GET, "/metrics").header(name, value);
+        let answer = send(request).await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{name}");
     }
 }
@@ -148,7 +120,7 @@ async fn a_token_is_needed_where_one_is_set_and_a_file_is_read_again() {
     };
     for settings in [&of_file, &of_environment] {
         let server = serve(settings, "127.0.0.1:0").await;
-        for wrong in ["", "a-token-for-metric", "reader-reader-reader"] {
+        for wrong in ["", "a-token-for-metric", READER] {
             let answer = server.metrics(wrong).await;
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{wrong:?}");
             assert_eq!(answer.headers()[header::WWW_AUTHENTICATE], "Bearer");
@@ -193,16 +165,16 @@ async fn what_an_attacker_sends_creates_no_series_of_its_own() {
         names
     };
     for path in ["/things/0", "/nothing"] {
-        server.request("GET", path).await;
-        server.request("OTHER", path).await;
+        server.read("GET", path).await;
+        server.read("OTHER", path).await;
     }
     server.metrics("").await;
     let before = names().await;
     assert!(before.iter().any(|it| it.contains("/things/{id}")));
     for attempt in 0..50 {
         for path in [format!("/things/{attempt}"), format!("/nothing/{attempt}")] {
-            server.request("GET", &path).await;
-            server.request(&format!("M{attempt}"), &path).await;
+            server.read("GET", &path).await;
+            server.read(&format!("M{attempt}"), &path).await;
         }
     }
     assert_eq!(names().await, before);
@@ -222,16 +194,15 @@ async fn requests_are_counted_by_method_route_and_status_also_if_the_client_leav
     let found = r#"method="GET",route="/things/{id}",status="200""#;
     let lost = r#"method="GET",route="unmatched",status="404""#;
     let (found_before, lost_before) = (count(found).await, count(lost).await);
-    server.request("GET", "/things/1").await;
-    server.request("GET", "/things/2").await;
-    server.request("GET", "/thing").await;
+    server.read("GET", "/things/1").await;
+    server.read("GET", "/things/2").await;
+    server.read("GET", "/thing").await;
     assert_eq!(count(found).await, found_before + 2);
     assert_eq!(count(lost).await, lost_before + 1);
 
     let left = r#"method="GET",route="/slow",status="499""#;
     let before = count(left).await;
-    let request = server.client.get(format!("{}/slow", server.url));
-    let request = request.bearer_auth("reader-reader-reader");
+    let request = server.request(Method::GET, "/slow").bearer_auth(READER);
     let request = request.timeout(Duration::from_millis(100));
     request.send().await.expect_err("it never ends");
     eventually("the request to be counted", async || {
@@ -253,8 +224,7 @@ async fn rejections_checks_and_the_build_are_told() {
     };
     let rejected = r#"http_server_rejected_total{reason="no_token"}"#;
     let before = value(rejected).await;
-    let refused = server.client.get(format!("{}/things/1", server.url));
-    let refused = refused.send().await.expect("an answer");
+    let refused = server.get("/things/1").await;
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     assert!((value(rejected).await - before - 1.0).abs() < 0.1);
     for (name, expected) in [
