@@ -147,21 +147,13 @@ impl SampledStream {
 
     /// It is not known.
     pub(crate) fn forget(&self) {
-        let Self {
-            pending,
-            oldest_pending_age,
-            sequence,
-            open_gaps,
-            unreconciled,
-            orphans,
-        } = self;
         for gauge in [
-            pending,
-            oldest_pending_age,
-            sequence,
-            open_gaps,
-            unreconciled,
-            orphans,
+            &self.pending,
+            &self.oldest_pending_age,
+            &self.sequence,
+            &self.open_gaps,
+            &self.unreconciled,
+            &self.orphans,
         ] {
             gauge.set(f64::NAN);
         }
