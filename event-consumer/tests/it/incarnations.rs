@@ -23,6 +23,14 @@ impl World {
         updated.expect("an update");
     }
 
+    /// A consumer reads the first so many messages, and stops.
+    async fn reads(&self, log: &Log, messages: u64) {
+        let running = self.run(log.handler());
+        self.publish(1..=messages).await;
+        self.settled(messages).await;
+        running.stop().await;
+    }
+
     /// Waits until the consumer follows it and has settled all.
     async fn follows(&self, incarnation: &str, settled: u64) {
         eventually("the consumer to follow the stream", async || {
@@ -42,10 +50,7 @@ impl World {
 async fn a_consumer_reads_again_what_came_after_the_stream_has_changed() {
     let world = World::new().await;
     let log = Log::default();
-    let running = world.run(log.handler());
-    world.publish(1..=5).await;
-    world.settled(5).await;
-    running.stop().await;
+    world.reads(&log, 5).await;
 
     world.publish([6]).await;
     world.begin_incarnation(1, 3).await;
@@ -71,10 +76,7 @@ async fn a_consumer_reads_again_what_came_after_the_stream_has_changed() {
 async fn a_consumer_that_is_behind_goes_on() {
     let world = World::new().await;
     let log = Log::default();
-    let running = world.run(log.handler());
-    world.publish(1..=2).await;
-    world.settled(2).await;
-    running.stop().await;
+    world.reads(&log, 2).await;
     world.begin_incarnation(1, 2).await;
     world.publish(3..=4).await;
     let running = world.run(log.handler());
@@ -132,10 +134,7 @@ async fn a_consumer_that_has_missed_too_many_incarnations_starts_over() {
 async fn a_consumer_that_is_killed_while_it_goes_back_skips_nothing() {
     let world = World::new().await;
     let log = Log::default();
-    let running = world.run(log.handler());
-    world.publish(1..=5).await;
-    world.settled(5).await;
-    running.stop().await;
+    world.reads(&log, 5).await;
     world.begin_incarnation(1, 1).await;
     let stream = world.stream().await;
     let reset = stream.reset_consumer(world.name.as_str(), Some(2)).await;
