@@ -39,6 +39,20 @@ pub(crate) async fn kept(world: &World, sequence: i64) {
     .await;
 }
 
+/// A service that has missed the second of two users' events.
+pub(crate) async fn missed_second(world: &World) -> Service {
+    let service = world.serve().await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+    kept(world, 1).await;
+    service.stop().await;
+    world.publish(&created(2)).await;
+    world.stream().await.purge().await.expect("purged");
+    let service = Service::start(world.config()).await;
+    flagged(&service, &[(2, 2)]).await;
+    service
+}
+
 async fn ready(service: &Service) {
     eventually("a service that is ready", async || {
         let ready = service.get("/readyz").await.status();

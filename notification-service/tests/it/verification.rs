@@ -371,15 +371,7 @@ async fn an_answer_that_does_not_come_is_not_waited_for_without_end() {
 #[tokio::test]
 async fn agreement_makes_up_for_events_that_were_missed_when_the_pass_began() {
     let world = World::new().await;
-    let service = world.serve().await;
-    world.publish(&created(1)).await;
-    world.settled().await;
-    holes::kept(&world, 1).await;
-    service.stop().await;
-    world.publish(&created(2)).await;
-    world.stream().await.purge().await.expect("purged");
-    let service = Service::start(world.config()).await;
-    holes::flagged(&service, &[(2, 2)]).await;
+    let service = holes::missed_second(&world).await;
     service.stop().await;
 
     let (api, url) = UsersApi::serve([state(1, 1), state(2, 1)]).await;

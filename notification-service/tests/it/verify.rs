@@ -283,15 +283,7 @@ async fn a_damaged_document_is_a_difference_whether_its_user_exists_or_not() {
 #[tokio::test]
 async fn agreement_makes_up_for_events_that_left_the_stream_unread() {
     let world = World::new().await;
-    let service = world.serve().await;
-    world.publish(&created(1)).await;
-    world.settled().await;
-    holes::kept(&world, 1).await;
-    service.stop().await;
-    world.publish(&created(2)).await;
-    world.stream().await.purge().await.expect("purged");
-    let service = Service::start(world.config()).await;
-    holes::flagged(&service, &[(2, 2)]).await;
+    let service = holes::missed_second(&world).await;
 
     let (_, users) = Users::serve(vec![state(1, 1), state(2, 1)]).await;
     let (agree, _) = verify(&world, &users, &service, "0s").await;
