@@ -4,14 +4,17 @@
 mod answer;
 
 use axum::{
-    extract::{FromRequestParts, Query},
+    extract::FromRequestParts,
     http::{Uri, request::Parts},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 pub use self::answer::{Digests, DigestsBuilder, RangeDigest};
-use crate::problem::{FieldError, Kind, Problem};
+use crate::{
+    problem::{FieldError, Problem},
+    query,
+};
 
 /// Items that one answer covers at most.
 pub const MAX_ITEMS: i64 = 65_536;
@@ -55,22 +58,18 @@ impl<S: Sync> FromRequestParts<S> for DigestQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::parse(&parts.uri).map_err(|error| {
-            Problem::new(Kind::INVALID_PARAMETER)
-                .detail("the query is not valid")
-                .errors(vec![error])
-        })
+        Self::parse(&parts.uri)
     }
 }
 
 impl DigestQuery {
-    fn parse(uri: &Uri) -> Result<Self, FieldError> {
-        let Query(Parameters { first, last, size }) = Query::try_from_uri(uri)
-            .map_err(|_| FieldError::in_parameter("query", "not a query string"))?;
-        Ok(Self {
-            first: number("first", first.as_deref(), 1, i64::MAX)?,
-            last: number("last", last.as_deref(), i64::MAX, i64::MAX)?,
-            size: number("size", size.as_deref(), DEFAULT_SIZE, MAX_ITEMS)?,
+    fn parse(uri: &Uri) -> Result<Self, Problem> {
+        query::read(uri, |Parameters { first, last, size }| {
+            Ok(Self {
+                first: number("first", first.as_deref(), 1, i64::MAX)?,
+                last: number("last", last.as_deref(), i64::MAX, i64::MAX)?,
+                size: number("size", size.as_deref(), DEFAULT_SIZE, MAX_ITEMS)?,
+            })
         })
     }
 

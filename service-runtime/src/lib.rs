@@ -23,6 +23,8 @@ pub mod page;
 #[cfg(feature = "http")]
 pub mod problem;
 pub mod progress;
+#[cfg(feature = "http")]
+mod query;
 pub mod sessions;
 pub mod settings;
 pub mod tasks;

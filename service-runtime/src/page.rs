@@ -2,14 +2,17 @@
 
 use axum::{
     Json,
-    extract::{FromRequestParts, Query},
+    extract::FromRequestParts,
     http::{Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use crate::problem::{FieldError, Kind, Problem};
+use crate::{
+    problem::{FieldError, Problem},
+    query,
+};
 
 const DEFAULT_LIMIT: u16 = 100;
 const MAX_LIMIT: u16 = 1000;
@@ -50,36 +53,32 @@ impl<S: Sync> FromRequestParts<S> for Page {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::parse(&parts.uri).map_err(|error| {
-            Problem::new(Kind::INVALID_PARAMETER)
-                .detail("the query is not valid")
-                .errors(vec![error])
-        })
+        Self::parse(&parts.uri)
     }
 }
 
 impl Page {
-    fn parse(uri: &Uri) -> Result<Self, FieldError> {
-        let Query(Parameters { limit, cursor }) = Query::try_from_uri(uri)
-            .map_err(|_| FieldError::in_parameter("query", "not a query string"))?;
-        let limit = match limit.as_deref().map(str::parse) {
-            None => DEFAULT_LIMIT,
-            Some(Ok(limit @ 1..=MAX_LIMIT)) => limit,
-            Some(_) => {
-                let range = format!("must be a number from 1 to {MAX_LIMIT}");
-                return Err(FieldError::in_parameter("limit", range));
-            }
-        };
-        let after = match cursor {
-            None => 0,
-            Some(cursor) => decode(&cursor).ok_or_else(|| {
-                FieldError::in_parameter("cursor", "must come from the Link of an earlier page")
-            })?,
-        };
-        Ok(Self {
-            limit,
-            after,
-            path: uri.path().to_owned(),
+    fn parse(uri: &Uri) -> Result<Self, Problem> {
+        query::read(uri, |Parameters { limit, cursor }| {
+            let limit = match limit.as_deref().map(str::parse) {
+                None => DEFAULT_LIMIT,
+                Some(Ok(limit @ 1..=MAX_LIMIT)) => limit,
+                Some(_) => {
+                    let range = format!("must be a number from 1 to {MAX_LIMIT}");
+                    return Err(FieldError::in_parameter("limit", range));
+                }
+            };
+            let after = match cursor {
+                None => 0,
+                Some(cursor) => decode(&cursor).ok_or_else(|| {
+                    FieldError::in_parameter("cursor", "must come from the Link of an earlier page")
+                })?,
+            };
+            Ok(Self {
+                limit,
+                after,
+                path: uri.path().to_owned(),
+            })
         })
     }
 
