@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
-use testkit::{Proxy, Service, eventually, pgbouncer::PgBouncer, postgres};
+use testkit::{Service, pgbouncer::PgBouncer};
 
 use crate::{
+    fail_over::Pair,
     import::{import, results, users},
     support::{Api, World, assert_in_order, user},
 };
@@ -153,49 +154,14 @@ async fn a_pooler_that_takes_no_more_clients_is_told_by_readiness() {
 /// them replaced.
 #[tokio::test]
 async fn behind_pgbouncer_the_service_follows_a_fail_over_by_itself() {
-    let mut primary = postgres::Server::start().await;
-    let standby = primary.standby().await;
-    let proxy = Proxy::start(primary.address()).await;
-    let mut world = World::new().await;
-    let url = format!("postgres://postgres@{}/postgres", proxy.address());
-    world.database = postgres::Database::at(url);
+    let (mut pair, mut world) = Pair::start().await;
     let _bouncer = world.behind_pgbouncer(&["default_pool_size = 4"]).await;
     let api = world.serve(&[]).await;
-    api.create().await;
-    world.published(1).await;
-    let copied = standby.database().pool;
-    eventually("the user on the standby", async || {
-        let users: i64 = sqlx::query_scalar("select count(*) from users")
-            .fetch_one(&copied)
-            .await
-            .ok()?;
-        (users == 1).then_some(())
-    })
-    .await;
-
-    primary.kill();
-    proxy.redirect(standby.address());
-    eventually("reads from the standby", async || {
-        (api.get("/users").await.status() == StatusCode::OK).then_some(())
-    })
-    .await;
-    let refused = api.post(&user("Ada")).await;
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    pair.lose_primary(&world, &api).await;
     // Connections that were made to the standby lead to it still, while another takes writes.
-    let lagging = standby.standby().await;
-    proxy.redirect(lagging.address());
-    eventually("reads from the other standby", async || {
-        (api.get("/users").await.status() == StatusCode::OK).then_some(())
-    })
-    .await;
-    standby.promote().await;
-    proxy.redirect(standby.address());
-    eventually("a new user", async || {
-        (api.post(&user("Ada")).await.status() == StatusCode::CREATED).then_some(())
-    })
-    .await;
-    world.published(2).await;
-    world.drained().await;
+    let lagging = pair.standby.standby().await;
+    pair.lead_to(&lagging, &api).await;
+    pair.promote(&world, &api).await;
 }
 
 #[tokio::test]
