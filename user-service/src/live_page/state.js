@@ -27,7 +27,7 @@ let summedUp = 0;
 let overloadedUntil = 0;
 
 export function takeStatus(side, status) {
-  if (side === outbox) observeServerTime(status.at, side.status === null);
+  if (side === outbox) observeServerTime(status.at);
   side.status = status;
 }
 

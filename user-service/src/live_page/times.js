@@ -70,12 +70,11 @@ let offset = null;
 /** How far one time may move the offset back: more only if others agree. */
 const MAX_BACK = 5000;
 
-/** `isFirst` is of the first status of a connection, which may have been said long before. */
-export function observeServerTime(text, isFirst) {
+/** The time of a status: it is stamped when it is told, the first of a connection as well. */
+export function observeServerTime(text) {
   const at = parseTime(text);
   if (at === null) return;
   const seen = at - Date.now();
-  if (isFirst && seen < (offset ?? 0)) return;
   // What arrives late makes the server seem behind: the largest is the closest, but let it age.
   if (offset === null) offset = seen;
   else if (seen < offset - MAX_BACK) offset -= MAX_BACK;
