@@ -73,11 +73,10 @@ mod tests {
             Arc,
             atomic::{AtomicUsize, Ordering},
         },
-        time::Duration,
     };
 
     use futures::future::join_all;
-    use tokio::time;
+    use tokio::{join, sync::Notify, time};
 
     use super::{Check, MAX_AGE, Readiness};
 
@@ -85,19 +84,24 @@ mod tests {
     async fn many_probes_run_a_check_once_a_second() {
         let runs = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&runs);
+        let finish = Arc::new(Notify::new());
+        let finished = Arc::clone(&finish);
         let slow = Check::new("slow", move || {
             count.fetch_add(1, Ordering::Relaxed);
-            async {
-                time::sleep(Duration::from_millis(500)).await;
+            let finished = Arc::clone(&finished);
+            async move {
+                finished.notified().await;
                 Ok(())
             }
         });
         let readiness = Readiness::new(vec![slow]);
         for seconds in 1..=3 {
-            let outcomes = join_all((0..1_000).map(|_| readiness.checks())).await;
+            let probes = join_all((0..1_000).map(|_| readiness.checks()));
+            // The probes are polled first: all of them wait.
+            let (outcomes, ()) = join!(probes, async { finish.notify_one() });
             assert!(outcomes.iter().all(|outcome| outcome["slow"]));
             assert_eq!(runs.load(Ordering::Relaxed), seconds);
-            time::sleep(MAX_AGE).await;
+            time::advance(MAX_AGE).await;
         }
     }
 

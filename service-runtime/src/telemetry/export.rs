@@ -230,7 +230,7 @@ mod tests {
         error::OTelSdkResult,
         trace::{SdkTracerProvider, SpanData, SpanExporter},
     };
-    use tokio::time::Instant;
+    use tokio::{sync::Notify, time::Instant};
     use tokio_util::sync::CancellationToken;
 
     use super::{Export, QUEUE, queue};
@@ -240,11 +240,14 @@ mod tests {
     #[derive(Debug, Clone, Default)]
     struct Collector {
         hangs: bool,
+        /// Told of each request.
+        asked: Arc<Notify>,
         taken: Arc<AtomicUsize>,
     }
 
     impl SpanExporter for Collector {
         async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.asked.notify_one();
             if self.hangs {
                 std::future::pending::<()>().await;
             }
@@ -286,8 +289,7 @@ mod tests {
         let export = make(10, &hanging);
         let end = CancellationToken::new();
         let ending = async {
-            // In the middle of a request.
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            hanging.asked.notified().await;
             end.cancel();
             Instant::now()
         };
