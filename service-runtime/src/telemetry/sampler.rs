@@ -1,8 +1,11 @@
 //! Which traces are sampled.
 
+use std::{num::NonZeroU32, sync::Arc};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use opentelemetry::{
     Context, KeyValue,
-    trace::{Link, SpanKind, TraceId, TraceState},
+    trace::{Link, SpanKind, TraceContextExt, TraceId, TraceState},
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 
@@ -27,16 +30,53 @@ pub enum TracesSampler {
 }
 
 impl TracesSampler {
-    pub(super) fn build(self, ratio: f64) -> Sampler {
-        let parent_based = |root| Sampler::ParentBased(Box::new(LinkBased { root }));
+    /// `caller_limit` traces a second are sampled because of what a caller has sent.
+    pub(super) fn build(self, ratio: f64, caller_limit: NonZeroU32) -> Box<dyn ShouldSample> {
+        let limited = |sampler| {
+            let limit = Arc::new(RateLimiter::direct(Quota::per_second(caller_limit)));
+            Box::new(CallerLimited { sampler, limit }) as Box<dyn ShouldSample>
+        };
+        let parent_based = |root| limited(Sampler::ParentBased(Box::new(LinkBased { root })));
         match self {
-            Self::AlwaysOn => Sampler::AlwaysOn,
-            Self::AlwaysOff => Sampler::AlwaysOff,
-            Self::TraceIdRatio => Sampler::TraceIdRatioBased(ratio),
+            Self::AlwaysOn => Box::new(Sampler::AlwaysOn),
+            Self::AlwaysOff => Box::new(Sampler::AlwaysOff),
+            Self::TraceIdRatio => limited(Sampler::TraceIdRatioBased(ratio)),
             Self::ParentBasedAlwaysOn => parent_based(Sampler::AlwaysOn),
             Self::ParentBasedAlwaysOff => parent_based(Sampler::AlwaysOff),
             Self::ParentBasedTraceIdRatio => parent_based(Sampler::TraceIdRatioBased(ratio)),
         }
+    }
+}
+
+/// Whoever sends a trace context chooses its flag, and an id that suits a ratio as well. Requests that
+/// come with one are sampled up to a rate. What is done for them afterwards follows their spans.
+#[derive(Debug, Clone)]
+struct CallerLimited {
+    sampler: Sampler,
+    limit: Arc<DefaultDirectRateLimiter>,
+}
+
+impl ShouldSample for CallerLimited {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace_id: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let mut result =
+            (self.sampler).should_sample(parent, trace_id, name, kind, attributes, links);
+        let has_caller = *kind == SpanKind::Server
+            && parent.is_some_and(|parent| parent.span().span_context().is_remote());
+        if has_caller
+            && result.decision == SamplingDecision::RecordAndSample
+            && self.limit.check().is_err()
+        {
+            result.decision = SamplingDecision::Drop;
+        }
+        result
     }
 }
 
@@ -70,6 +110,8 @@ impl ShouldSample for LinkBased {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use opentelemetry::trace::{Link, SpanKind, TraceId};
     use opentelemetry_sdk::trace::{SamplingDecision, ShouldSample};
 
@@ -80,20 +122,23 @@ mod tests {
     const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
     fn is_sampled(sampler: TracesSampler, parent: Option<&str>, link: Option<&str>) -> bool {
+        let sampler = sampler.build(0.0, NonZeroU32::MIN);
+        decide(&*sampler, &SpanKind::Client, parent, link)
+    }
+
+    fn decide(
+        sampler: &dyn ShouldSample,
+        kind: &SpanKind,
+        parent: Option<&str>,
+        link: Option<&str>,
+    ) -> bool {
         let parse = |text| Traceparent::parse(text).expect("a traceparent");
         let parent = parent.map(|text| parse(text).context(None));
         let links = link.map(|text| Link::with_context(parse(text).span_context(None)));
         let links = Vec::from_iter(links);
         let parent = parent.unwrap_or_default();
         let id = TraceId::from(1);
-        let result = (sampler.build(0.0)).should_sample(
-            Some(&parent),
-            id,
-            "",
-            &SpanKind::Client,
-            &[],
-            &links,
-        );
+        let result = sampler.should_sample(Some(&parent), id, "", kind, &[], &links);
         result.decision == SamplingDecision::RecordAndSample
     }
 
@@ -105,6 +150,21 @@ mod tests {
         assert!(!is_sampled(sampler, None, None));
         assert!(is_sampled(sampler, None, Some(SAMPLED)));
         assert!(!is_sampled(sampler, None, Some(UNSAMPLED)));
+    }
+
+    #[test]
+    fn callers_decide_up_to_a_rate_and_what_follows_from_their_requests_is_not_counted() {
+        let sampler = TracesSampler::ParentBasedTraceIdRatio.build(0.0, NonZeroU32::MIN);
+        let sampled = |kind: &SpanKind| {
+            let decisions = (0..1_000).map(|_| decide(&*sampler, kind, Some(SAMPLED), None));
+            decisions.filter(|is_sampled| *is_sampled).count()
+        };
+        assert!((1..1_000).contains(&sampled(&SpanKind::Server)));
+        assert_eq!(sampled(&SpanKind::Client), 1_000);
+        assert_eq!(sampled(&SpanKind::Consumer), 1_000);
+        let all = TracesSampler::AlwaysOn.build(0.0, NonZeroU32::MIN);
+        let decide = || decide(&*all, &SpanKind::Server, Some(SAMPLED), None);
+        assert!((0..10).all(|_| decide()));
     }
 
     #[test]

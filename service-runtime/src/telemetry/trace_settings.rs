@@ -1,6 +1,6 @@
 //! Which spans are made, and where they go: the standard variables of OpenTelemetry.
 
-use std::{collections::HashMap, env, time::Duration};
+use std::{collections::HashMap, env, num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -25,6 +25,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 const TRACES_PATH: &str = "/v1/traces";
 const DEFAULT_SAMPLER: TracesSampler = TracesSampler::ParentBasedTraceIdRatio;
 const DEFAULT_RATIO: f64 = 0.01;
+const DEFAULT_CALLER_LIMIT: NonZeroU32 = NonZeroU32::new(100).expect("a number above 0");
+
+const MAX_CALLER_LIMIT: NonZeroU32 = NonZeroU32::new(1_000_000).expect("a number above 0");
 
 /// Traces. Nothing is made or sent unless a collector is named.
 #[derive(Debug, Clone, Args)]
@@ -56,6 +59,10 @@ pub struct TraceSettings {
     /// The share of traces that a sampler with a ratio takes (0 to 1)
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value_t = DEFAULT_RATIO, value_parser = ratio)]
     pub traces_sampler_arg: f64,
+    /// Traces a second that are sampled because of what callers send, in bursts of at most as many, in
+    /// each process; with `always_on` all are
+    #[arg(long, env = "TRACES_CALLER_LIMIT", value_name = "TRACES", default_value_t = DEFAULT_CALLER_LIMIT, value_parser = caller_limit)]
+    pub traces_caller_limit: NonZeroU32,
 }
 
 impl Default for TraceSettings {
@@ -66,6 +73,7 @@ impl Default for TraceSettings {
             otel_service_name: None,
             traces_sampler: DEFAULT_SAMPLER,
             traces_sampler_arg: DEFAULT_RATIO,
+            traces_caller_limit: DEFAULT_CALLER_LIMIT,
         }
     }
 }
@@ -82,15 +90,17 @@ impl TraceSettings {
         let resource = self.resource();
         exporter.set_resource(&resource);
         let (queue, export) = export::queue(exporter);
+        let ratio = self.traces_sampler_arg;
+        let sampler = self.traces_sampler.build(ratio, self.traces_caller_limit);
         let provider = SdkTracerProvider::builder()
-            .with_sampler(self.traces_sampler.build(self.traces_sampler_arg))
+            .with_sampler(sampler)
             .with_resource(resource)
             .with_max_links_per_span(MAX_LINKS)
             .with_span_processor(queue)
             .build();
         global::set_tracer_provider(provider);
         spans::turn_on();
-        tracing::info!(endpoint, sampler = ?self.traces_sampler, ratio = self.traces_sampler_arg, "sending traces");
+        tracing::info!(endpoint, sampler = ?self.traces_sampler, ratio, "sending traces");
         tasks.spawn_last("span export", |end| export.run(end, flush_deadline));
         Ok(())
     }
@@ -158,6 +168,13 @@ fn ratio(text: &str) -> Result<f64, &'static str> {
     }
 }
 
+fn caller_limit(text: &str) -> Result<NonZeroU32, &'static str> {
+    match text.parse() {
+        Ok(limit) if limit <= MAX_CALLER_LIMIT => Ok(limit),
+        _ => Err("must be from 1 to 1000000"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -187,6 +204,16 @@ mod tests {
         let parsed = parse("0.5").expect("a ratio");
         assert!((parsed.traces.traces_sampler_arg - 0.5).abs() < f64::EPSILON);
         for bad in ["1.1", "NaN", "all", ""] {
+            parse(bad).expect_err(bad);
+        }
+    }
+
+    #[test]
+    fn callers_are_limited_to_a_rate() {
+        let parse = |value| Cli::try_parse_from(["serve", "--traces-caller-limit", value]);
+        let parsed = parse("1000000").expect("a rate");
+        assert_eq!(parsed.traces.traces_caller_limit.get(), 1_000_000);
+        for bad in ["0", "1000001", "-1", "all", ""] {
             parse(bad).expect_err(bad);
         }
     }
