@@ -139,9 +139,9 @@ impl Browser {
         }
     }
 
-    /// As if the system were set to `light` or `dark`.
-    pub async fn prefer_scheme(&mut self, scheme: &str) {
-        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+    /// As if this were set in the system: a media feature such as `prefers-color-scheme`.
+    pub async fn prefer(&mut self, feature: &str, value: &str) {
+        let features = json!([{ "name": feature, "value": value }]);
         let parameters = json!({ "features": features });
         self.call("Emulation.setEmulatedMedia", parameters).await;
     }

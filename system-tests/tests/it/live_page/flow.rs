@@ -32,6 +32,29 @@ async fn a_user_that_is_created_changed_and_deleted_on_the_page_is_seen_on_its_w
 }
 
 #[tokio::test]
+async fn a_list_that_is_paused_says_how_many_events_are_new_and_shows_them_when_it_goes_on() {
+    let mut shown = Shown::new().await;
+    let rows = |count: usize| {
+        format!("document.querySelectorAll('#event-rows tr[data-event]').length === {count}")
+    };
+    shown.create("Ada", "ada@example.com").await;
+    shown.browser.shows("the event", &rows(1)).await;
+    shown.browser.click("#pause").await;
+    let pressed = "document.querySelector('#pause').getAttribute('aria-pressed')";
+    assert_eq!(shown.browser.evaluate(pressed).await, "true");
+    shown.create("Eve", "eve@example.com").await;
+    let told = "document.querySelector('#events-note').textContent === 'Paused: +1 new.'";
+    shown.browser.shows("what is new", told).await;
+    assert_eq!(shown.browser.evaluate(&rows(1)).await, true);
+
+    assert_eq!(shown.browser.text_of("#pause").await, "Resume");
+    shown.browser.click("#pause").await;
+    shown.browser.shows("both events", &rows(2)).await;
+    assert_eq!(shown.browser.evaluate(pressed).await, "false");
+    shown.is_clean().await;
+}
+
+#[tokio::test]
 async fn the_journey_of_an_event_is_shown_by_its_id_and_when_it_is_selected() {
     let mut shown = Shown::new().await;
     shown.create("Ada", "ada@example.com").await;

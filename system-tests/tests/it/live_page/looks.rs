@@ -47,7 +47,7 @@ async fn text_stands_out_in_both_themes_and_at_any_width() {
     let failing = "!document.querySelector('#failing').hidden && document.querySelector('#verdict').dataset.level === 'bad'";
     shown.browser.shows("what fails", failing).await;
     for (scheme, dark) in [("light", "false"), ("dark", "true")] {
-        shown.browser.prefer_scheme(scheme).await;
+        shown.browser.prefer("prefers-color-scheme", scheme).await;
         let applied = format!("matchMedia('(prefers-color-scheme: dark)').matches === {dark}");
         shown.browser.shows("the theme", &applied).await;
         assert_eq!(shown.browser.evaluate(FAINT).await, "", "{scheme}");
@@ -59,6 +59,28 @@ async fn text_stands_out_in_both_themes_and_at_any_width() {
             .browser
             .shows("no line wider than the page", fits)
             .await;
+    }
+    shown.is_clean().await;
+}
+
+/// Whether anything moves by itself.
+const MOVES: &str = "[...document.querySelectorAll('*')].some((it) => [null, '::before', '::after'].some((part) => {
+    const style = getComputedStyle(it, part);
+    return style.animationName !== 'none' || style.transitionDuration !== '0s';
+}))";
+
+#[tokio::test]
+async fn nothing_moves_for_whom_asks_for_reduced_motion() {
+    let mut shown = Shown::new().await;
+    shown.create("Ada", "ada@example.com").await;
+    shown.both_sides_have(1).await;
+    let in_copy = "document.querySelector('#event-rows tr[data-place=copy]') !== null";
+    shown.browser.shows("the event in the copy", in_copy).await;
+    for (motion, expected) in [("no-preference", true), ("reduce", false)] {
+        shown.browser.prefer("prefers-reduced-motion", motion).await;
+        let applied = format!("matchMedia('(prefers-reduced-motion: {motion})').matches");
+        shown.browser.shows("the preference", &applied).await;
+        assert_eq!(shown.browser.evaluate(MOVES).await, expected, "{motion}");
     }
     shown.is_clean().await;
 }
@@ -86,7 +108,7 @@ async fn every_control_has_a_name_and_the_switch_changes_the_theme() {
     }
 
     let ground = "getComputedStyle(document.body).backgroundColor";
-    shown.browser.prefer_scheme("light").await;
+    shown.browser.prefer("prefers-color-scheme", "light").await;
     let light = shown.browser.evaluate(ground).await;
     for _ in 0..2 {
         shown.browser.click("#theme-button").await;
