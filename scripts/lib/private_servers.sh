@@ -44,6 +44,21 @@ start_private_cluster() {
     export STATE_DIR CLUSTER=$ROOT/scripts/cluster
 }
 
+# start_busy_loops N: processes that compute without end, beside what is measured or tested.
+start_busy_loops() {
+    local number
+    for ((number = 1; number <= $1; number++)); do
+        start_process "busy-$number" bash -c 'while :; do :; done'
+    done
+}
+
+stop_busy_loops() {
+    local file
+    for file in "$STATE_DIR"/pids/busy-*; do
+        [[ ! -e $file ]] || stop_process "${file##*/}" KILL 5
+    done
+}
+
 # start_on_free_ports NAME VARIABLE... [-- ARGUMENT...]: another process may take a port between
 # our look and the server's start.
 start_on_free_ports() {
@@ -67,6 +82,7 @@ clean_up() {
     local status=$?
     trap '' INT TERM HUP
     end_interruptible
+    stop_busy_loops
     stop_process user-service KILL 5
     stop_process notification-service KILL 5
     stop_process nats KILL 5
