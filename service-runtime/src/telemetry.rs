@@ -2,6 +2,8 @@
 //! a request, sent to a collector.
 
 #[cfg(feature = "http")]
+mod collector;
+#[cfg(feature = "http")]
 mod export;
 #[cfg(feature = "http")]
 mod sampler;

@@ -1,47 +1,36 @@
 //! Being let in by a NATS server that is particular, over TLS, with certificates of this test's own.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nkeys::KeyPair;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair as TlsKey};
 use service_runtime::nats::{self, NatsSettings};
-use tempfile::TempDir;
-use testkit::nats::Server;
+use testkit::{Authority, nats::Server};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Files of an authority, of a server and a client that it vouches for, and of an nkey.
 struct Files {
-    directory: TempDir,
+    authority: Authority,
     nkey: KeyPair,
 }
 
 impl Files {
     fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let key = TlsKey::generate().expect("a key");
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = authority.self_signed(&key).expect("a certificate");
-        let issuer = Issuer::new(authority, key);
-        let write = |name: &str, text: String| {
-            fs::write(directory.path().join(name), text).expect("a file");
-        };
-        write("ca.pem", certificate.pem());
-        for name in ["server", "client"] {
-            let key = TlsKey::generate().expect("a key");
-            let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-            let certificate = params.signed_by(&key, &issuer).expect("a certificate");
-            write(&format!("{name}.pem"), certificate.pem());
-            write(&format!("{name}.key"), key.serialize_pem());
-        }
+        let authority = Authority::new();
+        authority.issue("server");
+        authority.issue("client");
         let nkey = KeyPair::new_user();
-        write("nkey", nkey.seed().expect("a seed") + "\n");
-        Self { directory, nkey }
+        let seed = nkey.seed().expect("a seed") + "\n";
+        fs::write(authority.path("nkey"), seed).expect("a file");
+        Self { authority, nkey }
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
+    fn path(&self, name: &str) -> PathBuf {
+        self.authority.path(name)
     }
 
     /// Takes only clients with a certificate of the authority and with the nkey.
@@ -141,7 +130,7 @@ async fn a_file_that_is_not_what_it_should_be_is_a_fault_and_never_shown() {
         let error = nats::connect(&settings, "test").await.expect_err("a fault");
         let error = format!("{error:#}");
         assert!(!error.contains(&seed), "{error}");
-        assert!(error.contains(path(files.directory.path())), "{error}");
+        assert!(error.contains(path(&files.path(""))), "{error}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! A collector of spans: OTLP over HTTP, as the specification has it, kept in memory.
 
+mod tls;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -13,6 +15,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
     routing::post,
+    serve::Listener,
 };
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
@@ -22,6 +25,9 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 use tokio::{net::TcpListener, task::AbortHandle};
+
+use self::tls::TlsListener;
+use crate::Authority;
 
 /// How it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +99,18 @@ impl Collector {
     /// # Panics
     /// If it can't listen.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("a free port");
+        Self::serve("http", listener().await)
+    }
+
+    /// Over TLS, with a certificate of this authority.
+    ///
+    /// # Panics
+    /// If it can't listen.
+    pub async fn start_tls(authority: &Authority) -> Self {
+        Self::serve("https", TlsListener::new(listener().await, authority))
+    }
+
+    fn serve<L: Listener<Addr = SocketAddr>>(scheme: &str, listener: L) -> Self {
         let address = listener.local_addr().expect("an address");
         let collected = Arc::new(Mutex::new(Collected {
             answer: Answer::Take,
@@ -104,7 +120,7 @@ impl Collector {
         let routes = router(collected.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
         Self {
-            url: format!("http://{address}"),
+            url: format!("{scheme}://{address}"),
             collected,
             server: serving.abort_handle(),
         }
@@ -148,6 +164,11 @@ impl Collector {
         assert_eq!(found.len(), 1, "{name}: {:#?}", self.spans());
         found.remove(0)
     }
+}
+
+async fn listener() -> TcpListener {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    listener.expect("a free port")
 }
 
 impl Drop for Collector {

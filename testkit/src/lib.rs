@@ -5,6 +5,7 @@
 //! `TEST_MONGODB_URI`), set by `scripts/test` and thrown away with all that is in them. A test
 //! that stops a server starts one of its own.
 
+mod authority;
 pub mod browser;
 mod collector;
 pub mod mongodb;
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+pub use authority::Authority;
 pub use collector::{Answer, CollectedSpan, Collector};
 pub use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 pub use process::{Process, Service, print_into};

@@ -1,8 +1,9 @@
 //! Which spans are made, and where they go: the standard variables of OpenTelemetry.
 
-use std::{collections::HashMap, env, num::NonZeroU32, time::Duration};
+use std::{collections::HashMap, env, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use axum::http::{HeaderName, HeaderValue};
 use clap::Args;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
@@ -14,6 +15,7 @@ use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
+    collector,
     export::{self, MAX_LINKS},
     sampler::TracesSampler,
     spans,
@@ -32,10 +34,13 @@ const MAX_CALLER_LIMIT: NonZeroU32 = NonZeroU32::new(1_000_000).expect("a number
 /// Traces. Nothing is made or sent unless a collector is named.
 #[derive(Debug, Clone, Args)]
 pub struct TraceSettings {
-    /// Collector that takes spans by OTLP over HTTP (protobuf), without TLS: http://host:4318. No spans
-    /// are made unless set
+    /// Collector that takes spans by OTLP over HTTP (protobuf): http://host:4318, or https://host:4318
+    /// over TLS. No spans are made unless set
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// PEM file with the authorities that vouch for a collector with TLS; the system's unless set
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", value_name = "FILE")]
+    pub otlp_certificate: Option<PathBuf>,
     /// Headers for the collector, such as a token: NAME=VALUE, percent-encoded, separated by commas;
     /// best set by the environment
     #[arg(
@@ -69,6 +74,7 @@ impl Default for TraceSettings {
     fn default() -> Self {
         Self {
             otlp_endpoint: None,
+            otlp_certificate: None,
             otlp_headers: None,
             otel_service_name: None,
             traces_sampler: DEFAULT_SAMPLER,
@@ -107,16 +113,16 @@ impl TraceSettings {
 
     fn exporter(&self, endpoint: &str) -> anyhow::Result<SpanExporter> {
         let has_host = |host: &str| !host.is_empty() && !host.contains('@');
+        let host = (endpoint.strip_prefix("http://")).or_else(|| endpoint.strip_prefix("https://"));
         ensure!(
-            endpoint.strip_prefix("http://").is_some_and(has_host),
-            "OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// and name a host, without a password"
+            host.is_some_and(has_host),
+            "OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or https:// and name a host, without a \
+             password"
         );
         let endpoint = format!("{}{TRACES_PATH}", endpoint.trim_end_matches('/'));
-        let client = reqwest::Client::builder()
-            .timeout(REQUEST_DEADLINE)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+        let ca_file = (self.otlp_certificate.as_deref()).filter(|it| !it.as_os_str().is_empty());
+        let client = collector::client(&endpoint, ca_file, REQUEST_DEADLINE)
+            .context("OTEL_EXPORTER_OTLP_CERTIFICATE")?;
         let headers = (self.otlp_headers.as_ref()).map_or_else(|| Ok(HashMap::new()), headers)?;
         SpanExporter::builder()
             .with_http()
@@ -153,8 +159,8 @@ fn headers(text: &SecretString) -> anyhow::Result<HashMap<String, String>> {
     let parse = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
         let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
-        reqwest::header::HeaderValue::from_str(&value).ok()?;
-        let name = reqwest::header::HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+        HeaderValue::from_str(&value).ok()?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
         Some((name.to_string(), value.into_owned()))
     };
     let parsed: Option<_> = pairs.map(parse).collect();
@@ -178,6 +184,8 @@ fn caller_limit(text: &str) -> Result<NonZeroU32, &'static str> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use opentelemetry_sdk::trace::SpanExporter as _;
+    use testkit::{Authority, Collector};
 
     use super::{TraceSettings, headers};
 
@@ -219,19 +227,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_without_a_host_or_with_tls_or_a_password_is_refused() {
+    async fn a_collector_without_a_host_or_with_a_password_is_refused() {
         let settings = |endpoint: &str| {
             let cli = Cli::parse_from(["serve", "--otlp-endpoint", endpoint]);
             cli.traces.exporter(endpoint).map(drop)
         };
         settings("http://localhost:4318/").expect("a collector");
-        for bad in [
-            "https://localhost:4318",
-            "http://",
-            "localhost:4318",
-            "http://a:b@c",
-        ] {
+        for bad in ["http://", "https://", "localhost:4318", "http://a:b@c"] {
             settings(bad).expect_err(bad);
         }
+    }
+
+    #[tokio::test]
+    async fn a_collector_with_tls_gets_spans_if_its_authority_is_trusted() {
+        let authority = Authority::new();
+        let collector = Collector::start_tls(&authority).await;
+        let export = async |trusted: &Authority| {
+            let file = trusted.path("ca.pem");
+            let file = file.to_str().expect("a path in UTF-8");
+            let cli = Cli::parse_from(["serve", "--otlp-certificate", file]);
+            let exporter = cli.traces.exporter(collector.url()).expect("a collector");
+            exporter.export(vec![]).await
+        };
+        export(&authority).await.expect("the collector takes them");
+        assert_eq!(collector.requests().len(), 1);
+        let refused = export(&Authority::new()).await;
+        refused.expect_err("nobody vouches for the collector");
+        assert_eq!(collector.requests().len(), 1);
+    }
+
+    #[test]
+    fn a_file_without_authorities_is_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("a path in UTF-8");
+        let cli = Cli::parse_from(["serve", "--otlp-certificate", path]);
+        let error = cli.traces.exporter("https://localhost:4318");
+        let error = error.expect_err("nobody is trusted");
+        let text = format!("{error:#}");
+        assert!(text.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"), "{text}");
+        assert!(text.contains("no certificate"), "{text}");
     }
 }
