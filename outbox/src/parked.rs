@@ -67,14 +67,15 @@ pub enum Retried {
     NotParked,
 }
 
-/// Sets an event of the ledger aside that was refused.
+/// Sets an event of the ledger aside that was refused. The `traceparent` of what created it, if it is
+/// known.
 pub(crate) async fn park(
     db: impl PgExecutor<'_>,
     id: i64,
     reason: &str,
     attempts: i32,
-) -> sqlx::Result<()> {
-    sqlx::query!(
+) -> sqlx::Result<Option<String>> {
+    let traceparent = sqlx::query_scalar!(
         r"
         insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type, version,
                                    payload, headers, created_at, reason, attempts)
@@ -83,14 +84,15 @@ pub(crate) async fn park(
         from outbox.event where id = $1
         on conflict (id) do update
         set reason = excluded.reason, attempts = excluded.attempts, parked_at = clock_timestamp()
+        returning headers ->> 'traceparent' as traceparent
         ",
         id,
         reason,
         attempts,
     )
-    .execute(db)
-    .await
-    .map(drop)
+    .fetch_optional(db)
+    .await?;
+    Ok(traceparent.flatten())
 }
 
 /// Sets events aside whose aggregate types have no route; false if the epoch is over.

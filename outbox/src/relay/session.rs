@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream::Context;
 use futures::TryFutureExt;
-use service_runtime::{nats::stream, sessions::Sessions};
+use service_runtime::{nats::stream, sessions::Sessions, telemetry::trace_context::Traceparent};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
@@ -122,12 +122,13 @@ impl StreamRelay<'_> {
 
     async fn park(&self, id: i64, reason: &str, attempts: i32) -> bool {
         match parking::park(self.relay.pool, &self.owned, id, reason, attempts).await {
-            Ok(event_id) => {
+            Ok(event) => {
                 self.metrics.parked.increment(1);
-                let event_id = event_id.map(tracing::field::display);
+                let created_in = event.traceparent.as_deref().and_then(Traceparent::parse);
                 tracing::error!(
                     outbox_id = id,
-                    event_id,
+                    event_id = event.id.map(tracing::field::display),
+                    trace_id = created_in.map(Traceparent::trace_id),
                     reason,
                     attempts,
                     "parked an event"

@@ -126,7 +126,11 @@ async fn an_event_that_jetstream_refuses_is_parked_and_holds_up_no_other() {
     let world = World::with_nats(nats.url()).await;
     let api = world.serve(&[]).await;
     let before = api.create().await;
-    let too_large = api.post(&user(&"🦀".repeat(255))).await;
+    let trace_id = "0af7651916cd43dd8448eb211c80319c";
+    let too_large = (api.client().post(api.to("/users")))
+        .header("traceparent", format!("00-{trace_id}-b7ad6b7169203331-01"))
+        .json(&user(&"🦀".repeat(255)));
+    let too_large = too_large.send().await.expect("an answer");
     assert_eq!(too_large.status(), StatusCode::CREATED);
     let after = api.create().await;
     let events = world.published(2).await;
@@ -141,4 +145,8 @@ async fn an_event_that_jetstream_refuses_is_parked_and_holds_up_no_other() {
         listed.contains("3 tries: max payload size exceeded"),
         "{listed}"
     );
+    let logged = api.service.process.output();
+    let line = logged.iter().find(|line| line.contains("parked an event"));
+    let expected = format!(r#""trace_id":"{trace_id}""#);
+    assert!(line.is_some_and(|it| it.contains(&expected)), "{line:?}");
 }
