@@ -76,7 +76,7 @@ impl<H: Handler> BatchProcessor<H> {
             if let Some(processing) = &mut processing {
                 processing.decided(&verdicts);
             }
-            if let Err(error) = self.carry_out(part, verdicts).await {
+            if let Err(error) = self.carry_out(part, verdicts, processing.as_ref()).await {
                 // What can't be answered can't be given back: it comes again after the ack wait.
                 let unprocessed = batch.split_off(done + size);
                 return Err(Interrupted { unprocessed, error });
@@ -119,11 +119,16 @@ impl<H: Handler> BatchProcessor<H> {
     }
 
     /// Answers without a round trip; only rejected messages wait for their dead letters.
-    async fn carry_out(&self, batch: &[Message], verdicts: Vec<Verdict>) -> anyhow::Result<()> {
+    async fn carry_out(
+        &self,
+        batch: &[Message],
+        verdicts: Vec<Verdict>,
+        processing: Option<&Processing>,
+    ) -> anyhow::Result<()> {
         let mut acknowledged = Vec::with_capacity(batch.len());
         let mut rejected = Vec::new();
         let answers = async {
-            for (message, verdict) in batch.iter().zip(verdicts) {
+            for (place, (message, verdict)) in batch.iter().zip(verdicts).enumerate() {
                 let answer = match verdict {
                     Verdict::Ack => {
                         acknowledged.push(message);
@@ -131,7 +136,7 @@ impl<H: Handler> BatchProcessor<H> {
                     }
                     Verdict::Retry { after } => AckKind::Nak(Some(after)),
                     Verdict::Reject(rejection) => {
-                        rejected.push((message, rejection));
+                        rejected.push((place, rejection));
                         continue;
                     }
                 };
@@ -146,15 +151,18 @@ impl<H: Handler> BatchProcessor<H> {
         self.metrics.acknowledged(&acknowledged);
         let retried = batch.len() - acknowledged.len() - rejected.len();
         self.metrics.retried(retried);
-        let set_aside = rejected.iter().map(async |(message, rejection)| {
-            let is_stored = self
-                .dead_letters
-                .set_aside(&message.original, rejection)
-                .await?;
+        let set_aside = rejected.iter().map(async |(place, rejection)| {
+            let message = &batch[*place];
+            let storing = self.dead_letters.set_aside(&message.original, rejection);
+            let is_stored = storing.await?;
             match is_stored {
                 true => self.metrics.dead_lettered(1),
                 false => self.metrics.retried(1),
             }
+            if let Some(processing) = processing {
+                processing.rejected(*place, is_stored);
+            }
+            self.handler.rejected(message, is_stored);
             anyhow::Ok(())
         });
         try_join_all(set_aside).await.map(drop)

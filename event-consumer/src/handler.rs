@@ -33,6 +33,12 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         batch: &[Message],
     ) -> impl Future<Output = Result<Vec<Verdict>, HandlerError>> + Send;
+
+    /// Told what became of a message that [`handle`](Self::handle) has rejected: whether its dead
+    /// letter is stored. If it is not, the message is delivered again.
+    fn rejected(&self, message: &Message, is_stored: bool) {
+        let _ = (message, is_stored);
+    }
 }
 
 /// What becomes of a message.

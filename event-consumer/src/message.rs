@@ -11,6 +11,7 @@ use service_runtime::nats::headers::{CE_ID, CE_TIME, MESSAGE_ID, REPLAY_OF};
 pub struct Message {
     pub(crate) original: jetstream::Message,
     delivery: Option<Delivery>,
+    received_at: DateTime<Utc>,
 }
 
 /// What the server says of a delivery.
@@ -34,7 +35,11 @@ impl Message {
                 deliveries: u64::try_from(info.delivered).ok()?,
             })
         });
-        Self { original, delivery }
+        Self {
+            original,
+            delivery,
+            received_at: Utc::now(),
+        }
     }
 
     /// As it was published. Cloning it does not copy the bytes.
@@ -73,6 +78,12 @@ impl Message {
     #[must_use]
     pub fn delivery(&self) -> Option<Delivery> {
         self.delivery
+    }
+
+    /// When this process received it.
+    #[must_use]
+    pub fn received_at(&self) -> DateTime<Utc> {
+        self.received_at
     }
 
     /// Its place on the stream.

@@ -153,21 +153,34 @@ impl Processing {
     pub(crate) fn decided(&mut self, verdicts: &[Verdict]) {
         self.is_decided = true;
         for (place, context) in &self.messages {
-            let verdict = match &verdicts[*place] {
-                Verdict::Ack => "acknowledged",
+            match &verdicts[*place] {
+                Verdict::Ack => set_verdict(context, "acknowledged"),
                 Verdict::Retry { .. } => {
                     spans::fail(context, "retried");
-                    "retried"
+                    set_verdict(context, "retried");
                 }
-                Verdict::Reject(rejection) => {
-                    spans::fail(context, rejection.category.clone());
-                    "dead_lettered"
-                }
-            };
-            let verdict = KeyValue::new("event_consumer.verdict", verdict);
-            context.span().set_attribute(verdict);
+                Verdict::Reject(rejection) => spans::fail(context, rejection.category.clone()),
+            }
         }
     }
+
+    /// What became of the rejected message at this place.
+    pub(crate) fn rejected(&self, place: usize, is_stored: bool) {
+        let message = self.messages.iter().find(|(it, _)| *it == place);
+        if let Some((_, context)) = message {
+            let verdict = if is_stored {
+                "dead_lettered"
+            } else {
+                "retried"
+            };
+            set_verdict(context, verdict);
+        }
+    }
+}
+
+fn set_verdict(context: &Context, verdict: &'static str) {
+    let verdict = KeyValue::new("event_consumer.verdict", verdict);
+    context.span().set_attribute(verdict);
 }
 
 impl Drop for Processing {

@@ -51,19 +51,16 @@ impl Batch {
     fn acknowledge(&mut self, places: Vec<usize>, outcome: Outcome) {
         for place in places {
             self.verdicts[place] = Verdict::Ack;
-            self.came_to(place, outcome);
+            if let Some(handled) = &mut self.handled[place] {
+                handled.outcome = outcome;
+            }
         }
     }
 
+    /// What becomes of it is known when its dead letter is stored.
     fn reject(&mut self, place: usize, rejection: Rejection) {
         self.verdicts[place] = Verdict::Reject(rejection);
-        self.came_to(place, Outcome::DeadLettered);
-    }
-
-    fn came_to(&mut self, place: usize, outcome: Outcome) {
-        if let Some(handled) = &mut self.handled[place] {
-            handled.outcome = outcome;
-        }
+        self.handled[place] = None;
     }
 }
 
@@ -152,12 +149,11 @@ impl Handler for Projector {
     }
 
     async fn handle(&self, messages: &[Message]) -> Result<Vec<Verdict>, HandlerError> {
-        let delivered_at = Utc::now();
         let mut batch = Batch::new(messages.len());
         let mut events = Vec::with_capacity(messages.len());
         for (place, message) in messages.iter().enumerate() {
             let event = UserEvent::parse(message.payload());
-            let handled = HandledEvent::delivered(message, event.as_ref().ok(), delivered_at);
+            let handled = HandledEvent::delivered(message, event.as_ref().ok());
             batch.handled.push(handled);
             match event {
                 Ok(event) => events.push(ReceivedEvent {
@@ -184,6 +180,16 @@ impl Handler for Projector {
             }
             Err(failure) => Err(HandlerError::Unavailable(waiting_for_mongodb(failure))),
         }
+    }
+
+    fn rejected(&self, message: &Message, is_stored: bool) {
+        let event = UserEvent::parse(message.payload());
+        let handled = HandledEvent::delivered(message, event.as_ref().ok());
+        let outcome = match is_stored {
+            true => Outcome::DeadLettered,
+            false => Outcome::Retried,
+        };
+        self.remember(vec![handled.map(|it| it.with(outcome))]);
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct HandledEvent {
     /// When the stream stored it.
     #[serde(serialize_with = "in_microseconds")]
     published_at: DateTime<Utc>,
-    /// When this process began to handle it.
+    /// When this process received it.
     #[serde(serialize_with = "in_microseconds")]
     delivered_at: DateTime<Utc>,
     /// When the outcome was known.
@@ -54,11 +54,7 @@ pub(crate) enum Outcome {
 
 impl HandledEvent {
     /// A delivery that came just now; `None` if the server does not say what it is one of.
-    pub(crate) fn delivered(
-        message: &Message,
-        event: Option<&UserEvent>,
-        at: DateTime<Utc>,
-    ) -> Option<Self> {
+    pub(crate) fn delivered(message: &Message, event: Option<&UserEvent>) -> Option<Self> {
         let delivery = message.delivery()?;
         let state = event.map(UserEvent::state);
         Some(Self {
@@ -67,8 +63,8 @@ impl HandledEvent {
             version: state.map(|state| state.version),
             sequence: delivery.stream_sequence,
             published_at: delivery.published_at,
-            delivered_at: at,
-            applied_at: at,
+            delivered_at: message.received_at(),
+            applied_at: message.received_at(),
             outcome: Outcome::Retried,
             deliveries: delivery.deliveries,
         })
@@ -87,6 +83,10 @@ impl HandledEvent {
             outcome: Outcome::Applied,
             deliveries: 1,
         }
+    }
+
+    pub(crate) fn with(self, outcome: Outcome) -> Self {
+        Self { outcome, ..self }
     }
 
     /// The outcome was known at this time.

@@ -8,6 +8,7 @@ use testkit::eventually;
 use uuid::Uuid;
 
 use crate::{
+    dead_letters::bound,
     events::{created, updated},
     live::{Event, Follower},
     outages::serve_behind_proxy,
@@ -193,6 +194,24 @@ async fn what_mongodb_does_not_take_is_told_as_retried_and_then_as_applied() {
         status["mongodb"] == "ok" && status["lag_ms"] == 0
     })
     .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_rejected_event_is_told_as_retried_until_its_dead_letter_is_stored() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let mut follower = Follower::of(&service, STREAM).await;
+    bound(&world, 1).await;
+    for (sequence, outcome) in [(1, "dead_lettered"), (2, "retried")] {
+        world.publish_raw(HeaderMap::new(), b"poison").await;
+        let told = handled(&mut follower, |event| event["sequence"] == sequence).await;
+        assert_eq!(told["outcome"], outcome, "{told}");
+    }
+    bound(&world, -1).await;
+    let told = handled(&mut follower, |event| event["outcome"] != "retried").await;
+    assert_eq!(told["outcome"], "dead_lettered");
+    assert_eq!(told["sequence"], 2);
     service.stop().await;
 }
 

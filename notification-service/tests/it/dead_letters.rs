@@ -212,23 +212,25 @@ async fn headers_that_leave_no_room_for_those_of_a_dead_letter_go_into_its_body(
 async fn a_dead_letter_stream_that_is_full_holds_up_nothing_but_its_letters() {
     let world = World::new().await;
     let service = world.serve().await;
-    let mut config = world.dead_letters().await.cached_info().config.clone();
-    config.max_messages = 1;
-    let update = world.jetstream.update_stream(&config);
-    update.await.expect("updated");
-
+    bound(&world, 1).await;
     for _ in 0..3 {
         world.publish_raw(HeaderMap::new(), b"poison").await;
     }
     pending(&world, 2).await;
     assert_eq!(world.dead_letter_count().await, 1);
 
-    config.max_messages = -1;
-    let update = world.jetstream.update_stream(&config);
-    update.await.expect("updated");
+    bound(&world, -1).await;
     world.settled().await;
     assert_eq!(world.dead_letter_count().await, 3);
     service.stop().await;
+}
+
+/// So many letters find room; with -1 all do.
+pub(crate) async fn bound(world: &World, letters: i64) {
+    let mut config = world.dead_letters().await.cached_info().config.clone();
+    config.max_messages = letters;
+    let update = world.jetstream.update_stream(&config);
+    update.await.expect("updated");
 }
 
 /// Unreadable headers end the connection as well.
