@@ -220,3 +220,35 @@ async fn of_a_stream_that_lost_one_message_no_other_is_published_again() {
     assert_eq!(world.on_stream(&target).await, original);
     relay.stop().await;
 }
+
+/// A checkpoint says what was published by then, not that it is still there.
+#[tokio::test]
+async fn what_was_published_again_and_is_lost_once_more_is_published_again() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    for held in [1, 10] {
+        let before = world.events().await.len();
+        world.append_many("account", held - before).await;
+        world.holds(&target, held as u64).await;
+        world.drained(&target).await;
+    }
+    let stream = world.stream(&target).await;
+    stream.delete_message(1).await.expect("gone");
+    eventually("readers to be told of the first event", async || {
+        let stream = world.stream(&target).await;
+        let refilled = StreamMetadata::of(stream.cached_info()).refilled;
+        refilled
+            .iter()
+            .any(|it| it.missing == (1..=1))
+            .then_some(())
+    })
+    .await;
+    stream.purge().await.expect("all gone");
+    let events = world.events().await;
+    eventually("all events again", async || {
+        (world.on_stream(&target).await == events).then_some(())
+    })
+    .await;
+    relay.stop().await;
+}

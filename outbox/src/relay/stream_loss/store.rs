@@ -95,6 +95,25 @@ pub(super) async fn missing(pool: &Pool, stream: &str) -> sqlx::Result<Vec<Range
         .collect())
 }
 
+/// Events that had been published up to this sequence, were lost, and were published again behind it.
+pub(super) async fn published_again_behind(
+    pool: &Pool,
+    stream: &str,
+    sequence: i64,
+) -> sqlx::Result<Vec<Range<i64>>> {
+    let ids = sqlx::query_scalar!(
+        r"
+        select ids from outbox.stream_loss
+        where stream = $1 and first_sequence <= $2 and refilled_through > $2
+        ",
+        stream,
+        sequence,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.iter().flatten().filter_map(bounds).collect())
+}
+
 /// Losses whose events are not on the stream again yet: their first sequences, and the events.
 pub(super) async fn open(pool: &Pool, stream: &str) -> sqlx::Result<(Vec<i64>, Vec<Range<i64>>)> {
     let losses = sqlx::query!(
@@ -106,13 +125,16 @@ pub(super) async fn open(pool: &Pool, stream: &str) -> sqlx::Result<(Vec<i64>, V
     )
     .fetch_all(pool)
     .await?;
-    let bounds = |range: &PgRange<i64>| match (range.start, range.end) {
-        (Bound::Included(start), Bound::Excluded(end)) => Some(start..end),
-        _ => None,
-    };
     let firsts = losses.iter().map(|it| it.first_sequence).collect();
     let ids = losses.iter().flat_map(|it| &it.ids);
     Ok((firsts, ids.filter_map(bounds).collect()))
+}
+
+fn bounds(range: &PgRange<i64>) -> Option<Range<i64>> {
+    match (range.start, range.end) {
+        (Bound::Included(start), Bound::Excluded(end)) => Some(start..end),
+        _ => None,
+    }
 }
 
 /// Missing sequences whose events are on the stream again, and up to where; the latest last.

@@ -28,7 +28,7 @@ const LATE: i64 = 1000;
 
 /// The cursor before something was published, and after.
 struct Window {
-    from: Option<Cursor>,
+    from: Cursor,
     /// Missing sequences up to this one belong to this window.
     reaches: i64,
     to: Cursor,
@@ -74,12 +74,22 @@ async fn window(
     missing: &RangeInclusive<i64>,
 ) -> Result<Window, Failure> {
     let from = cursor::checkpoint_below(pool, stream, *missing.start()).await?;
+    let mut from = from.unwrap_or_default();
     let saved = cursor::load(pool, stream).await?;
     let after = cursor::checkpoints_from(pool, stream, *missing.end(), 2).await?;
     let reaches = after.first().unwrap_or(&saved).tail.sequence;
+    // What the checkpoint has passed may have been lost since and stand further behind, where it may be
+    // lost again: only all of the stream tells.
+    let again = store::published_again_behind(pool, stream, from.tail.sequence).await?;
+    let is_all_to_be_read = !again.is_empty();
+    for ids in again {
+        from.position.reopen(ids);
+    }
     // An event that was published before a crash and again after it may be passed a little later than
     // others at higher sequences. So the checkpoint after the next one tells.
-    let to = after.into_iter().nth(1).unwrap_or(saved);
+    let to = (after.into_iter().nth(1))
+        .filter(|_| !is_all_to_be_read)
+        .unwrap_or(saved);
     Ok(Window { from, reaches, to })
 }
 
@@ -90,7 +100,7 @@ async fn loss(
     window: &Window,
     missing: Vec<RangeInclusive<i64>>,
 ) -> Result<Loss, Failure> {
-    let start = window.from.clone().unwrap_or_default();
+    let start = window.from.clone();
     let info = stream_info::info(jetstream, stream).await?;
     let from = stream_info::first_sequence(&info).max(start.tail.sequence + 1);
     let mut position = start.position;
