@@ -63,6 +63,7 @@ pub(crate) async fn round(
         acknowledged: proof.acknowledged(),
         ready,
         checked: healed.elapsed() - ready,
+        is_reconciled_by_hand: false,
         violations,
     })
 }

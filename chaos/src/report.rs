@@ -31,6 +31,8 @@ pub(crate) struct Round {
     pub(crate) ready: Duration,
     /// From then until both sides had become idle, and were checked.
     pub(crate) checked: Duration,
+    /// Whether an operator had to say that both sides were compared.
+    pub(crate) is_reconciled_by_hand: bool,
     pub(crate) violations: Vec<String>,
 }
 
@@ -56,6 +58,7 @@ pub(crate) struct Report {
     kinds: BTreeMap<String, usize>,
     acknowledged: u64,
     recoveries: Vec<Duration>,
+    reconciled_by_hand: usize,
     violations: usize,
 }
 
@@ -67,6 +70,7 @@ impl Report {
             kinds: BTreeMap::new(),
             acknowledged: 0,
             recoveries: Vec::new(),
+            reconciled_by_hand: 0,
             violations: 0,
         }
     }
@@ -78,6 +82,7 @@ impl Report {
         }
         self.acknowledged = round.acknowledged;
         self.recoveries.push(round.ready);
+        self.reconciled_by_hand += usize::from(round.is_reconciled_by_hand);
         self.violations += round.violations.len();
     }
 
@@ -102,7 +107,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "\nseed {}: {} faults in {} rounds, {} acknowledged writes, {} violations; \
-             all services ready after {:.1?} (median), {:.1?} at most",
+             all services ready after {:.1?} (median), {:.1?} at most; {} times reconciled by hand",
             self.seed,
             self.faults(),
             self.rounds,
@@ -110,6 +115,7 @@ impl fmt::Display for Report {
             self.violations,
             median.copied().unwrap_or_default(),
             recoveries.last().copied().unwrap_or_default(),
+            self.reconciled_by_hand,
         )
     }
 }

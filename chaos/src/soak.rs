@@ -85,6 +85,7 @@ async fn strike_each_minute(
                 acknowledged: proof.acknowledged(),
                 ready: healed.elapsed(),
                 checked: Duration::ZERO,
+                is_reconciled_by_hand: false,
                 violations: ended
                     .iter()
                     .map(|name| format!("{name} has ended by itself"))

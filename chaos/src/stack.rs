@@ -5,6 +5,7 @@ mod disk;
 mod logs;
 mod machine;
 mod postgres;
+mod reconciliation;
 mod services;
 mod wires;
 
@@ -57,6 +58,7 @@ pub(crate) struct Stack {
     /// What NATS keeps.
     pub(crate) store: PathBuf,
     pub(crate) logs: Logs,
+    binaries: PathBuf,
     http: reqwest::Client,
 }
 
@@ -102,6 +104,7 @@ impl Stack {
             store: stored,
             disk,
             logs: Logs::at(logs),
+            binaries,
             http: reqwest::Client::builder().timeout(PROBE_DEADLINE).build()?,
         };
         stack.ready(START_DEADLINE).await?;
