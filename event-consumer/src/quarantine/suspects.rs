@@ -1,12 +1,14 @@
 //! Which pending messages may have headers that the client can't read.
 
+use std::collections::BTreeSet;
+
 /// What sweeps have found out, to be kept from one session to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Suspects {
     /// The first and the last sequence of those that were looked at; messages do not change.
     known: Option<(u64, u64)>,
     /// Unreadable ones that could not be stored as dead letters.
-    waiting: Vec<u64>,
+    waiting: BTreeSet<u64>,
     sweep: Sweep,
 }
 
@@ -24,12 +26,15 @@ impl Suspects {
     /// If there are none, or the consumer has gone back, the messages may not be those that were
     /// looked at: what is known is forgotten.
     pub(super) fn begin(&mut self, floor: u64, last: u64) -> impl Iterator<Item = u64> + use<> {
-        self.known = self.known.filter(|(_, high)| *high <= last);
+        if last < self.sweep.last {
+            *self = Self::default();
+        }
         let (low, high) = self.known.unwrap_or((last + 1, last));
         let above = high.max(floor) + 1..=last;
         let below = floor + 1..low;
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.retain(|sequence| *sequence > floor);
+        // They stay until they are done: the sweep may not come to them.
+        self.waiting = self.waiting.split_off(&(floor + 1));
+        let waiting = self.waiting.clone();
         if above.is_empty() && below.is_empty() && waiting.is_empty() {
             self.known = None;
         }
@@ -38,20 +43,23 @@ impl Suspects {
             lowest_above: *above.start(),
             last,
         };
-        waiting.into_iter().chain(above.rev()).chain(below.rev())
+        let first = waiting.clone().into_iter();
+        let others = above.rev().chain(below.rev());
+        first.chain(others.filter(move |sequence| !waiting.contains(sequence)))
     }
 
     /// Notes that the message at `sequence` was looked at; unless `is_done` it is looked at again.
     pub(super) fn checked(&mut self, sequence: u64, is_done: bool) {
-        if !is_done {
-            self.waiting.push(sequence);
-        }
+        let was_waiting = match is_done {
+            true => self.waiting.remove(&sequence),
+            false => !self.waiting.insert(sequence),
+        };
         let Sweep {
             known: (low, high),
             lowest_above,
             last,
         } = self.sweep;
-        if (low..=high).contains(&sequence) {
+        if was_waiting || (low..=high).contains(&sequence) {
             return;
         }
         let joins = sequence == lowest_above;

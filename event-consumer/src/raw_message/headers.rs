@@ -10,7 +10,7 @@ const VERSION: &str = "NATS/1.0";
 pub fn parse(block: &[u8]) -> Option<HeaderMap> {
     let mut lines = str::from_utf8(block).ok()?.lines().peekable();
     let status = lines.next()?.strip_prefix(VERSION)?.trim();
-    let status = status.split(' ').next()?;
+    let status = status.split(' ').next()?.trim();
     if !status.is_empty() {
         StatusCode::from_str(status).ok()?;
     }
@@ -20,12 +20,13 @@ pub fn parse(block: &[u8]) -> Option<HeaderMap> {
             continue;
         }
         let (name, value) = line.split_once(':')?;
-        let mut value = value.to_owned();
+        // In this order: what follows may begin with what no value may have.
+        let mut value = value.trim_start().to_owned();
         while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
             value.push_str(more);
         }
         let name = HeaderName::from_str(name).ok()?;
-        headers.append(name, HeaderValue::from_str(value.trim()).ok()?);
+        headers.append(name, HeaderValue::from_str(value.trim_end()).ok()?);
     }
     Some(headers)
 }
@@ -69,6 +70,7 @@ mod tests {
         for headers in [
             &b"NATS/1.0\r\nX: \xff\r\n\r\n"[..],
             b"NATS/1.0\r\nX: a\rb\r\n\r\n",
+            b"NATS/1.0\r\nX: \r\n\rb\r\n\r\n",
             b"NATS/1.0\r\nno colon\r\n\r\n",
             b"NATS/1.0\r\na blank: x\r\n\r\n",
             b"NATS/1.0 what\r\n\r\n",
