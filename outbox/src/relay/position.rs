@@ -56,9 +56,18 @@ impl Position {
             self.abandon(ids.clone());
         }
         if ids.start > self.last_id + 1 {
-            self.gaps.insert(self.last_id + 1, ids.start);
+            self.leap(ids.start);
         }
         self.last_id = self.last_id.max(ids.end - 1);
+    }
+
+    /// What lies before this id is open. So may be what it follows.
+    fn leap(&mut self, id: i64) {
+        let next = self.last_id + 1;
+        match self.gaps.last_entry() {
+            Some(mut last) if *last.get() == next => *last.get_mut() = id,
+            _ => drop(self.gaps.insert(next, id)),
+        }
     }
 
     /// The events with these ids are to be done again, as far as they were done.

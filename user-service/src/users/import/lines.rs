@@ -98,7 +98,8 @@ impl Lines {
             let text = self.buffer.split().freeze();
             return Some(self.line(text));
         }
-        if self.buffer.len() > MAX_LINE_BYTES {
+        // The mark may have to come off yet.
+        if self.buffer.len() > MAX_LINE_BYTES + BYTE_ORDER_MARK.len() {
             self.buffer.clear();
             self.is_too_long = true;
         }
