@@ -29,6 +29,27 @@ pub(super) async fn drop_odd_request_id(mut request: Request) -> Request {
     request
 }
 
+/// Whoever does not accept gzip gets answers as they are, whatever else the request asks for: an answer that
+/// is refused for its encoding would hide what was done.
+pub(super) async fn choose_encoding(mut request: Request) -> Request {
+    let headers = request.headers_mut();
+    let asked = headers.get_all(header::ACCEPT_ENCODING).into_iter();
+    let mut asked = asked.filter_map(|value| value.to_str().ok());
+    if asked.any(|list| list.split(',').any(is_gzip)) {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    } else {
+        headers.remove(header::ACCEPT_ENCODING);
+    }
+    request
+}
+
+/// `gzip`, unless its weight is 0.
+fn is_gzip(entry: &str) -> bool {
+    let (name, weight) = entry.split_once(';').unwrap_or((entry, ""));
+    let weight = weight.trim().trim_start_matches(['q', 'Q', '=']);
+    name.trim().eq_ignore_ascii_case("gzip") && weight.parse() != Ok(0.0)
+}
+
 /// The answers are data about people: for one client, asked for anew each time, never a page.
 pub(super) async fn secure(mut response: Response) -> Response {
     const ALWAYS: [(HeaderName, HeaderValue); 2] = [

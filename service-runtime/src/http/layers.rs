@@ -121,6 +121,7 @@ pub(super) fn common(routes: Router, settings: &HttpSettings) -> anyhow::Result<
         .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
     Ok(routes
         .layer(headers::compression())
+        .layer(middleware::map_request(headers::choose_encoding))
         .layer(middleware::map_response(headers::secure))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(log_requests)

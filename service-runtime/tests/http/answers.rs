@@ -164,6 +164,21 @@ async fn a_page_of_a_named_origin_may_send_a_token_and_delete() {
 }
 
 #[tokio::test]
+async fn what_encodings_a_client_refuses_does_not_hide_the_answer() {
+    let server = Server::start(HttpSettings::default()).await;
+    for encodings in ["x, *;q=0", "identity;q=0", "gzip;q=0", ""] {
+        let request = server.request(Method::GET, "/large");
+        let answer = send(request.header(header::ACCEPT_ENCODING, encodings)).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{encodings}");
+        let headers = answer.headers();
+        assert!(
+            !headers.contains_key(header::CONTENT_ENCODING),
+            "{encodings}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn large_answers_are_compressed_on_request_and_streams_are_not() {
     let server = Server::start(HttpSettings::default()).await;
     let ask = |path| {
