@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
-use crate::later_fields;
+use crate::{Object, later_fields};
 
 /// A user as one version of it was, in full: an event carries the state, not the difference, so
 /// that any one event is enough to bring a copy up to date.
@@ -50,10 +50,10 @@ impl UserState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "payload", rename_all = "snake_case")]
 pub enum UserEvent {
-    UserCreated(UserState),
-    UserUpdated(UserState),
+    UserCreated(#[serde(deserialize_with = "object")] UserState),
+    UserUpdated(#[serde(deserialize_with = "object")] UserState),
     /// Carries the last state; its version is one above that of the state it ended.
-    UserDeleted(UserState),
+    UserDeleted(#[serde(deserialize_with = "object")] UserState),
 }
 
 /// Why bytes are no event that this version of the contract knows. No repeat will change that.
@@ -85,12 +85,15 @@ impl UserEvent {
     /// # Errors
     /// [`UnreadableEvent`] says which of the ways it is not an event.
     pub fn parse(bytes: &[u8]) -> Result<Self, UnreadableEvent> {
-        let parsed: Result<Self, _> = serde_json::from_slice(bytes);
-        let mut event = parsed.map_err(|error| Self::explain(bytes, &error))?;
+        // The parser does not look at fields that nobody reads.
+        let text =
+            str::from_utf8(bytes).map_err(|error| UnreadableEvent::NotJson(error.to_string()))?;
+        let parsed = serde_json::from_str(text).map(|Object(event)| event);
+        let mut event: Self = parsed.map_err(|error| Self::explain(text, &error))?;
         // Read twice, but only while the user service is of a later release.
         if event.state().revision > UserState::REVISION {
             let fields =
-                later_fields::read(bytes, event.state()).map_err(UnreadableEvent::WrongShape)?;
+                later_fields::read(text, event.state()).map_err(UnreadableEvent::WrongShape)?;
             event.state_mut().later_fields = fields;
         }
         Ok(event)
@@ -116,24 +119,29 @@ impl UserEvent {
         }
     }
 
-    /// Only bytes that did not parse are read twice, to tell a new type from a broken one.
-    fn explain(bytes: &[u8], error: &serde_json::Error) -> UnreadableEvent {
+    /// Only what did not parse is read again: a wrong shape may have been noticed before the end of what
+    /// is no JSON, and a new type is told from a broken one.
+    fn explain(text: &str, error: &serde_json::Error) -> UnreadableEvent {
         #[derive(Deserialize)]
         struct Tagged {
             r#type: String,
         }
         const KNOWN: [&str; 3] = ["user_created", "user_updated", "user_deleted"];
 
-        if error.is_syntax() || error.is_eof() {
+        if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
             return UnreadableEvent::NotJson(error.to_string());
         }
-        match serde_json::from_slice::<Tagged>(bytes) {
-            Ok(tagged) if !KNOWN.contains(&tagged.r#type.as_str()) => {
+        match serde_json::from_str::<Object<Tagged>>(text) {
+            Ok(Object(tagged)) if !KNOWN.contains(&tagged.r#type.as_str()) => {
                 UnreadableEvent::UnknownType(tagged.r#type)
             }
             _ => UnreadableEvent::WrongShape(error.to_string()),
         }
     }
+}
+
+fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UserState, D::Error> {
+    Object::deserialize(deserializer).map(|Object(state)| state)
 }
 
 /// An id or a version.

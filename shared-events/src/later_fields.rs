@@ -10,18 +10,18 @@ const MAX_DEPTH: usize = 16;
 /// A copy uses these names for something else.
 const RESERVED: [&str; 2] = ["user_id", "deleted_at"];
 
-/// The fields of the payload in `bytes` that are not in `known`, which is what this release has read
+/// The fields of the payload in `text` that are not in `known`, which is what this release has read
 /// of them.
 ///
 /// # Errors
 /// If one of them is not what every store can keep: a name of lower-case letters, digits and `_`
 /// that does not mean anything else, a value of moderate depth, numbers of 64 bits.
-pub(crate) fn read(bytes: &[u8], known: &impl Serialize) -> Result<Map<String, Value>, String> {
+pub(crate) fn read(text: &str, known: &impl Serialize) -> Result<Map<String, Value>, String> {
     #[derive(Deserialize)]
     struct Event {
         payload: Map<String, Value>,
     }
-    let event: Event = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let event: Event = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut fields = event.payload;
     let known = serde_json::to_value(known).map_err(|error| error.to_string())?;
     fields.retain(|name, _| known.get(name).is_none());

@@ -6,11 +6,15 @@
 mod asyncapi;
 mod digest;
 mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod later_fields;
+mod object;
 
 pub use asyncapi::asyncapi;
 pub use digest::user_digest;
 pub use event::{UnreadableEvent, UserEvent, UserState};
+pub use object::Object;
 
 /// The stream that keeps the events.
 pub const DEFAULT_STREAM: &str = "USER_EVENTS";

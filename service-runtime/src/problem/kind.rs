@@ -86,7 +86,7 @@ impl Kind {
         "unsupported-media-type",
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "Unsupported media type",
-        "`Content-Type` is not what this takes. `detail` says what is.",
+        "`Content-Type` or `Content-Encoding` is not what this takes. `detail` says what is.",
     );
     pub const UNKNOWN_HOST: Self = Self::new(
         "unknown-host",

@@ -1,19 +1,18 @@
 //! Reading a request's JSON body.
 
-use std::{fmt, marker::PhantomData};
-
 use axum::{
     extract::Request,
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
 };
 use service_runtime::{
     http::{self, MAX_BODY_BYTES},
     problem::{FieldError, Kind, Problem},
 };
+use shared_events::Object;
 
 pub(super) const JSON: &str = "application/json";
 
@@ -27,16 +26,27 @@ pub(super) async fn read(request: Request, media_type: &str) -> Result<Vec<u8>, 
 }
 
 /// # Errors
-/// 415 if the body says to be of another type than this, or of none.
+/// 415 if the body says to be of another type than this, or of none, or to be compressed.
 pub(super) fn require(headers: &HeaderMap, media_type: &str) -> Result<(), Problem> {
     let given = headers.get(header::CONTENT_TYPE);
     let given = given.and_then(|it| it.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case(media_type) {
+    let detail = if !essence.eq_ignore_ascii_case(media_type) {
+        format!("send the body as content-type: {media_type}")
+    } else if headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(is_encoded)
+    {
+        "send the body without a content-encoding".to_owned()
+    } else {
         return Ok(());
-    }
-    Err(Problem::new(Kind::UNSUPPORTED_MEDIA_TYPE)
-        .detail(format!("send the body as content-type: {media_type}")))
+    };
+    Err(Problem::new(Kind::UNSUPPORTED_MEDIA_TYPE).detail(detail))
+}
+
+fn is_encoded(encoding: &HeaderValue) -> bool {
+    !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
 }
 
 /// An object with the fields of `T`.
@@ -47,35 +57,16 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let malformed = |fault: &serde_json::Error| {
         Problem::new(Kind::MALFORMED_BODY).detail(format!("the body is not JSON: {fault}"))
     };
-    let parsed = serde_json::from_slice(bytes).map(|Object(fields)| fields);
+    // The parser does not look at fields that nobody reads.
+    let text = str::from_utf8(bytes)
+        .map_err(|_| Problem::new(Kind::MALFORMED_BODY).detail("the body is not UTF-8"))?;
+    let parsed = serde_json::from_str(text).map(|Object(fields)| fields);
     // A wrong shape may have been noticed before the end of what is no JSON.
-    parsed.map_err(|fault| match serde_json::from_slice::<IgnoredAny>(bytes) {
+    parsed.map_err(|fault| match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) if fault.is_data() => invalid(vec![FieldError::in_body("", fault.to_string())]),
         Ok(_) => malformed(&fault),
         Err(fault) => malformed(&fault),
     })
-}
-
-/// Reads an object only: a derived parser would take a list for the fields in their order as well.
-pub(super) struct Object<T>(pub(super) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
-            }
-        }
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
-    }
 }
 
 /// A field of a body. A value of another type is a fault of this field and not of the whole body, so

@@ -10,12 +10,12 @@ use postgres_pool::retry_conflicts;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use service_runtime::problem::{FieldError, Problem};
-use shared_events::UserState;
+use shared_events::{Object, UserState};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    body::{self, Field, Object},
+    body::{self, Field},
     state::Users,
     store::{
         StoreError,
