@@ -19,6 +19,8 @@ use service_runtime::nats::{ConsumerName, Topic};
 
 use crate::raw_message::{self, RawMessage};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::writer::fuzzing;
 pub use self::{
     command::Command,
     letter::{DeadLetter, Payload},

@@ -58,6 +58,11 @@ mod connection;
 mod consumer;
 pub mod dead_letters;
 mod durable;
+/// What is fuzzed here: see `fuzz/`.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
+    pub use crate::{dead_letters::fuzzing::dead_letter, quarantine::fuzzing::quarantine};
+}
 mod handler;
 pub mod holes;
 mod incarnation;

@@ -4,6 +4,8 @@
 //! delivered, and lose what was delivered along with it. Nobody who publishes with a client can
 //! make them; who can write to the socket can.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod suspects;
 
 use std::{pin::pin, time::Duration};

@@ -38,6 +38,11 @@
 pub mod admin;
 mod config;
 pub mod feed;
+/// What is fuzzed here: see `fuzz/`.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
+    pub use crate::relay::fuzzing::cursor;
+}
 mod header_reader;
 pub mod inspect;
 pub mod journey;

@@ -34,6 +34,9 @@ mod stream_progress;
 mod task;
 mod waiter;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::cursor::fuzzing;
+
 use std::{convert::Infallible, env, time::Duration};
 
 use async_nats::{Client, jetstream};

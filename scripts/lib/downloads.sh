@@ -27,6 +27,18 @@ download() {
     printf '%s\n' "$directory"
 }
 
+# build_cargo_tool NAME VERSION: builds a program from crates.io, once, and prints its path. Without
+# optimization: it runs for a second, or has others do the work.
+build_cargo_tool() {
+    local root=$DOWNLOADS_DIR/$1-$2
+    if [[ ! -x $root/bin/$1 ]]; then
+        say "Building $1 $2" >&2
+        CARGO_PROFILE_DEV_DEBUG=false env -u CARGO_TARGET_DIR \
+            cargo install --quiet --locked --debug --root "$root" "$1@$2" >&2 || return
+    fi
+    printf '%s\n' "$root/bin/$1"
+}
+
 require_pip() {
     python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip ||
         die "pip for python3 is needed (Debian: sudo apt-get install python3-pip)"

@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 pub use self::answer::{Digests, DigestsBuilder, RangeDigest};
 use crate::{
+    number,
     problem::{FieldError, Problem},
     query,
 };
@@ -66,9 +67,9 @@ impl DigestQuery {
     fn parse(uri: &Uri) -> Result<Self, Problem> {
         query::read(uri, |Parameters { first, last, size }| {
             Ok(Self {
-                first: number("first", first.as_deref(), 1, i64::MAX)?,
-                last: number("last", last.as_deref(), i64::MAX, i64::MAX)?,
-                size: number("size", size.as_deref(), DEFAULT_SIZE, MAX_ITEMS)?,
+                first: within("first", first.as_deref(), 1, i64::MAX)?,
+                last: within("last", last.as_deref(), i64::MAX, i64::MAX)?,
+                size: within("size", size.as_deref(), DEFAULT_SIZE, MAX_ITEMS)?,
             })
         })
     }
@@ -90,7 +91,7 @@ impl DigestQuery {
     }
 }
 
-fn number(
+fn within(
     name: &'static str,
     text: Option<&str>,
     default: i64,
@@ -99,9 +100,7 @@ fn number(
     let Some(text) = text else {
         return Ok(default);
     };
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| is_number);
-    number
+    number::parse(text)
         .filter(|it| (1..=most).contains(it))
         .ok_or_else(|| FieldError::in_parameter(name, format!("must be a number from 1 to {most}")))
 }

@@ -2,6 +2,8 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::number;
+
 /// The strong tag of a version.
 ///
 /// # Panics
@@ -42,13 +44,8 @@ impl IfMatch {
         if entries(headers, header::IF_MATCH).any(|entry| entry == "*") {
             return Self::Any;
         }
-        let versions = entries(headers, header::IF_MATCH).filter_map(|entry| {
-            let digits = opaque(entry)?;
-            digits
-                .parse()
-                .ok()
-                .filter(|version: &i64| version.to_string() == digits)
-        });
+        let versions =
+            entries(headers, header::IF_MATCH).filter_map(|entry| number::parse(opaque(entry)?));
         Self::OneOf(versions.collect())
     }
 }

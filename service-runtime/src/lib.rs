@@ -14,6 +14,7 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod nats;
+pub mod number;
 #[cfg(feature = "http")]
 pub mod openapi;
 #[cfg(feature = "http")]

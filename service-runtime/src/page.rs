@@ -1,5 +1,8 @@
 //! Keyset pages: `?limit=…&cursor=…` in, `Link: <…>; rel="next"` out.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 use axum::{
     Json,
     extract::FromRequestParts,
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use crate::{
+    number,
     problem::{FieldError, Problem},
     query,
 };
@@ -60,9 +64,9 @@ impl<S: Sync> FromRequestParts<S> for Page {
 impl Page {
     fn parse(uri: &Uri) -> Result<Self, Problem> {
         query::read(uri, |Parameters { limit, cursor }| {
-            let limit = match limit.as_deref().map(str::parse) {
+            let limit = match limit.as_deref().map(number::parse) {
                 None => DEFAULT_LIMIT,
-                Some(Ok(limit @ 1..=MAX_LIMIT)) => limit,
+                Some(Some(limit @ 1..=MAX_LIMIT)) => limit,
                 Some(_) => {
                     let range = format!("must be a number from 1 to {MAX_LIMIT}");
                     return Err(FieldError::in_parameter("limit", range));
@@ -108,7 +112,7 @@ fn encode(id: i64) -> String {
 
 fn decode(cursor: &str) -> Option<i64> {
     let id = i64::from_str_radix(cursor.strip_prefix('a')?, 16).ok()?;
-    (id >= 0).then_some(id)
+    (id >= 0 && encode(id) == cursor).then_some(id)
 }
 
 #[cfg(test)]
@@ -126,7 +130,7 @@ mod tests {
     fn a_page_is_bounded() {
         assert_eq!(parse("/users"), Some((100, 0)));
         assert_eq!(parse("/users?limit=1000"), Some((1000, 0)));
-        for bad in ["0", "1001", "-1", "ten", "", "99999999999"] {
+        for bad in ["0", "1001", "-1", "%2B5", "ten", "", "99999999999"] {
             assert_eq!(parse(&format!("/users?limit={bad}")), None, "{bad}");
         }
     }
@@ -151,7 +155,17 @@ mod tests {
 
     #[test]
     fn a_cursor_that_is_none_of_ours_is_refused() {
-        for bad in ["", "a", "12", "a-1", "azz", "affffffffffffffff"] {
+        for bad in [
+            "",
+            "a",
+            "12",
+            "a-1",
+            "a%2B1",
+            "a01",
+            "aF",
+            "azz",
+            "affffffffffffffff",
+        ] {
             assert_eq!(parse(&format!("/users?cursor={bad}")), None, "{bad}");
         }
     }

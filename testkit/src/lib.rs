@@ -8,6 +8,8 @@
 mod authority;
 pub mod browser;
 mod collector;
+pub mod escape;
+pub mod fuzzing;
 pub mod mongodb;
 pub mod nats;
 pub mod pgbouncer;

@@ -5,6 +5,11 @@ pub mod admin;
 pub mod app;
 pub mod config;
 mod contract;
+/// What is fuzzed here: see `fuzz/`.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
+    pub use crate::users::fuzzing::{import, merge_patch};
+}
 mod idempotency;
 mod live_page;
 mod migrations;

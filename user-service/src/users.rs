@@ -8,6 +8,10 @@ mod draft;
 mod email;
 mod email_backfill;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    pub use super::{import::fuzzing::import, patch::fuzzing::merge_patch};
+}
 mod id_sequence;
 mod idempotent_create;
 mod import;

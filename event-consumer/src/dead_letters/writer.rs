@@ -1,6 +1,8 @@
 //! Storing dead letters.
 
 mod form;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod retry;
 
 use std::time::Duration;

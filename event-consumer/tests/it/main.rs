@@ -2,6 +2,7 @@
 
 mod back_pressure;
 mod draining;
+mod headers;
 mod holes;
 mod incarnations;
 mod quarantine;

@@ -15,6 +15,7 @@ use event_consumer::{
 use serde::Serialize;
 use service_runtime::{
     nats::{ConsumerName, Topic},
+    number,
     page::{Page, PageParameters},
     problem::{FieldError, Kind, Problem},
 };
@@ -141,9 +142,7 @@ async fn discard(
 }
 
 async fn find(letters: &DeadLetters, sequence: &str) -> Result<DeadLetter, Problem> {
-    let is_number = sequence.bytes().all(|byte| byte.is_ascii_digit());
-    let number = sequence.parse().ok().filter(|it| is_number && *it > 0);
-    let Some(sequence) = number else {
+    let Some(sequence) = number::parse(sequence).filter(|it| *it > 0) else {
         let error = FieldError::in_parameter("sequence", "must be a number from 1");
         return Err(Problem::new(Kind::INVALID_PARAMETER).errors(vec![error]));
     };

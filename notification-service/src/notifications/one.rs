@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Extension, Json,
-    extract::{Path, Query, State},
+    extract::{Path, Query, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use service_runtime::{
     etag,
     http::{ClientAddress, RequestSlot},
+    number,
     problem::FieldError,
 };
 use tokio::time::{self, Instant};
@@ -82,13 +83,13 @@ struct WaitParameters {
 )]
 pub(super) async fn get(
     State(reader): State<Reader>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     client: ClientAddress,
     Extension(slot): Extension<RequestSlot>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ReadError> {
-    let id = parse_id(&id)?;
+    let id = parse_id(id.ok())?;
     let user = match Wanted::parse(&uri)? {
         None => read(reader.copy_for(&headers), id).await?,
         // Only the primary is known to have what was announced.
@@ -191,8 +192,9 @@ impl Wanted {
     }
 }
 
-fn parse_id(text: &str) -> Result<i64, ReadError> {
-    positive(text).ok_or_else(|| ReadError::from_parameter("id", "must be a positive whole number"))
+fn parse_id(text: Option<Path<String>>) -> Result<i64, ReadError> {
+    let id = text.and_then(|Path(text)| positive(&text));
+    id.ok_or_else(|| ReadError::from_parameter("id", "must be a positive whole number"))
 }
 
 fn parse_version(text: &str) -> Result<i64, FieldError> {
@@ -217,7 +219,7 @@ fn parse_wait(text: &str) -> Result<Duration, FieldError> {
 }
 
 fn positive(text: &str) -> Option<i64> {
-    text.parse().ok().filter(|number| *number > 0)
+    number::parse(text).filter(|number| *number > 0)
 }
 
 fn respond(notification: Notification, request: &HeaderMap) -> Response {

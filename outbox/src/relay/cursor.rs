@@ -1,5 +1,8 @@
 //! The cursor of a stream: how far the ledger is on it, written only by the owner of the lease.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 use std::ops::{Bound, Range};
 
 use postgres_pool::{Connection, Pool};

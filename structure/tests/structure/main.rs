@@ -2,6 +2,7 @@
 //! which rule is broken, where, and why there is such a rule.
 
 mod files;
+mod fuzzing;
 mod manifests;
 mod modules;
 mod paths;

@@ -1,6 +1,7 @@
 //! What the scripts need from the servers and cannot ask of `curl`.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 use futures::StreamExt;
 use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
+use testkit::fuzzing::corpus;
 use tokio::time::{Instant, sleep};
 
 #[derive(Debug, Parser)]
@@ -42,6 +44,12 @@ enum Command {
         #[arg(long)]
         count: Option<usize>,
     },
+    /// Write each input of a fuzz target's corpus into a file of its own
+    UnpackCorpus { target: String, directory: PathBuf },
+    /// Add the inputs in the files of a directory to the corpus of a fuzz target
+    PackCorpus { target: String, directory: PathBuf },
+    /// Print the inputs in the files of a directory as lines for a corpus
+    PrintInputs { directory: PathBuf },
 }
 
 #[tokio::main]
@@ -57,6 +65,18 @@ async fn main() -> anyhow::Result<()> {
             subject,
             count,
         } => watch(&nats_url, subject, count).await,
+        Command::UnpackCorpus { target, directory } => {
+            corpus::unpack(&target, &directory).context("unpacking the corpus")
+        }
+        Command::PackCorpus { target, directory } => {
+            corpus::pack(&target, &directory).context("packing the corpus")
+        }
+        Command::PrintInputs { directory } => {
+            corpus::lines_of(&directory)?
+                .iter()
+                .for_each(|line| println!("{line}"));
+            Ok(())
+        }
     }
 }
 

@@ -15,6 +15,9 @@ mod lines;
 mod results;
 mod spool;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use self::chunk::fuzzing;
+
 use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use axum::{

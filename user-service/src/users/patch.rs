@@ -1,5 +1,8 @@
 //! A change of a part of a user: a JSON merge patch (RFC 7396).
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use axum::{
     extract::{FromRequest, Request},
     http::{HeaderName, StatusCode, header},

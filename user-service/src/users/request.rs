@@ -7,6 +7,7 @@ use axum::{
 use serde::Serialize;
 use service_runtime::{
     http::TraceHeaders,
+    number,
     problem::{FieldError, Kind, Problem},
 };
 use utoipa::IntoParams;
@@ -30,13 +31,10 @@ impl<S: Send + Sync> FromRequestParts<S> for UserId {
 
 /// The `id` of a path.
 pub(crate) async fn path_id<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<i64, Problem> {
-    match Path::<i64>::from_request_parts(parts, state).await {
-        Ok(Path(id)) if id > 0 => Ok(id),
-        _ => Err(bad_parameter(
-            "id",
-            "must be a positive number of at most 64 bits",
-        )),
-    }
+    let id = Path::<String>::from_request_parts(parts, state).await.ok();
+    id.and_then(|Path(id)| number::parse(&id))
+        .filter(|id| *id > 0)
+        .ok_or_else(|| bad_parameter("id", "must be a positive number of at most 64 bits"))
 }
 
 pub(crate) fn bad_parameter(name: &'static str, fault: &'static str) -> Problem {

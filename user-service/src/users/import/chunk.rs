@@ -1,5 +1,8 @@
 //! Lines that are written together.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 use std::{collections::HashSet, mem};
 
 use bytes::Bytes;

@@ -24,8 +24,8 @@ fuzz_apis() {
 fuzz() {
     (
         cd "$STATE_DIR" || exit
-        export PYTHONPATH=$packages SCHEMATHESIS_HOOKS=$ROOT/scripts/fuzz/hooks.py
-        run_interruptibly python3 -m schemathesis.cli --config-file "$ROOT/scripts/fuzz/$1.toml" \
+        export PYTHONPATH=$packages SCHEMATHESIS_HOOKS=$ROOT/scripts/fuzz-apis/hooks.py
+        run_interruptibly python3 -m schemathesis.cli --config-file "$ROOT/scripts/fuzz-apis/$1.toml" \
             run "$2/openapi.json" --checks all --max-examples "${FUZZ_EXAMPLES:-50}" --no-color
     )
 }
