@@ -3,6 +3,7 @@
 
 mod alerts;
 mod back_pressure;
+mod catalogue;
 mod convergence;
 mod crashes;
 mod fail_over;
