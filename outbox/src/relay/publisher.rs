@@ -123,7 +123,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// Does the tasks in their order until there are no more or one fails; then waits for the
-    /// acknowledgements that are due and saves the cursor.
+    /// acknowledgements of those before it and saves the cursor.
     pub(super) async fn run(mut self, mut tasks: mpsc::Receiver<Vec<Task>>) -> Result<(), Failure> {
         let mut in_flight = FuturesOrdered::new();
         let mut saving: Option<BoxFuture<'_, Result<(), Failure>>> = None;
@@ -159,7 +159,12 @@ impl<'a> Publisher<'a> {
                     match self.conclude(finished).await {
                         Ok(None) => {}
                         Ok(Some(again)) => in_flight.push_back(finish(again)),
-                        Err(failure) => result = result.and(Err(failure)),
+                        Err(failure) => {
+                            // What was sent after it may lie on a stream that has lost the tail: its
+                            // sequences say nothing of what is below.
+                            in_flight.clear();
+                            result = result.and(Err(failure));
+                        }
                     }
                 }
                 Some(saved) = async { Some(saving.as_mut()?.await) } => {

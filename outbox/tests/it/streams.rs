@@ -89,6 +89,35 @@ async fn a_stream_that_lost_its_events_gets_them_again_and_the_other_repeats_not
 }
 
 /// The active relay crashes while one stream is behind. Two faults at once.
+/// The first of them is acknowledged at a sequence that shows the loss, the others above the saved end
+/// again.
+#[tokio::test]
+async fn a_stream_that_is_replaced_right_before_a_batch_gets_what_it_has_lost() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    world.append("account", "0").await;
+    world.holds(&target, 1).await;
+    world.drained(&target).await;
+    let config = world.stream(&target).await.cached_info().config.clone();
+    let deleted = world.jetstream.delete_stream(&target.stream).await;
+    assert!(deleted.expect("a deletion").success);
+    let created = world.jetstream.create_stream(config).await;
+    created.expect("a stream");
+    world
+        .execute(
+            "select outbox.append('account', id::text, 'changed', '{}')
+             from generate_series(1, 5) as id",
+        )
+        .await;
+    let events = world.events().await;
+    eventually("all events on the stream", async || {
+        (world.on_stream(&target).await == events).then_some(())
+    })
+    .await;
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn after_a_crash_with_one_stream_behind_the_other_repeats_nothing_that_was_saved() {
     let world = World::new().await;
