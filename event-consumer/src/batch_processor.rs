@@ -12,6 +12,7 @@ use crate::{
     Handler, HandlerError, Message, Verdict,
     batch_size::BatchSize,
     dead_letters::DeadLetterWriter,
+    decisions,
     metrics::WorkMetrics,
     spans::{MessageSpans, Processing, Received},
 };
@@ -56,6 +57,7 @@ impl<H: Handler> BatchProcessor<H> {
     /// In parts of the present batch size: what one has achieved is acknowledged before the next.
     pub(crate) async fn process(&self, mut batch: Vec<Message>) -> Result<(), Interrupted> {
         self.metrics.received(&batch);
+        decisions::received(&batch);
         let received = self.spans.receive(&batch);
         let mut done = 0;
         while done < batch.len() {
@@ -149,6 +151,7 @@ impl<H: Handler> BatchProcessor<H> {
             .await
             .context("no connection to answer over")??;
         self.metrics.acknowledged(&acknowledged);
+        decisions::acknowledged(&acknowledged);
         let retried = batch.len() - acknowledged.len() - rejected.len();
         self.metrics.retried(retried);
         let set_aside = rejected.iter().map(async |(place, rejection)| {

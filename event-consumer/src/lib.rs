@@ -57,6 +57,7 @@ mod batch_size;
 mod connection;
 mod consumer;
 pub mod dead_letters;
+mod decisions;
 mod durable;
 /// What is fuzzed here: see `fuzz/`.
 #[cfg(any(test, fuzzing))]

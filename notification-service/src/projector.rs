@@ -7,6 +7,7 @@ use async_nats::jetstream::stream;
 use chrono::Utc;
 use event_consumer::{Handler, HandlerError, Message, Rejection, Verdict};
 use metrics::Counter;
+use service_runtime::telemetry::decisions;
 use shared_events::{UnreadableEvent, UserEvent};
 
 use crate::{
@@ -126,6 +127,12 @@ impl Projector {
 
     fn remember(&self, handled: Vec<Option<HandledEvent>>) {
         let applied_at = Utc::now();
+        if decisions::are_recorded() {
+            handled
+                .iter()
+                .flatten()
+                .for_each(HandledEvent::record_decision);
+        }
         let handled = handled.into_iter().flatten();
         let handled = handled.map(|event| event.known_at(applied_at));
         self.recent.remember(handled);

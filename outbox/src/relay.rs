@@ -7,6 +7,7 @@
 mod claim;
 mod completeness;
 mod cursor;
+mod decisions;
 mod doubts;
 mod failure;
 mod identity;
@@ -166,6 +167,7 @@ impl Relay {
         let acquiring = || Lease::acquire(&pool, &owner, &routes, &progress);
         while let Some(lease) = shutdown.run_until_cancelled(acquiring()).await {
             tracing::info!(epoch = lease.epoch, "relay is active");
+            decisions::lease_taken(&lease);
             metrics.active.set(1);
             let active = ActiveRelay {
                 pool: &pool,
@@ -190,6 +192,7 @@ impl Relay {
             of_streams.iter().for_each(StreamMetrics::stand_by);
             if end == Some(End::LeaseLost) && !shutdown.is_cancelled() {
                 metrics.lease_losses.increment(1);
+                decisions::lease_lost(&lease);
                 tracing::warn!(
                     epoch = lease.epoch,
                     "relay has lost its lease and stands by"

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "http")]
 mod collector;
+pub mod decisions;
 #[cfg(feature = "http")]
 mod export;
 #[cfg(feature = "http")]

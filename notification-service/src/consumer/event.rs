@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use event_consumer::Message;
 use serde::{Serialize, Serializer};
+use service_runtime::telemetry::decisions;
 use shared_events::UserEvent;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -52,6 +53,18 @@ pub(crate) enum Outcome {
     DeadLettered,
 }
 
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Stale => "stale",
+            Self::Superseded => "superseded",
+            Self::Retried => "retried",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
 impl HandledEvent {
     /// A delivery that came just now; `None` if the server does not say what it is one of.
     pub(crate) fn delivered(message: &Message, event: Option<&UserEvent>) -> Option<Self> {
@@ -92,6 +105,17 @@ impl HandledEvent {
     /// The outcome was known at this time.
     pub(crate) fn known_at(self, applied_at: DateTime<Utc>) -> Self {
         Self { applied_at, ..self }
+    }
+
+    /// For `protocol-model`, which knows what is allowed.
+    pub(crate) fn record_decision(&self) {
+        tracing::trace!(
+            target: decisions::TARGET,
+            decision = self.outcome.as_str(),
+            stream_sequence = self.sequence,
+            user_id = self.aggregate_id,
+            version = self.version,
+        );
     }
 }
 

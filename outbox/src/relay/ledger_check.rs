@@ -4,7 +4,7 @@
 use anyhow::ensure;
 use postgres_pool::{Connection, Pool};
 
-use super::{cursor::Cursor, lease::Lease};
+use super::{cursor::Cursor, decisions, lease::Lease};
 use crate::ledger;
 
 /// Ids that are left out when the sequence is moved on, for those drawn at the same moment.
@@ -90,6 +90,9 @@ async fn repair_sequence(pool: &Pool, lease: &Lease) -> sqlx::Result<()> {
     .await?;
     let streams = move_cursors_back(&mut transaction, lease).await?;
     transaction.commit().await?;
+    for stream in &streams {
+        decisions::moved_to_the_beginning(lease, stream);
+    }
 
     let mut transaction = pool.begin().await?;
     if !lease.hold(&mut transaction).await? {

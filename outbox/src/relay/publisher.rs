@@ -1,22 +1,20 @@
 //! Publishing what the reader finds, and moving the cursor behind the acknowledgements.
 
-use std::{ops::Range, time::Duration};
+mod begun;
 
-use async_nats::jetstream::{
-    Context,
-    context::{PublishAckFuture, PublishError},
-    publish::PublishAck,
-};
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use async_nats::jetstream::{Context, publish::PublishAck};
 use futures::{StreamExt, TryFutureExt, future::BoxFuture, stream::FuturesOrdered};
 use postgres_pool::Pool;
 use service_runtime::nats::{Topic, headers::MESSAGE_ID};
 use tokio::{sync::mpsc, time::Instant};
-use uuid::Uuid;
 
+use self::begun::{Begun, Finished, Published, finish};
 use super::{
     ACK_TIMEOUT,
     cursor::{self, Cursor, Owned, Tail},
+    decisions,
     failure::{Failure, within},
     message,
     orphans::{self, LookedUp, Lookup},
@@ -24,7 +22,7 @@ use super::{
     send_span::SendSpan,
     stream_loss::Losses,
     stream_progress::StreamProgress,
-    task::{Key, Publication, Task},
+    task::{Publication, Task},
 };
 use crate::parked;
 
@@ -64,34 +62,6 @@ pub(super) struct Publisher<'a> {
     progress: &'a StreamProgress,
     lookup: Lookup<'a>,
     looked_up: &'a LookedUp,
-}
-
-/// A task that was begun, and how to learn its end.
-enum Begun<'a> {
-    Published(Published, PublishAckFuture),
-    Parking(Vec<(i64, Uuid)>, BoxFuture<'a, sqlx::Result<bool>>),
-    Skipped(Range<i64>, Uuid),
-    Superseded(i64, Uuid),
-    Abandoned(Range<i64>),
-}
-
-enum Finished {
-    Published(Published, Result<PublishAck, PublishError>),
-    Parked(Vec<(i64, Uuid)>, sqlx::Result<bool>),
-    Skipped(Range<i64>, Uuid),
-    Superseded(i64, Uuid),
-    Abandoned(Range<i64>),
-}
-
-struct Published {
-    sent_at: Instant,
-    written_at: DateTime<Utc>,
-    id: i64,
-    event_id: Uuid,
-    key: Key,
-    /// Itself, if the stream has lost messages: it may have to be published again.
-    event: Option<Box<Publication>>,
-    span: SendSpan,
 }
 
 impl<'a> Publisher<'a> {
@@ -197,7 +167,7 @@ impl<'a> Publisher<'a> {
         }
         self.lookup.metrics.in_flight.set(0);
         if self.unsaved > 0 && !self.has_strangers() {
-            cursor::save(self.pool, self.owned, &self.saved, &self.cursor).await?;
+            save(self.pool, self.owned, &self.saved, &self.cursor).await?;
         }
         result
     }
@@ -231,6 +201,7 @@ impl<'a> Publisher<'a> {
         message_id: Option<String>,
     ) -> Result<Begun<'a>, Failure> {
         let Publication { entry, key } = &event;
+        decisions::sent(self.owned, entry, message_id.is_some());
         let headers = message::headers(entry, self.to.topic, self.to.source);
         let mut headers = headers.map_err(|reason| Failure::Refused {
             id: entry.id,
@@ -263,10 +234,17 @@ impl<'a> Publisher<'a> {
     /// One that the stream takes for a duplicate of a message that it has lost is published again.
     async fn conclude(&mut self, finished: Finished) -> Result<Option<Begun<'a>>, Failure> {
         match finished {
-            Finished::Abandoned(ids) => self.cursor.position.abandon(ids),
-            Finished::Skipped(ids, last_event_id) => self.cursor.pass(ids, last_event_id),
+            Finished::Abandoned(ids) => {
+                decisions::passed(self.owned, "gap_abandoned", &ids);
+                self.cursor.position.abandon(ids);
+            }
+            Finished::Skipped(ids, last_event_id) => {
+                decisions::passed(self.owned, "skipped", &ids);
+                self.cursor.pass(ids, last_event_id);
+            }
             Finished::Superseded(id, event_id) => {
                 self.lookup.metrics.superseded.increment(1);
+                decisions::passed(self.owned, "superseded", &(id..id + 1));
                 self.cursor.pass(id..id + 1, event_id);
             }
             Finished::Parked(events, is_held) => {
@@ -276,6 +254,7 @@ impl<'a> Publisher<'a> {
                 let metrics = self.lookup.metrics;
                 metrics.parked.increment(events.len() as u64);
                 for (id, event_id) in events {
+                    decisions::passed(self.owned, "parked", &(id..id + 1));
                     self.cursor.pass(id..id + 1, event_id);
                 }
             }
@@ -299,6 +278,7 @@ impl<'a> Publisher<'a> {
                 metrics.acknowledged(sent_at.into_std(), written_at, ack.duplicate);
                 self.extend_tail(&event, &ack)?;
                 self.note_sequence(ack.sequence);
+                decisions::acknowledged(self.owned, event.id, &ack);
                 self.cursor.pass(event.id..event.id + 1, event.event_id);
                 self.queue.done(event.key);
             }
@@ -370,7 +350,7 @@ impl<'a> Publisher<'a> {
         let (pool, owned, cursor) = (self.pool, self.owned, self.cursor.clone());
         let before = std::mem::replace(&mut self.saved, cursor.clone());
         Box::pin(async move {
-            cursor::save(pool, owned, &before, &cursor).await?;
+            save(pool, owned, &before, &cursor).await?;
             if is_checkpoint {
                 cursor::save_checkpoint(pool, owned, &cursor).await?;
             }
@@ -379,16 +359,8 @@ impl<'a> Publisher<'a> {
     }
 }
 
-async fn finish(begun: Begun<'_>) -> Finished {
-    match begun {
-        Begun::Published(mut published, ack) => {
-            let answer = ack.await;
-            published.span.conclude(&answer);
-            Finished::Published(published, answer)
-        }
-        Begun::Parking(events, parking) => Finished::Parked(events, parking.await),
-        Begun::Skipped(ids, last_event_id) => Finished::Skipped(ids, last_event_id),
-        Begun::Superseded(id, event_id) => Finished::Superseded(id, event_id),
-        Begun::Abandoned(ids) => Finished::Abandoned(ids),
-    }
+async fn save(pool: &Pool, owned: &Owned, from: &Cursor, to: &Cursor) -> Result<(), Failure> {
+    cursor::save(pool, owned, from, to).await?;
+    decisions::cursor_saved(owned, from, to);
+    Ok(())
 }

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use self::{batch::Batch, gap_age::GapAge};
 use super::{
-    cursor::Cursor, failure::Failure, orphans::superseded::Superseded, position::Position,
-    task::Task,
+    cursor::Cursor, decisions, failure::Failure, orphans::superseded::Superseded,
+    position::Position, task::Task,
 };
 use crate::{
     ledger::{self, Entry, Selection},
@@ -224,6 +224,7 @@ impl Reader {
             horizon = horizon.min(filled.horizon);
         }
         if let Some(watch) = self.watch.take_if(|it| it.bound <= horizon) {
+            decisions::gaps_dead(watch.up_to, watch.bound, horizon);
             self.abandon_gaps(watch.up_to);
         }
         Ok(true)

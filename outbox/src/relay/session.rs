@@ -18,6 +18,7 @@ use super::{
     claim::{Claim, Claimed},
     completeness,
     cursor::Owned,
+    decisions,
     failure::{Failure, within},
     look::Looker,
     orphans::{self, Lookup, superseded::Superseded},
@@ -176,6 +177,7 @@ impl StreamRelay<'_> {
         let mut cursor = start.cursor;
         let losses = stream_loss::begin(pool, &self.owned, &mut cursor).await?;
         self.metrics.session_began(losses.incarnation());
+        decisions::session_began(&self.owned, &cursor, losses.ids(), losses.missing());
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let interest = Interest::of(self.stream, self.relay.routes, &self.owned.identity);

@@ -9,7 +9,7 @@ use service_runtime::nats::Topic;
 use super::{
     completeness,
     cursor::{self, Cursor, CursorError, Owned},
-    doubts,
+    decisions, doubts,
     failure::Failure,
     incarnation, ledger_check, look, stream_check, stream_info, stream_loss,
     stream_metadata::MetadataWriter,
@@ -162,6 +162,7 @@ async fn move_back(
         incarnation::begin(&mut transaction, &owned.stream, told, sequence).await?;
     }
     transaction.commit().await?;
+    decisions::moved_back(owned, saved, checkpoint);
     if is_uncertain {
         doubts::report_both(&owned.stream);
     }

@@ -49,6 +49,10 @@ impl Losses {
         self.missing.is_empty()
     }
 
+    pub(super) fn missing(&self) -> &[RangeInclusive<i64>] {
+        &self.missing
+    }
+
     /// The number of the stream's incarnation.
     pub(super) fn incarnation(&self) -> u64 {
         self.incarnation

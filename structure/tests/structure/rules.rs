@@ -179,8 +179,14 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(
         "system-tests",
         &[],
-        &["service-runtime", "shared-events", "testkit"],
+        &[
+            "protocol-model",
+            "service-runtime",
+            "shared-events",
+            "testkit",
+        ],
     ),
+    layer("protocol-model", &[], &["testkit"]),
     layer("cluster-tests", &[], &[]),
     layer("chaos", &["cluster-tests", "testkit"], &[]),
     layer(

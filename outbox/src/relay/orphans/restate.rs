@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 pub(super) use self::store::{is_due, report_without_function};
 use super::Lookup;
-use crate::relay::failure::Failure;
+use crate::relay::{decisions, failure::Failure};
 
 /// How long publishing waits for aggregates that a function leaves out, or does not get a lock for:
 /// somebody may be writing them. The time in which others are restated does not count.
@@ -234,6 +234,11 @@ async fn restate(lookup: Lookup<'_>, batch: &Batch) -> Result<usize, Failure> {
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
+    for (id, version) in batch.aggregate_ids.iter().zip(&batch.versions) {
+        if restated.contains(id) {
+            decisions::restated(lookup.owned, &batch.aggregate_type, id, *version);
+        }
+    }
     Ok(usize::try_from(noted.rows_affected()).unwrap_or(usize::MAX))
 }
 

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::relay::{
     cursor::{self, Cursor},
+    decisions,
     failure::Failure,
     position::Position,
     stored_message::each,
@@ -59,6 +60,7 @@ pub(super) async fn note_losses(
         if !store::insert(pool, owned, &loss).await? {
             return Err(Failure::LeaseLost);
         }
+        decisions::loss_noted(owned, &loss.missing, loss.ids.iter().cloned());
         metrics.lost(loss.messages());
         metrics
             .unrecoverable
