@@ -4,6 +4,7 @@
 mod alerts;
 mod back_pressure;
 mod catalogue;
+mod conformance;
 mod convergence;
 mod crashes;
 mod fail_over;
