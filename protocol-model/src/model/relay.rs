@@ -14,13 +14,12 @@ pub(crate) struct Relay {
 
 pub(crate) fn progress(protocol: &Protocol, state: &State, actions: &mut Vec<Action>) {
     let is_held = is_held(state);
+    let may_begin = !start::must_wait(protocol, state);
     for (relay, it) in state.relays.iter().enumerate() {
         match &it.session {
             Some(session) => session.progress(protocol, state, relay, actions),
-            None if it.epoch > 0 && it.epoch == state.database.epoch => {
-                if !start::must_wait(protocol, state) {
-                    actions.push(Action::Begin { relay });
-                }
+            None if may_begin && it.epoch > 0 && it.epoch == state.database.epoch => {
+                actions.push(Action::Begin { relay });
             }
             // Otherwise the lease expires only if its owner is paused.
             None if !is_held => actions.push(Action::Acquire { relay }),
