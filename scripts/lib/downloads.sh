@@ -30,13 +30,13 @@ download() {
 # build_cargo_tool NAME VERSION: builds a program from crates.io, once, and prints its path. Without
 # optimization: it runs for a second, or has others do the work.
 build_cargo_tool() {
-    local root=$DOWNLOADS_DIR/$1-$2
-    if [[ ! -x $root/bin/$1 ]]; then
+    local tool_dir=$DOWNLOADS_DIR/$1-$2
+    if [[ ! -x $tool_dir/bin/$1 ]]; then
         say "Building $1 $2" >&2
         CARGO_PROFILE_DEV_DEBUG=false env -u CARGO_TARGET_DIR \
-            cargo install --quiet --locked --debug --root "$root" "$1@$2" >&2 || return
+            cargo install --quiet --locked --debug --root "$tool_dir" "$1@$2" >&2 || return
     fi
-    printf '%s\n' "$root/bin/$1"
+    printf '%s\n' "$tool_dir/bin/$1"
 }
 
 require_pip() {
