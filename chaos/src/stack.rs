@@ -10,7 +10,6 @@ mod services;
 mod wires;
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -80,7 +79,7 @@ impl Stack {
             nats::Server::start_with(&store),
             mongodb::Server::start(),
         );
-        let ports = free_ports();
+        let ports: Vec<_> = SERVICES.iter().map(|_| testkit::free_port()).collect();
         let wires = Wires::start(&postgres, &nats, &mongodb, &ports).await;
         let service = |(name, port): (&&'static str, &u16)| {
             let mut environment = wires.environment(name);
@@ -169,15 +168,6 @@ impl Stack {
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Nobody listens on them yet, so nothing else keeps the same port from being drawn twice.
-fn free_ports() -> Vec<u16> {
-    let mut ports = BTreeSet::new();
-    while ports.len() < SERVICES.len() {
-        ports.insert(testkit::free_port());
-    }
-    ports.into_iter().collect()
-}
 
 fn endpoints(
     wires: &Wires,

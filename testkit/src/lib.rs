@@ -20,8 +20,10 @@ mod proxy;
 mod published;
 
 use std::{
+    collections::BTreeSet,
     env,
     net::{Ipv4Addr, TcpListener},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -66,14 +68,20 @@ fn required(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run scripts/test"))
 }
 
-/// A port that nobody has. It is below the range that outgoing connections are given theirs from,
-/// so it stays free while its server is down.
+/// A port that nobody has, and that this process has not been given before: its server may not listen yet.
+/// It is below the range that outgoing connections are given theirs from, so it stays free while its
+/// server is down.
+///
+/// # Panics
+/// If another thread panicked here.
 #[must_use]
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("no other panics");
     loop {
         let [low, high, ..] = *uuid::Uuid::new_v4().as_bytes();
         let port = 20_000 + u16::from_le_bytes([low, high]) % 12_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && given.insert(port) {
             return port;
         }
     }
