@@ -102,10 +102,10 @@ async fn loss(
     window: &Window,
     missing: Vec<RangeInclusive<i64>>,
 ) -> Result<Loss, Failure> {
-    let start = window.from.clone();
+    let before = window.from.tail.sequence;
     let info = stream_info::info(jetstream, stream).await?;
-    let from = stream_info::first_sequence(&info).max(start.tail.sequence + 1);
-    let mut position = start.position;
+    let from = stream_info::first_sequence(&info).max(before + 1);
+    let mut position = window.from.position.clone();
     let last = window.to.tail.sequence;
     let first_missing = missing.first().map_or(last, |it| *it.start());
     let mut lowest_kept = None;
@@ -121,7 +121,7 @@ async fn loss(
         .await?;
     }
     // What has expired between the checkpoint and the stream's first message is not missing.
-    let expired = lowest_kept.filter(|_| from > start.tail.sequence + 1);
+    let expired = lowest_kept.filter(|_| from > before + 1);
     if let Some(expired) = expired {
         position.pass_all(1..(expired - LATE).max(1));
     }
