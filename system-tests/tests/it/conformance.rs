@@ -30,16 +30,6 @@ async fn taken_over(stack: &Stack, epoch: i64) {
     .await;
 }
 
-/// Waits until something was published that was not before.
-async fn at_work(stack: &Stack) -> u64 {
-    let last = async || stack.stream().await.cached_info().state.last_sequence;
-    let before = last().await;
-    eventually("new events on the stream", async || {
-        Some(last().await).filter(|it| *it > before)
-    })
-    .await
-}
-
 #[tokio::test]
 async fn relays_and_projectors_that_are_frozen_and_killed_decide_what_the_model_allows() {
     let stack = Stack::new().await;
@@ -47,32 +37,21 @@ async fn relays_and_projectors_that_are_frozen_and_killed_decide_what_the_model_
     let mut relays = [start_relay(&stack), start_relay(&stack)];
     let mut projectors = [start_projector(&stack).await, start_projector(&stack).await];
     let is_over = AtomicBool::new(false);
-    let writing = async {
-        let mut number = 0;
-        while !is_over.load(Ordering::Relaxed) {
-            let user = users.create(&format!("Ada {number}")).await;
-            users.rename(&user, &format!("Ada L. {number}")).await;
-            if number % 3 == 0 {
-                users.delete(&user).await;
-            }
-            number += 1;
-        }
-    };
     let mut over = Vec::new();
     let striking = async {
         // Both are frozen, since nobody tells from outside who leads; the one that thaws first takes over.
         for first in [0, 1] {
-            at_work(&stack).await;
+            stack.at_work().await;
             let epoch = stack.epoch().await;
             relays.iter().for_each(|it| it.process.freeze());
             relays[first].process.thaw();
-            at_work(&stack).await;
+            stack.at_work().await;
             relays[1 - first].process.thaw();
             relays[first].process.kill();
             over.push(std::mem::replace(&mut relays[first], start_relay(&stack)));
             taken_over(&stack, epoch).await;
 
-            let published = at_work(&stack).await;
+            let published = stack.at_work().await;
             projectors[first].process.kill();
             let started = start_projector(&stack).await;
             over.push(std::mem::replace(&mut projectors[first], started));
@@ -80,7 +59,7 @@ async fn relays_and_projectors_that_are_frozen_and_killed_decide_what_the_model_
         }
         is_over.store(true, Ordering::Relaxed);
     };
-    tokio::join!(writing, striking);
+    tokio::join!(users.write_until(&is_over), striking);
     stack.converged().await;
 
     let mut conformance = Conformance::default();

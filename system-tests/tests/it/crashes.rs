@@ -79,26 +79,10 @@ async fn whatever_is_killed_under_load_the_copy_converges() {
     let mut relay = stack.relay().await;
     let mut notifications = stack.notifications().await;
     let killed_enough = AtomicBool::new(false);
-    let writing = async {
-        let mut number = 0;
-        while !killed_enough.load(Ordering::Relaxed) {
-            let user = users.create(&format!("Ada {number}")).await;
-            users.rename(&user, &format!("Ada L. {number}")).await;
-            if number % 3 == 0 {
-                users.delete(&user).await;
-            }
-            number += 1;
-        }
-    };
     let killing = async {
         for _ in 0..ROUNDS {
             // Each is killed at work, never while it waits for its turn.
-            let published = stack.stream().await.cached_info().state.last_sequence;
-            eventually("new events on the stream", async || {
-                let now = stack.stream().await.cached_info().state.last_sequence;
-                (now > published).then_some(())
-            })
-            .await;
+            let published = stack.at_work().await;
             relay.process.kill();
             stack.acknowledged(published).await;
             notifications.service.process.kill();
@@ -107,7 +91,7 @@ async fn whatever_is_killed_under_load_the_copy_converges() {
         }
         killed_enough.store(true, Ordering::Relaxed);
     };
-    tokio::join!(writing, killing);
+    tokio::join!(users.write_until(&killed_enough), killing);
     stack.converged().await;
     assert_in_order(&stack.events().await);
     assert!(stack.epoch().await > ROUNDS, "every relay led");

@@ -1,6 +1,10 @@
 //! A stack of its own for each test: database, stream, consumer and copy.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_nats::jetstream::{self, stream::Stream};
 use chrono::{DateTime, Utc};
@@ -107,6 +111,16 @@ impl Stack {
             (stream.cached_info().state.last_sequence >= sequence).then_some(())
         })
         .await;
+    }
+
+    /// Waits until something is published that was not before. The last sequence then.
+    pub(crate) async fn at_work(&self) -> u64 {
+        let last = async || self.stream().await.cached_info().state.last_sequence;
+        let before = last().await;
+        eventually("new events on the stream", async || {
+            Some(last().await).filter(|it| *it > before)
+        })
+        .await
     }
 
     pub(crate) fn consumer(&self) -> &str {
@@ -303,6 +317,19 @@ impl Api {
             .delete(format!("{}/users/{}", self.url, user.id));
         let response = request.send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    }
+
+    /// Creates, changes and deletes users, one after the other.
+    pub(crate) async fn write_until(&self, is_over: &AtomicBool) {
+        let mut number = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let user = self.create(&format!("Ada {number}")).await;
+            self.rename(&user, &format!("Ada L. {number}")).await;
+            if number % 3 == 0 {
+                self.delete(&user).await;
+            }
+            number += 1;
+        }
     }
 
     /// What the notification service answers for a user; `None` if it has none.
