@@ -21,11 +21,12 @@ pub enum Guard {
     Orphans,
     Strangers,
     RestatedAbove,
+    KnownDeletion,
     Superseded,
 }
 
 impl Guard {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Version,
         Self::Tombstone,
         Self::AckAfterWrite,
@@ -44,6 +45,7 @@ impl Guard {
         Self::Orphans,
         Self::Strangers,
         Self::RestatedAbove,
+        Self::KnownDeletion,
         Self::Superseded,
     ];
 
@@ -71,6 +73,9 @@ impl Guard {
             Self::Orphans => "what the stream has and the database lacks is restated",
             Self::Strangers => "what others publish is looked up before the tail passes it",
             Self::RestatedAbove => "the restated version is above that of the orphan",
+            Self::KnownDeletion => {
+                "a deletion is restated above the version that the ledger has of it"
+            }
             Self::Superseded => "waiting events at or below the orphan's version are passed over",
         }
     }
@@ -91,6 +96,7 @@ impl Guard {
             Self::Orphans => "outbox/src/relay/orphans.rs",
             Self::Strangers => "outbox/src/relay/orphans/lookup.rs",
             Self::RestatedAbove => "schema/postgres/migrations/0010_restate_users.sql",
+            Self::KnownDeletion => "schema/postgres/migrations/0011_deletions_above_the_ledger.sql",
             Self::Superseded => "outbox/src/relay/orphans/superseded.rs",
         }
     }

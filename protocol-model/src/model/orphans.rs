@@ -69,9 +69,12 @@ fn restate(protocol: &Protocol, state: &mut State, key: u8, orphan: u8) {
         database.superseded = database.superseded.union(waiting.collect());
     }
     let user = database.users[usize::from(key)];
+    // There is no row that tells.
+    let is_forgotten = user.is_deleted && !protocol.has(Guard::KnownDeletion);
+    let known = if is_forgotten { 0 } else { user.version };
     let above = match protocol.has(Guard::RestatedAbove) {
-        true => user.version.max(orphan),
-        false => user.version,
+        true => known.max(orphan),
+        false => known,
     };
     state.events += 1;
     let restated = Event {

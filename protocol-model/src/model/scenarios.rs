@@ -82,6 +82,11 @@ const RESTORED: Bounds = Bounds {
     restores: 1,
     ..NOTHING
 };
+const RESTORED_AND_DELETED: Bounds = Bounds {
+    writes: 4,
+    restores: 1,
+    ..NOTHING
+};
 const RESTORED_LATE: Bounds = Bounds {
     restores: 1,
     late_messages: 1,
@@ -175,5 +180,6 @@ pub const NEEDED: &[Needed] = &[
     needed(&[Guard::Orphans], RESTORED),
     needed(&[Guard::Strangers], RESTORED_LATE),
     needed(&[Guard::RestatedAbove], RESTORED),
+    needed(&[Guard::KnownDeletion], RESTORED_AND_DELETED),
     needed(&[Guard::Superseded], RESTORED),
 ];

@@ -66,6 +66,22 @@ async fn each_user_is_published_above_the_version_of_the_copy() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_the_ledger_knows_is_published_above_its_version() {
+    let world = World::new().await;
+    let api = world.serve(&[]).await;
+    let gone = api.create().await;
+    api.rename(gone, "Grace").await;
+    api.delete(gone).await;
+    // The copy, or the stream, has something in the place of these versions.
+    let answer = republish(&api, &json!([{"id": gone, "above": 1}])).await;
+    assert_eq!(answer, published(1));
+    let events = world.published(4).await;
+    let versions: Vec<_> = events.iter().map(|it| it.event.state().version).collect();
+    assert_eq!(versions, [1, 2, 3, 4]);
+    assert!(matches!(events[3].event, UserEvent::UserDeleted(_)));
+}
+
+#[tokio::test]
 async fn an_id_beyond_the_sequence_is_published_as_deleted_and_never_given_out() {
     let world = World::new().await;
     let api = world.serve(&[]).await;
