@@ -204,7 +204,7 @@ pub struct RebuildConfig {
     pub mongo: MongoConfig,
     #[command(flatten)]
     pub nats: NatsConfig,
-    /// Swap even if living users would disappear or the stream is not known to hold every user
+    /// Swap even if users would disappear or go back, or the stream is not known to hold every user
     #[arg(long)]
     pub force: bool,
 }

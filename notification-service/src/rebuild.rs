@@ -148,12 +148,12 @@ impl Rebuild {
         .await?;
         replay.catch_up(&self.fresh).await?;
         if !self.config.force {
-            self.ensure_no_user_disappears(&mut replay).await?;
+            self.ensure_no_user_goes_back(&mut replay).await?;
         }
         self.swap(&mut replay).await?;
         // What the old collection was given at the last moment was on the stream by then.
         replay.catch_up(&self.live).await?;
-        let check = self.source.ensure_same().await;
+        let check = self.source.ensure_same(replay.passed()).await;
         check.context("the copy was swapped, but may lack the latest events: rebuild it again")?;
         // What was forced may lack the events as well.
         if !self.config.force && !self.positions.clear(Some(&[self.found])).await? {
@@ -167,23 +167,25 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Looks twice, since users are created meanwhile.
-    async fn ensure_no_user_disappears(&self, replay: &mut Replay<'_>) -> anyhow::Result<()> {
-        let missing = self.live.missing_in(&self.fresh).await?;
-        if missing.is_empty() {
+    /// A stream that lost its messages is being filled again, for example. Looks twice, since users are
+    /// written meanwhile.
+    async fn ensure_no_user_goes_back(&self, replay: &mut Replay<'_>) -> anyhow::Result<()> {
+        let ahead = self.live.ahead_of(&self.fresh).await?;
+        if ahead.is_empty() {
             return Ok(());
         }
         replay.catch_up(&self.fresh).await?;
-        let missing = self.fresh.without(&missing).await?;
-        if missing.is_empty() {
+        let behind = self.fresh.behind(&ahead).await?;
+        if behind.is_empty() {
             return Ok(());
         }
-        let first = &missing[..missing.len().min(MAX_NAMED)];
+        let first = &behind[..behind.len().min(MAX_NAMED)];
         bail!(
-            "{} living users would disappear, among them {first:?}: if the user service has them, \
-             run `user-service republish --all` and then this again; if it does not, --force \
+            "{} users would disappear or go back to an earlier version, among them {first:?}: if the \
+             stream is being filled again, wait until the outbox has nothing pending; if the user service \
+             has them, run `user-service republish --all` and then this again; if it does not, --force \
              swaps all the same",
-            missing.len()
+            behind.len()
         )
     }
 
@@ -195,7 +197,7 @@ impl Rebuild {
         }
         let swapped = async {
             replay.catch_up(&self.fresh).await?;
-            self.source.ensure_same().await?;
+            self.source.ensure_same(replay.passed()).await?;
             let is_unchanged = self.live.settings().await? == self.settings;
             ensure!(
                 is_unchanged,

@@ -1,65 +1,73 @@
-//! Whether one copy has all users of another.
+//! Whether one copy has all that another one has.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use mongodb::{
     Collection,
-    bson::{Document, RawDocumentBuf, doc},
+    bson::{Document, RawDocument, RawDocumentBuf, doc},
     error::Result as MongoResult,
 };
 
 use super::Projection;
 use crate::mongo::{self, Failure};
 
-/// With so many missing it makes no difference which.
-const MAX_MISSING: usize = 100_000;
+/// With so many behind it makes no difference which.
+const MAX_BEHIND: usize = 100_000;
 const SCAN_DEADLINE: Duration = Duration::from_hours(1);
 /// Ids that are looked up at once.
 const LOOK_UP: usize = 1_000;
 
+/// What a copy has of a user.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) id: i64,
+    version: i64,
+    is_living: bool,
+}
+
 impl Projection {
-    /// The living users of this copy of whom `other` has nothing, not even that they were deleted.
-    /// Both are read in the order of ids, side by side.
-    pub(crate) async fn missing_in(&self, other: &Self) -> Result<Vec<i64>, Failure> {
+    /// What this copy has of users of whom `other` has a lower version, or of living ones nothing, not even
+    /// that they were deleted. Both are read in the order of ids, side by side.
+    pub(crate) async fn ahead_of(&self, other: &Self) -> Result<Vec<Known>, Failure> {
         let (ours, theirs) = (self.documents(), other.documents());
         mongo::call(SCAN_DEADLINE, async move {
-            let living = doc! {
-                "updated_at": { "$exists": true }, "deleted_at": { "$exists": false },
-            };
-            let mut ours = ids(&ours, living).await?;
-            let mut theirs = ids(&theirs, doc! {}).await?;
-            let mut missing = Vec::new();
-            let mut their_id = theirs.try_next().await?;
-            while let Some(id) = ours.try_next().await? {
-                while their_id.is_some_and(|theirs| theirs < id) {
-                    their_id = theirs.try_next().await?;
+            let mut ours = known(&ours, doc! {}).await?;
+            let mut theirs = known(&theirs, doc! {}).await?;
+            let mut ahead = Vec::new();
+            let mut their = theirs.try_next().await?;
+            while let Some(our) = ours.try_next().await? {
+                while their.is_some_and(|their| their.id < our.id) {
+                    their = theirs.try_next().await?;
                 }
-                if their_id != Some(id) {
-                    missing.push(id);
+                if our.is_ahead_of(their.filter(|their| their.id == our.id)) {
+                    ahead.push(our);
                 }
-                if missing.len() >= MAX_MISSING {
+                if ahead.len() >= MAX_BEHIND {
                     break;
                 }
             }
-            Ok(missing)
+            Ok(ahead)
         })
         .await
     }
 
-    /// Those of `users` of whom this copy has nothing.
-    pub(crate) async fn without(&self, users: &[i64]) -> Result<Vec<i64>, Failure> {
-        let mut absent = Vec::new();
-        for users in users.chunks(LOOK_UP) {
+    /// The users of whom others know more than this copy.
+    pub(crate) async fn behind(&self, others: &[Known]) -> Result<Vec<i64>, Failure> {
+        let mut behind = Vec::new();
+        for others in others.chunks(LOOK_UP) {
             let copy = self.documents();
-            let filter = doc! { "_id": { "$in": users } };
-            let found: HashSet<i64> = mongo::call(SCAN_DEADLINE, async move {
-                ids(&copy, filter).await?.try_collect().await
+            let ids: Vec<_> = others.iter().map(|it| it.id).collect();
+            let filter = doc! { "_id": { "$in": ids } };
+            let ours: Vec<Known> = mongo::call(SCAN_DEADLINE, async move {
+                known(&copy, filter).await?.try_collect().await
             })
             .await?;
-            absent.extend(users.iter().filter(|id| !found.contains(id)));
+            let ours: HashMap<_, _> = ours.into_iter().map(|it| (it.id, it)).collect();
+            let is_behind = |other: &&Known| other.is_ahead_of(ours.get(&other.id).copied());
+            behind.extend(others.iter().filter(is_behind).map(|it| it.id));
         }
-        Ok(absent)
+        Ok(behind)
     }
 
     fn documents(&self) -> Collection<RawDocumentBuf> {
@@ -67,17 +75,32 @@ impl Projection {
     }
 }
 
-async fn ids(
+impl Known {
+    /// `None` if it has no id that a user can have. What is damaged counts as nobody.
+    fn of(document: &RawDocument) -> Option<Self> {
+        let field = |name| document.get(name).ok().flatten();
+        let number = |name| {
+            let value = field(name)?;
+            value.as_i64().or(value.as_i32().map(i64::from))
+        };
+        Some(Self {
+            id: number("_id")?,
+            version: number("version").unwrap_or_default(),
+            is_living: field("updated_at").is_some() && field("deleted_at").is_none(),
+        })
+    }
+
+    fn is_ahead_of(self, other: Option<Self>) -> bool {
+        other.map_or(self.is_living, |other| other.version < self.version)
+    }
+}
+
+async fn known(
     copy: &Collection<RawDocumentBuf>,
     filter: Document,
-) -> MongoResult<impl Stream<Item = MongoResult<i64>> + use<>> {
-    let found = copy
-        .find(filter)
-        .sort(doc! { "_id": 1 })
-        .projection(doc! { "_id": 1 });
-    let ids = found.await?.try_filter_map(async |document| {
-        let id = document.get("_id").ok().flatten();
-        Ok(id.and_then(|id| id.as_i64().or(id.as_i32().map(i64::from))))
-    });
-    Ok(ids.boxed())
+) -> MongoResult<impl Stream<Item = MongoResult<Known>> + use<>> {
+    let fields = doc! { "_id": 1, "version": 1, "updated_at": 1, "deleted_at": 1 };
+    let found = copy.find(filter).sort(doc! { "_id": 1 }).projection(fields);
+    let known = found.await?.try_filter_map(async |it| Ok(Known::of(&it)));
+    Ok(known.boxed())
 }

@@ -8,12 +8,14 @@ use async_nats::{
         stream::{Info, Stream},
     },
 };
-use service_runtime::nats::stream::StreamMetadata;
+use service_runtime::nats::stream::{Incarnations, StreamMetadata};
 
 pub(super) struct Source {
     stream: Stream,
     /// Tells this stream from another one that was created under its name.
     created: DateTime,
+    /// Tells that messages were replaced by others.
+    incarnations: Incarnations,
     /// Whether it need not be known to hold every user.
     force: bool,
 }
@@ -29,6 +31,7 @@ impl Source {
         }
         Ok(Self {
             created: info.created,
+            incarnations: StreamMetadata::of(info).incarnations,
             stream,
             force,
         })
@@ -39,15 +42,21 @@ impl Source {
     }
 
     /// # Errors
-    /// If the stream is another one by now, or has turned out to have lost events.
-    pub(super) async fn ensure_same(&self) -> anyhow::Result<()> {
+    /// If the stream is another one by now, or has turned out to have lost events, or others stand where
+    /// some were read, up to `passed`.
+    pub(super) async fn ensure_same(&self, passed: u64) -> anyhow::Result<()> {
         let info = self.stream.get_info().await?;
         ensure!(
             info.created == self.created,
             "the stream was created again during the rebuild: run `user-service republish --all`, \
              then this again"
         );
-        if !self.force && StreamMetadata::of(&info).complete_from.is_none() {
+        let metadata = StreamMetadata::of(&info);
+        ensure!(
+            metadata.incarnations == self.incarnations && info.state.last_sequence >= passed,
+            "messages of the stream were replaced during the rebuild: run this again"
+        );
+        if !self.force && metadata.complete_from.is_none() {
             bail!("the stream has lost events during the rebuild; {INCOMPLETE}");
         }
         Ok(())
