@@ -78,8 +78,11 @@ impl Conformance {
         self.decisions
     }
 
-    /// Those that were found since this was asked last.
+    /// Those that were found since this was asked last; all logs must have been read up to about the same
+    /// time.
     pub fn violations(&mut self) -> Vec<Violation> {
-        std::mem::take(&mut self.violations)
+        let mut violations = std::mem::take(&mut self.violations);
+        violations.extend(self.relays.violations());
+        violations
     }
 }

@@ -99,6 +99,12 @@ impl Relays {
         }
     }
 
+    /// That are seen only when several logs are compared.
+    pub(super) fn violations(&mut self) -> Vec<Violation> {
+        let epochs = self.epochs.values_mut();
+        epochs.flat_map(Epochs::violations).collect()
+    }
+
     pub(super) fn forget(&mut self) {
         self.epochs.clear();
         self.restated.clear();
@@ -121,8 +127,7 @@ impl Relays {
             refill,
             missing,
         } = began;
-        let epochs = self.epochs(&lease);
-        let overtaken = epochs.began(lease.epoch, &database, last_id);
+        (self.epochs(&lease)).began(lease.epoch, &database, last_id);
         let noted = self.noted.remove(&lease).unwrap_or_default();
         let forgotten: Vec<_> = noted.iter().filter(|it| !refill.has_all(it)).collect();
         let forgotten = (!forgotten.is_empty()).then(|| {
@@ -136,7 +141,7 @@ impl Relays {
             ..Session::default()
         };
         self.sessions.insert(lease, session);
-        overtaken.into_iter().chain(forgotten).collect()
+        forgotten.into_iter().collect()
     }
 
     fn sent(&mut self, sent: Sent) -> Vec<Violation> {
@@ -217,7 +222,7 @@ impl Relays {
             let what = format!("epoch {epoch} has saved {last_id} after it had lost the lease");
             violation(Guard::EpochFence, what)
         });
-        let overtaken = self.epochs(&lease).saved(epoch, last_id);
+        self.epochs(&lease).saved(epoch, last_id);
         let done = &self.session(lease).done;
         let passed = Ranges::passed(last_id, &gaps);
         let undone = passed.iter().find(|ids| !done.has_all(ids));
@@ -225,8 +230,7 @@ impl Relays {
             let what = format!("the cursor {last_id} was saved while not all of {ids:?} was done");
             violation(Guard::CursorAfterAck, what)
         });
-        let all = late.into_iter().chain(overtaken).chain(undone);
-        all.collect()
+        late.into_iter().chain(undone).collect()
     }
 }
 
