@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Cluster(ClusterRun),
     /// Start a small stack and strike it once a minute, under a steady load, and note what grows
     Soak(Soak),
+    /// Replace the services of an earlier release one by one, under load, in both orders
+    Upgrade(Upgrade),
     /// Print the kinds of faults
     List,
 }
@@ -52,6 +54,24 @@ pub(crate) struct Run {
     /// Only faults of these kinds (see `list`)
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     only: Vec<Kind>,
+    /// Writes a second, of all clients together
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub(crate) rate: u32,
+    /// Do not have services record their decisions, nor compare these with the model
+    #[arg(long)]
+    pub(crate) only_from_outside: bool,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Upgrade {
+    /// Directory with the programs of the earlier release
+    #[arg(long)]
+    pub(crate) from: PathBuf,
+    /// Decides what clients write
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
     /// Writes a second, of all clients together
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
     pub(crate) rate: u32,

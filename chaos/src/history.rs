@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Mutex, MutexGuard},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -248,6 +249,20 @@ impl History {
     /// How many answers have acknowledged a write.
     pub(crate) fn acknowledgements(&self) -> u64 {
         self.records().acknowledged
+    }
+
+    /// The longest time since `begin` in which no write was acknowledged.
+    pub(crate) fn longest_pause(&self, begin: Instant) -> Duration {
+        let mut times: Vec<_> = (self.records().writes.iter())
+            .filter_map(|write| match write.outcome {
+                Outcome::Acknowledged { at, .. } if at > begin => Some(at),
+                _ => None,
+            })
+            .collect();
+        times.extend([begin, Instant::now()]);
+        times.sort_unstable();
+        let pauses = times.windows(2).map(|pair| pair[1] - pair[0]);
+        pauses.max().unwrap_or_default()
     }
 
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Records) -> T) -> T {

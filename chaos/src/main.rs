@@ -15,6 +15,7 @@ mod rounds;
 mod soak;
 mod sources;
 mod stack;
+mod upgrade;
 mod workload;
 
 use std::{process::ExitCode, sync::Arc};
@@ -25,11 +26,11 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    arguments::{Arguments, ClusterRun, Command, Run, Soak},
+    arguments::{Arguments, ClusterRun, Command, Run, Soak, Upgrade},
     plan::Kind,
     proof::Proof,
     report::Report,
-    stack::Stack,
+    stack::{RECORDING, Stack},
 };
 
 /// More than there are processors: some of what faults do blocks its thread for a second.
@@ -39,6 +40,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => strike_small_stack(&arguments).await,
         Command::Cluster(arguments) => strike_cluster(&arguments).await,
         Command::Soak(arguments) => soak(&arguments).await,
+        Command::Upgrade(arguments) => upgrade(&arguments).await,
         Command::List => {
             list();
             Ok(ExitCode::SUCCESS)
@@ -61,11 +63,19 @@ async fn strike_small_stack(arguments: &Run) -> anyhow::Result<ExitCode> {
     let logs = log_directory()?;
     let mut report = Report::of(course.seed);
     let running = async {
-        let stack = Stack::start(&arguments.machine, logs.path(), &[]).await?;
+        let settings = match arguments.only_from_outside {
+            true => &[],
+            false => RECORDING,
+        };
+        let stack = Stack::start(&arguments.machine, logs.path(), settings).await?;
         let proof = Proof::start(&stack.endpoints, course.seed, arguments.rate).await?;
         let round = async |number, left| {
             let faults = plan::round(course.seed, number, &kinds, left);
-            rounds::round(&stack, &proof, &faults).await
+            let mut round = rounds::round(&stack, &proof, &faults).await?;
+            if !arguments.only_from_outside {
+                round.violations.extend(stack.logs.violations()?);
+            }
+            Ok(round)
         };
         course.run(&mut report, round).await
     };
@@ -111,8 +121,29 @@ async fn soak(arguments: &Soak) -> anyhow::Result<ExitCode> {
     Ok(end(outcome, &report, logs))
 }
 
+async fn upgrade(arguments: &Upgrade) -> anyhow::Result<ExitCode> {
+    let logs = log_directory()?;
+    let running = async {
+        for order in upgrade::ORDERS {
+            upgrade::update(arguments, logs.path(), order).await?;
+        }
+        Ok(())
+    };
+    Ok(match unless_interrupted(running).await {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(outcome) => {
+            println!("the logs of all processes are in {}", logs.keep().display());
+            failure(outcome)
+        }
+        None => interrupted(),
+    })
+}
+
+/// Where all processes print to from now on.
 fn log_directory() -> anyhow::Result<TempDir> {
-    Ok(tempfile::Builder::new().prefix("chaos-logs.").tempdir()?)
+    let logs = tempfile::Builder::new().prefix("chaos-logs.").tempdir()?;
+    testkit::print_into(logs.path());
+    Ok(logs)
 }
 
 /// `None` after Ctrl-C or SIGTERM. What was stopped goes on then, because the faults at hand are dropped.

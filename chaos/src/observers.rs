@@ -31,6 +31,11 @@ impl Observers {
         self.copy.may_revive();
     }
 
+    /// Tombstones are kept for minutes only.
+    pub(crate) fn tombstones_expire(&self) {
+        self.copy.tombstones_expire();
+    }
+
     /// Messages are about to be lost: what is published again comes late, until the next check.
     pub(crate) fn stream_loses_messages(&self) {
         self.stream_lost_messages.store(true, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! What is watched while faults strike, and checked when they are over.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -45,6 +45,16 @@ impl Proof {
     /// Before a fault takes messages off the stream.
     pub(crate) fn stream_loses_messages(&self) {
         self.observers.stream_loses_messages();
+    }
+
+    /// Tombstones are kept for minutes only.
+    pub(crate) fn tombstones_expire(&self) {
+        self.observers.tombstones_expire();
+    }
+
+    /// The longest time since `begin` in which no write was acknowledged.
+    pub(crate) fn longest_pause(&self, begin: Instant) -> Duration {
+        self.history.longest_pause(begin)
     }
 
     pub(crate) fn acknowledged(&self) -> u64 {

@@ -28,8 +28,9 @@ pub(crate) const SETTINGS: &[(&str, &str)] = &[
     ("OUTBOX_RETENTION", "10min"),
     ("OUTBOX_PARTITION_EVENTS", "50000"),
     ("STREAM_MAX_AGE", "15min"),
+    ("TOMBSTONE_TTL", "1h"),
     ("IDEMPOTENCY_RETENTION", "10min"),
-    ("RUST_LOG", "warn,decision=off"),
+    ("RUST_LOG", "warn"),
 ];
 /// In minutes: what the checks have not looked at must not be forgotten.
 const CHECK_EVERY: u32 = 5;
@@ -41,6 +42,7 @@ pub(crate) async fn run(
     arguments: &Soak,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    proof.tombstones_expire();
     tokio::select! {
         outcome = strike_each_minute(stack, proof, arguments, report) => outcome?,
         outcome = sample(stack, proof, arguments) => outcome?,

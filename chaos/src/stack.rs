@@ -23,7 +23,7 @@ use tokio::{
 
 pub(crate) use self::{
     disk::Disk,
-    logs::Logs,
+    logs::{Logs, RECORDING},
     machine::Machine,
     postgres::Postgres,
     wires::{CLIENT_WIRES, WIRES},
@@ -58,7 +58,7 @@ pub(crate) struct Stack {
     /// What NATS keeps.
     pub(crate) store: PathBuf,
     pub(crate) logs: Logs,
-    binaries: PathBuf,
+    pub(crate) binaries: PathBuf,
     http: reqwest::Client,
 }
 
@@ -69,7 +69,6 @@ impl Stack {
         logs: &Path,
         settings: &[(&'static str, &str)],
     ) -> anyhow::Result<Self> {
-        testkit::print_into(logs);
         let binaries = machine.binaries()?;
         let disk = machine.disk.as_deref().map(Disk::at);
         let store = disk.as_ref().map(|disk| disk.store()).transpose()?;
@@ -150,6 +149,12 @@ impl Stack {
             ensure!(status == 200, "{name} is not ready: {text}");
         }
         Ok(())
+    }
+
+    /// Replaces one service by that of the release with these programs.
+    pub(crate) async fn update(&self, name: &str, programs: &Path) -> anyhow::Result<()> {
+        let service = self.service(name).context("a service")?;
+        service.lock().await.update(programs, &self.logs).await
     }
 
     /// Ends whatever is still wrong, and names the services that have ended by themselves.

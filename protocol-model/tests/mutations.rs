@@ -1,4 +1,4 @@
-//! The mutations in `chaos/mutations/` still fit the code, and each removes a guard.
+//! The mutations of `scripts/chaos mutations` still fit the code, and each removes a guard.
 
 use std::{ffi::OsStr, fs, path::Path, process::Command};
 

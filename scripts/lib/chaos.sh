@@ -7,13 +7,12 @@ prepare_chaos() {
     find_nats
     find_mongodb
     export PG_BIN NATS_SERVER_BIN MONGOD_BIN
-    make_small_disk
 }
 
-# A file system of a few megabytes, for faults to fill.
+# A file system for faults to fill; in memory, as far as it is used.
 make_small_disk() {
     mkdir "$STATE_DIR/disk"
-    if mount -t tmpfs -o size=256m chaos "$STATE_DIR/disk" 2>/dev/null; then
+    if mount -t tmpfs -o size=512m chaos "$STATE_DIR/disk" 2>/dev/null; then
         trap remove_small_disk EXIT
         export CHAOS_DISK=$STATE_DIR/disk
     else
@@ -37,4 +36,37 @@ CHAOS_KINDS+=,trickle-clients,deaf-clients,silent-clients
 
 chaos_briefly() {
     run_interruptibly "$TARGET_DIR/debug/chaos" run --seed 1 --faults 30 --rate 30 --only "$CHAOS_KINDS"
+}
+
+# The last tag before this commit, or what a file names as long as there is none.
+earlier_release() {
+    git -C "$ROOT" describe --tags --abbrev=0 HEAD^ 2>/dev/null || cat "$ROOT/chaos/earlier-release"
+}
+
+# Sets EARLIER_RELEASE to the directory of its programs, which are built once.
+build_earlier_release() {
+    local revision
+    revision=$(git -C "$ROOT" rev-parse --verify --quiet "$1^{commit}") || die "there is no revision $1"
+    EARLIER_RELEASE=$ROOT/.local/upgrade/$revision
+    if [[ -x $EARLIER_RELEASE/user-service && -x $EARLIER_RELEASE/notification-service ]]; then return; fi
+    say "Building $revision"
+    make_scratch_tree upgrade "$revision"
+    build_scratch_tree
+    mkdir -p "$EARLIER_RELEASE"
+    cp "$TREE_BINARIES/user-service" "$TREE_BINARIES/notification-service" "$EARLIER_RELEASE/"
+    git -C "$ROOT" worktree remove --force "$TREE"
+}
+
+# make_scratch_tree NAME REVISION: sets TREE to a checkout that is no more than that, and TREE_BINARIES to
+# where build_scratch_tree leaves its programs.
+make_scratch_tree() {
+    TREE=$ROOT/.local/$1/tree
+    TREE_BINARIES=$ROOT/.local/$1/target/debug
+    git -C "$ROOT" worktree remove --force "$TREE" 2>/dev/null || true
+    git -C "$ROOT" worktree add --quiet --force --detach "$TREE" "$2" || die "no checkout of $2"
+}
+
+build_scratch_tree() {
+    CARGO_TARGET_DIR=${TREE_BINARIES%/debug} run_interruptibly cargo build --quiet --locked --bins \
+        --manifest-path "$TREE/Cargo.toml" -p user-service -p notification-service || die "the build failed"
 }

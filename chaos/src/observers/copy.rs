@@ -12,7 +12,7 @@ use anyhow::Context;
 use futures::StreamExt;
 use mongodb::{
     Client, Database,
-    bson::{Document as Bson, doc},
+    bson::{Document as Bson, Timestamp, doc},
     change_stream::{
         ChangeStream,
         event::{ChangeStreamEvent, OperationType, ResumeToken},
@@ -64,7 +64,7 @@ impl Observer {
             place: None,
         };
         let record = Arc::clone(&follower.record);
-        let changes = timeout(OPEN_DEADLINE, follower.open()).await;
+        let changes = timeout(OPEN_DEADLINE, follower.open(None)).await;
         let changes = changes.context("no change stream")??;
         let mut task = JoinSet::new();
         task.spawn(follower.run(changes));
@@ -80,6 +80,10 @@ impl Observer {
 
     pub(super) fn may_revive(&self) {
         self.record.copy().seen.may_revive = true;
+    }
+
+    pub(super) fn tombstones_expire(&self) {
+        self.record.copy().seen.tombstones_expire = true;
     }
 
     pub(super) fn take_violations(&self) -> Vec<Violation> {
@@ -110,11 +114,15 @@ struct Follower {
 }
 
 impl Follower {
-    async fn open(&self) -> mongodb::error::Result<Changes> {
+    /// From the place, or else from a time of the cluster on.
+    async fn open(&self, since: Option<Timestamp>) -> mongodb::error::Result<Changes> {
         let ours =
             doc! { "$match": { "$or": [{ "ns.coll": COLLECTION }, { "to.coll": COLLECTION }] } };
         let opening = self.database.watch().pipeline([ours]);
-        opening.resume_after(self.place.clone()).await
+        match since {
+            Some(time) => opening.start_at_operation_time(time).await,
+            None => opening.resume_after(self.place.clone()).await,
+        }
     }
 
     async fn run(mut self, mut changes: Changes) {
@@ -144,15 +152,13 @@ impl Follower {
                 self.record.lost_places.fetch_add(1, Ordering::Relaxed);
                 self.place = None;
             }
-            let has_place = self.place.is_some();
+            let since = match self.place {
+                Some(_) => None,
+                None => Some(self.look_at_all().await),
+            };
             sleep(PAUSE).await;
-            match timeout(OPEN_DEADLINE, self.open()).await {
-                Ok(Ok(changes)) => {
-                    if !has_place {
-                        self.look_at_all().await;
-                    }
-                    return changes;
-                }
+            match timeout(OPEN_DEADLINE, self.open(since)).await {
+                Ok(Ok(changes)) => return changes,
                 Ok(Err(error)) => failure = Some(error),
                 Err(_) => failure = None,
             }
@@ -173,7 +179,12 @@ impl Follower {
                 Some(user) => self.record.copy().seen.remove(user),
                 None => return,
             },
-            _ => return self.look_at_all().await,
+            // Another collection takes the place. (What is dropped without that is missing at the next check.)
+            OperationType::Rename => match change.cluster_time {
+                Some(time) => return self.look_at(time).await,
+                None => return,
+            },
+            _ => return,
         };
         if let Err(violation) = shown {
             self.violation(violation);
@@ -184,10 +195,22 @@ impl Follower {
         self.record.copy().violations.push(violation);
     }
 
-    /// Another collection took the place, or changes were missed: no user may have gone back all the same.
-    async fn look_at_all(&self) {
+    /// Changes were missed, and are followed from the time on that is returned.
+    async fn look_at_all(&self) -> Timestamp {
+        let time = loop {
+            match self.documents.now().await {
+                Ok(time) => break time,
+                Err(_) => sleep(PAUSE).await,
+            }
+        };
+        self.look_at(time).await;
+        time
+    }
+
+    /// No user may have gone back by what no change told of.
+    async fn look_at(&self, time: Timestamp) {
         let documents = loop {
-            match self.documents.all().await {
+            match self.documents.all_at(time).await {
                 Ok(documents) => break documents,
                 Err(_) => sleep(PAUSE).await,
             }

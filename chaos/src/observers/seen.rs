@@ -24,6 +24,8 @@ pub(super) struct Seen {
     /// Deletions may have been lost with the last writes of the database: their users come back, at a
     /// version above.
     pub(super) may_revive: bool,
+    /// Tombstones are kept for minutes only.
+    pub(super) tombstones_expire: bool,
 }
 
 impl Seen {
@@ -44,8 +46,18 @@ impl Seen {
 
     pub(super) fn remove(&mut self, user: i64) -> Result<(), Violation> {
         let before = self.users.remove(&user);
-        let what = format!("user {user} disappeared, who was {before:?}");
-        Err(Violation::new(NEVER_BACKWARDS, what))
+        self.disappeared(user, before)
+    }
+
+    fn disappeared(&self, user: i64, before: Option<State>) -> Result<(), Violation> {
+        let was_deleted = before.is_some_and(|before| before.is_deleted);
+        match was_deleted && self.tombstones_expire {
+            true => Ok(()),
+            false => Err(Violation::new(
+                NEVER_BACKWARDS,
+                format!("user {user} disappeared, who was {before:?}"),
+            )),
+        }
     }
 
     /// The copy as a whole, after changes that were not shown one by one.
@@ -55,10 +67,7 @@ impl Seen {
         for (user, before) in &self.users {
             let compared = match now.get(user) {
                 Some(now) => self.compare(*user, *before, *now),
-                None => Err(Violation::new(
-                    NEVER_BACKWARDS,
-                    format!("user {user} disappeared, who was {before:?}"),
-                )),
+                None => self.disappeared(*user, Some(*before)),
             };
             violations.extend(compared.err());
         }

@@ -50,6 +50,8 @@ pub(crate) enum Kind {
     MongodbStepDown,
     /// MongoDB takes no writes (fsyncLock)
     MongodbLock,
+    /// An operator rebuilds the copy, and is killed if that takes too long
+    Rebuild,
     /// The disk of the NATS server is full; needs --disk
     DiskFull,
     /// Clients send their requests byte by byte
@@ -76,7 +78,7 @@ impl Kind {
             Self::MongodbStepDown | Self::PostgresRestart => 4,
             Self::TrickleClients | Self::DeafClients | Self::SilentClients => 3,
             Self::ConsumerDelete | Self::MongodbLock | Self::MessageDelete => 3,
-            Self::PostgresRestore | Self::PostgresPromotion => 2,
+            Self::PostgresRestore | Self::PostgresPromotion | Self::Rebuild => 2,
             Self::StreamDelete | Self::StreamPurge | Self::StreamPurgeOlder => 1,
             Self::NatsStoreRestore | Self::DiskFull | Self::Outage => 1,
         }
@@ -104,6 +106,7 @@ impl Kind {
             | Self::ConsumerDelete
             | Self::DiskFull => &["nats"],
             Self::MongodbStepDown | Self::MongodbLock => &["mongodb"],
+            Self::Rebuild => &["copy"],
             Self::TrickleClients | Self::DeafClients | Self::SilentClients => &CLIENT_WIRES,
         }
     }
@@ -122,6 +125,7 @@ impl Kind {
                 5000..=15_000
             }
             Self::Kill | Self::Cut => 0..=1500,
+            Self::Rebuild => 100..=10_000,
             Self::PostgresRestore | Self::PostgresPromotion => 500..=2000,
             Self::MongodbStepDown => 1000..=2000,
             Self::StreamDelete

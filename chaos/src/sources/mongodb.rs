@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ::mongodb::{
-    Client, Collection,
-    bson::{Document as Bson, doc},
+    Client, Database,
+    bson::{Document as Bson, Timestamp, doc},
     options::{ClientOptions, ReadConcern},
 };
 use anyhow::Context;
@@ -30,7 +30,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Mongodb {
-    copy: Collection<Bson>,
+    database: Database,
 }
 
 impl Mongodb {
@@ -40,7 +40,7 @@ impl Mongodb {
         options.read_concern = Some(ReadConcern::majority());
         let client = Client::with_options(options)?;
         Ok(Self {
-            copy: client.database(database).collection(COLLECTION),
+            database: client.database(database),
         })
     }
 
@@ -49,8 +49,23 @@ impl Mongodb {
         self.find(doc! { "deleted_at": { "$exists": false } }).await
     }
 
-    pub(crate) async fn all(&self) -> anyhow::Result<Vec<Document>> {
-        self.find(doc! {}).await
+    /// All documents, as they were at this time of the cluster.
+    pub(crate) async fn all_at(&self, time: Timestamp) -> anyhow::Result<Vec<Document>> {
+        let snapshot = doc! { "level": "snapshot", "atClusterTime": time };
+        let find = doc! { "find": COLLECTION, "filter": {}, "readConcern": snapshot };
+        let finding = async {
+            let documents = self.database.run_cursor_command(find).await?;
+            documents.try_collect().await
+        };
+        in_time(finding).await
+    }
+
+    /// The time of the cluster, after everything that was written until now.
+    pub(crate) async fn now(&self) -> anyhow::Result<Timestamp> {
+        let answer = self.database.run_command(doc! { "ping": 1 });
+        let answer = timeout(ANSWER_DEADLINE, answer).await??;
+        let time = answer.get_timestamp("operationTime");
+        time.context("the server is in no replica set")
     }
 
     /// What there is of these users.
@@ -59,12 +74,17 @@ impl Mongodb {
     }
 
     async fn find(&self, filter: Bson) -> anyhow::Result<Vec<Document>> {
-        let finding = async { self.copy.find(filter).await?.try_collect().await };
-        let found: Result<Vec<Bson>, ::mongodb::error::Error> = timeout(ANSWER_DEADLINE, finding)
-            .await
-            .context("no answer from MongoDB")?;
-        Ok(found?.iter().map(read).collect())
+        let copy = self.database.collection::<Bson>(COLLECTION);
+        in_time(async { copy.find(filter).await?.try_collect().await }).await
     }
+}
+
+async fn in_time(
+    finding: impl Future<Output = ::mongodb::error::Result<Vec<Bson>>>,
+) -> anyhow::Result<Vec<Document>> {
+    let found = timeout(ANSWER_DEADLINE, finding).await;
+    let found = found.context("no answer from MongoDB")??;
+    Ok(found.iter().map(read).collect())
 }
 
 fn read(document: &Bson) -> Document {

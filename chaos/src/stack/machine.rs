@@ -1,6 +1,6 @@
 //! What the small stack needs of the machine that it runs on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -16,7 +16,15 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn binaries(&self) -> anyhow::Result<PathBuf> {
+    /// With the programs of this directory.
+    pub(crate) fn of(binaries: &Path) -> Self {
+        Self {
+            binaries: Some(binaries.to_owned()),
+            disk: None,
+        }
+    }
+
+    pub(crate) fn binaries(&self) -> anyhow::Result<PathBuf> {
         if let Some(binaries) = &self.binaries {
             return Ok(binaries.clone());
         }

@@ -47,6 +47,15 @@ impl Service {
         Ok(())
     }
 
+    /// Ends it in good order, and starts the program of another release in its place.
+    pub(super) async fn update(&mut self, programs: &Path, logs: &Logs) -> anyhow::Result<()> {
+        let status = self.process.stop().await;
+        ensure!(status.success(), "{} ended with {status}", self.name);
+        let program = self.program.file_name().context("a program")?;
+        self.program = programs.join(program);
+        self.start(logs)
+    }
+
     /// SIGKILL. One that has ended by itself is left alone.
     pub(crate) fn kill(&mut self) {
         if self.is_running() {

@@ -78,7 +78,7 @@ impl Wires {
     pub(super) fn environment(&self, service: &str) -> Vec<(&'static str, String)> {
         let (kind, number) = service.rsplit_once('-').expect("a number");
         let mut environment = vec![
-            ("RUST_LOG", "info,async_nats=warn,decision=trace".to_owned()),
+            ("RUST_LOG", "info,async_nats=warn".to_owned()),
             (
                 "NATS_URL",
                 format!("nats://{}", self.address(service, "nats")),

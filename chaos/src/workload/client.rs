@@ -17,6 +17,7 @@ use crate::history::{History, Token};
 /// Beyond these it deletes, so that neither side grows for as long as the run takes.
 const MAX_PEOPLE: usize = 30;
 const MIN_PEOPLE: usize = 3;
+const MAX_ANONYMOUS: usize = 20;
 
 pub(super) struct Client {
     pub(super) api: Api,
@@ -94,6 +95,7 @@ impl Client {
         match self.random.u8(..100) {
             _ if self.people.len() < MIN_PEOPLE => self.create().await,
             _ if self.people.len() > MAX_PEOPLE => self.delete().await,
+            _ if self.anonymous.len() > MAX_ANONYMOUS => self.find_anonymous().await,
             0..12 => self.create().await,
             12..22 => self.create_under_key().await,
             22..28 => self.repeat().await,

@@ -16,7 +16,6 @@ const MAX_LINES: usize = 20;
 const BAD_LINE: &str = "{\"name\":\"Nobody\",\"email\":\"nobody\"}";
 /// Of a field that users do not have: with all lines above what is written in one transaction.
 const PADDING: usize = 60_000;
-const MAX_ANONYMOUS: usize = 40;
 
 impl Client {
     pub(super) async fn import(&mut self) {
@@ -105,8 +104,7 @@ impl Client {
         }
         let losses = self.history.losses();
         for token in import.lines.iter().flatten().copied() {
-            let is_first = self.history.acknowledged(token, None, 1);
-            if is_first && self.anonymous.len() < MAX_ANONYMOUS {
+            if self.history.acknowledged(token, None, 1) {
                 self.anonymous.push(Anonymous { token, losses });
             }
         }

@@ -188,7 +188,11 @@ pub(crate) const LAYERS: &[Layer] = &[
     ),
     layer("protocol-model", &[], &["testkit"]),
     layer("cluster-tests", &[], &[]),
-    layer("chaos", &["cluster-tests", "testkit"], &[]),
+    layer(
+        "chaos",
+        &["cluster-tests", "protocol-model", "testkit"],
+        &[],
+    ),
     layer(
         "benchmarks",
         &["service-runtime", "shared-events", "testkit"],

@@ -75,6 +75,18 @@ fn a_document_that_disappears_is_found() {
 }
 
 #[test]
+fn of_what_expires_only_tombstones_may_disappear() {
+    let mut seen = Seen {
+        tombstones_expire: true,
+        ..Seen::default()
+    };
+    seen.show(1, deleted(2)).expect("the first change");
+    seen.show(2, living(1)).expect("the first change");
+    assert!(seen.remove(1).is_ok());
+    assert!(seen.remove(2).is_err());
+}
+
+#[test]
 fn a_collection_in_the_place_of_another_must_not_be_behind_it() {
     let mut seen = Seen::default();
     seen.show(1, living(2)).expect("the first change");
