@@ -79,7 +79,6 @@ async fn window(
     let mut from = from.unwrap_or_default();
     let saved = cursor::load(pool, stream).await?;
     let after = cursor::checkpoints_from(pool, stream, *missing.end(), 2).await?;
-    let reaches = after.first().unwrap_or(&saved).tail.sequence;
     // What the checkpoint has passed may have been lost since and stand further behind, where it may be
     // lost again: only all of the stream tells.
     let again = store::published_again_behind(pool, stream, from.tail.sequence).await?;
@@ -87,11 +86,19 @@ async fn window(
     for ids in again {
         from.position.reopen(ids);
     }
+    if is_all_to_be_read {
+        // Once, for all that is missing.
+        let reaches = saved.tail.sequence;
+        return Ok(Window {
+            from,
+            reaches,
+            to: saved,
+        });
+    }
     // An event that was published before a crash and again after it may be passed a little later than
     // others at higher sequences. So the checkpoint after the next one tells.
-    let to = (after.into_iter().nth(1))
-        .filter(|_| !is_all_to_be_read)
-        .unwrap_or(saved);
+    let reaches = after.first().unwrap_or(&saved).tail.sequence;
+    let to = after.into_iter().nth(1).unwrap_or(saved);
     Ok(Window { from, reaches, to })
 }
 
