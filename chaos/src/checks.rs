@@ -238,12 +238,18 @@ impl State {
     /// Events that are on one side only. After a loss of the database's last writes the stream still has
     /// those, and versions that are lower than theirs are not published.
     fn not_on_the_stream(&mut self) -> Vec<Violation> {
-        let (stream, ledger) = (&self.stream, &self.ledger);
+        let (stream, ledger) = (&mut self.stream, &self.ledger);
         self.unpublished.retain(|event_id| {
+            if stream.has(*event_id) {
+                return false;
+            }
             let event = ledger.event(*event_id);
             let is_superseded = self.may_differ
                 && event.is_some_and(|event| stream.has_come_to(event.user, event.version));
-            !stream.has(*event_id) && !is_superseded
+            if is_superseded {
+                stream.excuse(*event_id);
+            }
+            !is_superseded
         });
         let missing = self.unpublished.iter().map(|event_id| {
             let what = format!("{event_id} is not there: {:?}", ledger.event(*event_id));

@@ -26,10 +26,8 @@ pub(crate) struct Course {
 
 /// A service that is not ready by then never will be.
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(90);
-/// By then a relay has begun a session with the stream, and looked at it.
-const SESSION_DEADLINE: Duration = Duration::from_secs(4);
 const MOST_PRINTED: usize = 20;
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Course {
     /// Until it is over, or something does not hold. `round` gets its number, and how many faults are
@@ -66,15 +64,19 @@ pub(crate) async fn round(stack: &Stack, proof: &Proof, faults: &[Fault]) -> any
     let mut violations: Vec<_> = (ended.iter())
         .map(|name| format!("{name} has ended by itself"))
         .collect();
-    let loses_messages = faults.iter().any(|fault| fault.kind.loses_messages());
-    let recovering = async { (stack.ready(RECOVERY_DEADLINE).await, healed.elapsed()) };
-    let ((recovered, ready), reconciled) = match loses_messages {
-        true => tokio::join!(recovering, reconcile(stack)),
-        false => (recovering.await, Ok(false)),
+    let (mut ready, mut is_reconciled_by_hand) = (Duration::ZERO, false);
+    let recovering = async {
+        let recovered = stack.ready(RECOVERY_DEADLINE).await;
+        ready = healed.elapsed();
+        violations.extend(recovered.err().map(|error| format!("not ready {error:#}")));
+        violations.extend(proof.check().await?);
+        anyhow::Ok(())
     };
-    let is_reconciled_by_hand = reconciled?;
-    violations.extend(recovered.err().map(|error| format!("not ready {error:#}")));
-    violations.extend(proof.check().await?);
+    let loses_messages = faults.iter().any(|fault| fault.kind.loses_messages());
+    tokio::select! {
+        recovered = recovering => recovered?,
+        failed = reconcile(stack, &mut is_reconciled_by_hand), if loses_messages => failed?,
+    }
     Ok(Round {
         faults: faults.iter().map(Struck::of).collect(),
         acknowledged: proof.acknowledged(),
@@ -86,17 +88,15 @@ pub(crate) async fn round(stack: &Stack, proof: &Proof, faults: &[Fault]) -> any
 }
 
 /// Messages that leave the stream before the relay has looked them up are left to an operator: they are
-/// compared by the check that follows. Whether that was so.
-async fn reconcile(stack: &Stack) -> anyhow::Result<bool> {
-    let begin = Instant::now();
-    while begin.elapsed() < SESSION_DEADLINE {
+/// compared by the check. Ends only if it fails; notes whether it had to.
+async fn reconcile(stack: &Stack, is_reconciled: &mut bool) -> anyhow::Result<()> {
+    loop {
         if stack.is_unreconciled().await? {
             stack.reconcile().await?;
-            return Ok(true);
+            *is_reconciled = true;
         }
         sleep(POLL_INTERVAL).await;
     }
-    Ok(false)
 }
 
 /// Each at its time; returns when all are over.

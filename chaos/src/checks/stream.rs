@@ -16,6 +16,8 @@ pub(super) struct Stream {
     uncommitted: Vec<Message>,
     /// It has lost messages: they come again, behind newer ones.
     is_refilled: bool,
+    /// Events that may still come again, or never.
+    excused: HashSet<Uuid>,
 }
 
 impl Stream {
@@ -42,11 +44,11 @@ impl Stream {
         } = message;
         let (user, version) = (event.user.id, event.user.version);
         let is_first = self.events.insert(event.event_id);
+        let may_be_late = is_refill || self.is_refilled || self.excused.contains(&event.event_id);
         self.uncommitted.push(message);
         let latest = self.latest.entry(user).or_default();
         let before = *latest;
         *latest = before.max(version);
-        let may_be_late = is_refill || self.is_refilled;
         if is_first && !may_be_late && version < before {
             let what = format!(
                 "version {version} of user {user} is message {sequence}, after version {before}"
@@ -78,6 +80,11 @@ impl Stream {
         let violation =
             |message| Violation::new("the stream has what was committed", what(message));
         self.uncommitted.iter().map(violation).collect()
+    }
+
+    /// A higher version is there already, in the place of one that was lost.
+    pub(super) fn excuse(&mut self, event_id: Uuid) {
+        self.excused.insert(event_id);
     }
 
     pub(super) fn has(&self, event_id: Uuid) -> bool {

@@ -86,6 +86,12 @@ fn what_fills_a_hole_may_come_late() {
     let mut stream = Stream::refilled();
     assert!(stream.add(committed.message(2)).is_ok());
     assert!(stream.add(committed.message(1)).is_ok());
+
+    // One that need not come, since version 2 is there, may still come.
+    let mut stream = Stream::default();
+    assert!(stream.add(committed.message(2)).is_ok());
+    stream.excuse(committed.events[0].event_id);
+    assert!(stream.add(committed.message(1)).is_ok());
 }
 
 #[test]
