@@ -252,3 +252,41 @@ async fn what_was_published_again_and_is_lost_once_more_is_published_again() {
     .await;
     relay.stop().await;
 }
+
+/// What stood before the stream's first message is expired only as far as it was not published again.
+#[tokio::test]
+async fn what_was_published_again_is_not_taken_for_expired_when_it_is_lost_once_more() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    for held in [100, 1_500] {
+        let before = world.events().await.len();
+        world.append_many("account", held - before).await;
+        world.holds(&target, held as u64).await;
+        world.drained(&target).await;
+    }
+    let stream = world.stream(&target).await;
+    stream
+        .purge()
+        .sequence(1_201)
+        .await
+        .expect("the older ones gone");
+    let refilled = eventually("readers to be told", async || {
+        let stream = world.stream(&target).await;
+        let refilled = StreamMetadata::of(stream.cached_info()).refilled;
+        refilled.iter().map(|it| it.through).next()
+    })
+    .await;
+    relay.stop().await;
+    // One that was kept, and one of the first that were published again.
+    for sequence in [1_300, refilled - 1_190] {
+        stream.delete_message(sequence).await.expect("gone");
+    }
+    let relay = world.relay(&[target.route("account")], &[]);
+    let events = world.events().await;
+    eventually("all events again", async || {
+        (world.on_stream(&target).await == events).then_some(())
+    })
+    .await;
+    relay.stop().await;
+}

@@ -30,6 +30,8 @@ const LATE: i64 = 1000;
 /// The cursor before something was published, and after.
 struct Window {
     from: Cursor,
+    /// Of what `from` had passed: what has been lost and published again behind it since.
+    again: Vec<Range<i64>>,
     /// Missing sequences up to this one belong to this window.
     reaches: i64,
     to: Cursor,
@@ -82,24 +84,24 @@ async fn window(
     // What the checkpoint has passed may have been lost since and stand further behind, where it may be
     // lost again: only all of the stream tells.
     let again = store::published_again_behind(pool, stream, from.tail.sequence).await?;
-    let is_all_to_be_read = !again.is_empty();
-    for ids in again {
-        from.position.reopen(ids);
+    for ids in &again {
+        from.position.reopen(ids.clone());
     }
-    if is_all_to_be_read {
+    let (reaches, to) = if again.is_empty() {
+        let reaches = after.first().unwrap_or(&saved).tail.sequence;
+        // An event that was published before a crash and again after it may be passed a little later than
+        // others at higher sequences. So the checkpoint after the next one tells.
+        (reaches, after.into_iter().nth(1).unwrap_or(saved))
+    } else {
         // Once, for all that is missing.
-        let reaches = saved.tail.sequence;
-        return Ok(Window {
-            from,
-            reaches,
-            to: saved,
-        });
-    }
-    // An event that was published before a crash and again after it may be passed a little later than
-    // others at higher sequences. So the checkpoint after the next one tells.
-    let reaches = after.first().unwrap_or(&saved).tail.sequence;
-    let to = after.into_iter().nth(1).unwrap_or(saved);
-    Ok(Window { from, reaches, to })
+        (saved.tail.sequence, saved)
+    };
+    Ok(Window {
+        from,
+        again,
+        reaches,
+        to,
+    })
 }
 
 async fn loss(
@@ -113,6 +115,10 @@ async fn loss(
     let info = stream_info::info(jetstream, stream).await?;
     let from = stream_info::first_sequence(&info).max(before + 1);
     let mut position = window.from.position.clone();
+    let mut again = Position::new(i64::MAX - 1, []);
+    for ids in &window.again {
+        again.reopen(ids.clone());
+    }
     let last = window.to.tail.sequence;
     let first_missing = missing.first().map_or(last, |it| *it.start());
     let mut lowest_kept = None;
@@ -120,6 +126,7 @@ async fn loss(
         each(jetstream, stream, sequences, |sequence, found| {
             if let Some(id) = found.as_ref().and_then(reread::outbox_id) {
                 position.pass(id);
+                again.pass(id);
                 if sequence < first_missing {
                     lowest_kept = Some(lowest_kept.unwrap_or(id).min(id));
                 }
@@ -131,6 +138,10 @@ async fn loss(
     let expired = lowest_kept.filter(|_| from > before + 1);
     if let Some(expired) = expired {
         position.pass_all(1..(expired - LATE).max(1));
+    }
+    // But not what stood behind that since. (If it has expired there too, it comes once more, and is old news.)
+    for ids in again.gaps() {
+        position.reopen(ids);
     }
     let ids = open(&position, &window.to.position);
     let ledger_from = store::ledger_from(pool).await?;
