@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use mongodb::{
     Client, Collection, Database,
-    bson::doc,
+    bson::{RawDocument, doc},
     error::{Error, ErrorKind},
     options::{
         Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference,
@@ -30,6 +30,12 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 /// How much longer than its deadline a call may hold its connection.
 const LATE_CALL_LIMIT: Duration = Duration::from_secs(5);
 const PING_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Of either size: what others have written may be smaller than ours.
+pub(crate) fn whole_number(document: &RawDocument, field: &str) -> Option<i64> {
+    let value = document.get(field).ok()??;
+    value.as_i64().or(value.as_i32().map(i64::from))
+}
 
 /// A client of its own pool of connections, opened when first used.
 ///

@@ -1,12 +1,12 @@
 //! The copy of the users in MongoDB: what a document looks like, and the one way it changes.
 
+mod ahead;
 mod coalesce;
 mod collection;
 mod command;
 mod command_span;
 mod indexes;
 mod lease;
-mod living;
 mod outcome;
 mod position_store;
 mod state_store;

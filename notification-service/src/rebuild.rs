@@ -153,7 +153,7 @@ impl Rebuild {
         self.swap(&mut replay).await?;
         // What the old collection was given at the last moment was on the stream by then.
         replay.catch_up(&self.live).await?;
-        let check = self.source.ensure_same(replay.passed()).await;
+        let check = self.source.ensure_same(replay.passed).await;
         check.context("the copy was swapped, but may lack the latest events: rebuild it again")?;
         // What was forced may lack the events as well.
         if !self.config.force && !self.positions.clear(Some(&[self.found])).await? {
@@ -197,7 +197,7 @@ impl Rebuild {
         }
         let swapped = async {
             replay.catch_up(&self.fresh).await?;
-            self.source.ensure_same(replay.passed()).await?;
+            self.source.ensure_same(replay.passed).await?;
             let is_unchanged = self.live.settings().await? == self.settings;
             ensure!(
                 is_unchanged,

@@ -106,8 +106,7 @@ impl Found {
 
 /// The id that a document is listed by.
 pub(super) fn listed_id(document: &RawDocumentBuf) -> Option<i64> {
-    let value = document.get("user_id").ok()??;
-    value.as_i64().or(value.as_i32().map(i64::from))
+    mongo::whole_number(document, "user_id")
 }
 
 /// The next living users up to `last`, by the index that holds no others; by their primary key while

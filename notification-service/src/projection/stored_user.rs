@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use shared_events::UserState;
 use utoipa::ToSchema;
 
+use crate::mongo;
+
 /// What the copy has of a user.
 #[derive(Debug, Clone)]
 pub(crate) enum StoredUser {
@@ -50,8 +52,8 @@ impl StoredUser {
         let fields = bson::deserialize_from_slice::<StoredFields>(document.as_bytes());
         let user = fields.ok().and_then(StoredFields::into_stored_user);
         user.ok_or_else(|| Damaged {
-            user_id: whole_number(document, "_id"),
-            version: whole_number(document, "version"),
+            user_id: number_of_user(document, "_id"),
+            version: number_of_user(document, "version"),
         })
     }
 
@@ -113,10 +115,7 @@ impl StoredFields {
     }
 }
 
-fn whole_number(document: &RawDocument, field: &str) -> Option<i64> {
-    let value = document.get(field).ok()??;
-    let number = value.as_i64().or(value.as_i32().map(i64::from))?;
-    (1..=UserState::MAX_NUMBER)
-        .contains(&number)
-        .then_some(number)
+fn number_of_user(document: &RawDocument, field: &str) -> Option<i64> {
+    let numbers = 1..=UserState::MAX_NUMBER;
+    mongo::whole_number(document, field).filter(|it| numbers.contains(it))
 }

@@ -29,7 +29,8 @@ pub(super) struct Replay<'a> {
     reader: Reader<'a>,
     progress: &'a ProgressBar,
     stop: &'a CancellationToken,
-    passed: u64,
+    /// The sequence of the last message that was applied.
+    pub(super) passed: u64,
     pub(super) events: u64,
     /// What is no event, and events that MongoDB will never take: dead letters all of them.
     pub(super) skipped: u64,
@@ -73,11 +74,6 @@ impl<'a> Replay<'a> {
             self.progress.set_position(self.passed);
         }
         Ok(())
-    }
-
-    /// The sequence of the last message that was applied.
-    pub(super) fn passed(&self) -> u64 {
-        self.passed
     }
 
     /// The sequence of the last event on the stream; 0 if there is none.

@@ -76,17 +76,13 @@ impl Projection {
 }
 
 impl Known {
-    /// `None` if it has no id that a user can have. What is damaged counts as nobody.
+    /// `None` if its id is none of a user. Without a version it is ahead of nothing.
     fn of(document: &RawDocument) -> Option<Self> {
-        let field = |name| document.get(name).ok().flatten();
-        let number = |name| {
-            let value = field(name)?;
-            value.as_i64().or(value.as_i32().map(i64::from))
-        };
+        let has = |field| document.get(field).is_ok_and(|value| value.is_some());
         Some(Self {
-            id: number("_id")?,
-            version: number("version").unwrap_or_default(),
-            is_living: field("updated_at").is_some() && field("deleted_at").is_none(),
+            id: mongo::whole_number(document, "_id")?,
+            version: mongo::whole_number(document, "version").unwrap_or_default(),
+            is_living: has("updated_at") && !has("deleted_at"),
         })
     }
 
