@@ -30,8 +30,8 @@ const LATE: i64 = 1000;
 /// The cursor before something was published, and after.
 struct Window {
     from: Cursor,
-    /// Of what `from` had passed: what has been lost and published again behind it since.
-    again: Vec<Range<i64>>,
+    /// Its gaps have been lost and published again behind `from` since.
+    again: Position,
     /// Missing sequences up to this one belong to this window.
     reaches: i64,
     to: Cursor,
@@ -78,23 +78,23 @@ async fn window(
     missing: &RangeInclusive<i64>,
 ) -> Result<Window, Failure> {
     let from = cursor::checkpoint_below(pool, stream, *missing.start()).await?;
-    let mut from = from.unwrap_or_default();
+    let from = from.unwrap_or_default();
     let saved = cursor::load(pool, stream).await?;
     let after = cursor::checkpoints_from(pool, stream, *missing.end(), 2).await?;
     // What the checkpoint has passed may have been lost since and stand further behind, where it may be
     // lost again: only all of the stream tells.
-    let again = store::published_again_behind(pool, stream, from.tail.sequence).await?;
-    for ids in &again {
-        from.position.reopen(ids.clone());
+    let mut again = Position::new(i64::MAX - 1, []);
+    for ids in store::published_again_behind(pool, stream, from.tail.sequence).await? {
+        again.reopen(ids);
     }
-    let (reaches, to) = if again.is_empty() {
+    let (reaches, to) = if again.has_gaps() {
+        // Once, for all that is missing.
+        (saved.tail.sequence, saved)
+    } else {
         let reaches = after.first().unwrap_or(&saved).tail.sequence;
         // An event that was published before a crash and again after it may be passed a little later than
         // others at higher sequences. So the checkpoint after the next one tells.
         (reaches, after.into_iter().nth(1).unwrap_or(saved))
-    } else {
-        // Once, for all that is missing.
-        (saved.tail.sequence, saved)
     };
     Ok(Window {
         from,
@@ -115,10 +115,7 @@ async fn loss(
     let info = stream_info::info(jetstream, stream).await?;
     let from = stream_info::first_sequence(&info).max(before + 1);
     let mut position = window.from.position.clone();
-    let mut again = Position::new(i64::MAX - 1, []);
-    for ids in &window.again {
-        again.reopen(ids.clone());
-    }
+    let mut again = window.again.clone();
     let last = window.to.tail.sequence;
     let first_missing = missing.first().map_or(last, |it| *it.start());
     let mut lowest_kept = None;
@@ -139,7 +136,8 @@ async fn loss(
     if let Some(expired) = expired {
         position.pass_all(1..(expired - LATE).max(1));
     }
-    // But not what stood behind that since. (If it has expired there too, it comes once more, and is old news.)
+    // What `from` had passed is missing where it stood behind that since. (If it has expired there, it comes
+    // once more, and is old news.)
     for ids in again.gaps() {
         position.reopen(ids);
     }
