@@ -66,12 +66,6 @@ impl Conformance {
             }));
     }
 
-    /// The database was put back in its place to an earlier state: what relays have saved and restated
-    /// before is undone. (Another database is told by its identity.)
-    pub fn restored(&mut self) {
-        self.relays.forget();
-    }
-
     /// How many decisions were read.
     #[must_use]
     pub fn decisions(&self) -> u64 {

@@ -105,11 +105,6 @@ impl Relays {
         epochs.flat_map(Epochs::violations).collect()
     }
 
-    pub(super) fn forget(&mut self) {
-        self.epochs.clear();
-        self.restated.clear();
-    }
-
     fn session(&mut self, lease: Lease) -> &mut Session {
         self.sessions.entry(lease).or_default()
     }
