@@ -48,15 +48,21 @@ pub(crate) struct CourseArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// Requests a second, of all clients together; most of them write
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub(crate) rate: u32,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) course: CourseArguments,
     /// Only faults of these kinds (see `list`)
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     only: Vec<Kind>,
-    /// Writes a second, of all clients together
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
-    pub(crate) rate: u32,
+    #[command(flatten)]
+    pub(crate) load: Load,
     /// Do not have services record their decisions, nor compare these with the model
     #[arg(long)]
     pub(crate) only_from_outside: bool,
@@ -72,9 +78,8 @@ pub(crate) struct Upgrade {
     /// Decides what clients write
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Writes a second, of all clients together
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
-    pub(crate) rate: u32,
+    #[command(flatten)]
+    pub(crate) load: Load,
     #[command(flatten)]
     pub(crate) machine: Machine,
 }
@@ -83,9 +88,8 @@ pub(crate) struct Upgrade {
 pub(crate) struct ClusterRun {
     #[command(flatten)]
     pub(crate) course: CourseArguments,
-    /// Writes a second, of all clients together
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=5000))]
-    pub(crate) rate: u32,
+    #[command(flatten)]
+    pub(crate) load: Load,
     /// Directory that the cluster was started with
     #[arg(long, env = "STATE_DIR")]
     pub(crate) state_dir: PathBuf,
@@ -101,7 +105,7 @@ pub(crate) struct Soak {
     pub(crate) seed: u64,
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) minutes: u32,
-    /// Writes a second, of all clients together
+    /// Requests a second, of all clients together; most of them write
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5000))]
     pub(crate) rate: u32,
     /// File for the samples, one line every ten seconds

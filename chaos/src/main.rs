@@ -68,7 +68,7 @@ async fn strike_small_stack(arguments: &Run) -> anyhow::Result<ExitCode> {
             false => RECORDING,
         };
         let stack = Stack::start(&arguments.machine, logs.path(), settings).await?;
-        let proof = Proof::start(&stack.endpoints, course.seed, arguments.rate).await?;
+        let proof = Proof::start(&stack.endpoints, course.seed, arguments.load.rate).await?;
         let round = async |number, left| {
             let faults = plan::round(course.seed, number, &kinds, left);
             let mut round = rounds::round(&stack, &proof, &faults).await?;
@@ -81,7 +81,7 @@ async fn strike_small_stack(arguments: &Run) -> anyhow::Result<ExitCode> {
     };
     let outcome = unless_interrupted(running).await;
     println!("{report}");
-    Ok(end(outcome, &report, logs))
+    Ok(end(outcome, report.violations(), Some(logs)))
 }
 
 async fn strike_cluster(arguments: &ClusterRun) -> anyhow::Result<ExitCode> {
@@ -92,7 +92,7 @@ async fn strike_cluster(arguments: &ClusterRun) -> anyhow::Result<ExitCode> {
         let cluster = Cluster::open(&arguments.state_dir, &arguments.cluster).await?;
         let cluster = Arc::new(cluster);
         let endpoints = cluster::endpoints(&cluster).await?;
-        let proof = Proof::start(&endpoints, course.seed, arguments.rate).await?;
+        let proof = Proof::start(&endpoints, course.seed, arguments.load.rate).await?;
         let round = async |number, left| {
             let rng = plan::rng(course.seed, number);
             cluster::round(&cluster, &proof, rng, left).await
@@ -101,11 +101,7 @@ async fn strike_cluster(arguments: &ClusterRun) -> anyhow::Result<ExitCode> {
     };
     let outcome = unless_interrupted(running).await;
     println!("{report}");
-    Ok(match outcome {
-        Some(Ok(())) if report.violations() == 0 => ExitCode::SUCCESS,
-        Some(outcome) => failure(outcome),
-        None => interrupted(),
-    })
+    Ok(end(outcome, report.violations(), None))
 }
 
 async fn soak(arguments: &Soak) -> anyhow::Result<ExitCode> {
@@ -118,7 +114,7 @@ async fn soak(arguments: &Soak) -> anyhow::Result<ExitCode> {
     };
     let outcome = unless_interrupted(running).await;
     println!("{report}");
-    Ok(end(outcome, &report, logs))
+    Ok(end(outcome, report.violations(), Some(logs)))
 }
 
 async fn upgrade(arguments: &Upgrade) -> anyhow::Result<ExitCode> {
@@ -129,14 +125,8 @@ async fn upgrade(arguments: &Upgrade) -> anyhow::Result<ExitCode> {
         }
         Ok(())
     };
-    Ok(match unless_interrupted(running).await {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(outcome) => {
-            println!("the logs of all processes are in {}", logs.keep().display());
-            failure(outcome)
-        }
-        None => interrupted(),
-    })
+    let outcome = unless_interrupted(running).await;
+    Ok(end(outcome, 0, Some(logs)))
 }
 
 /// Where all processes print to from now on.
@@ -160,26 +150,22 @@ async fn unless_interrupted(
     }
 }
 
-fn end(outcome: Option<anyhow::Result<()>>, report: &Report, logs: TempDir) -> ExitCode {
+/// Logs are kept if something did not hold.
+fn end(outcome: Option<anyhow::Result<()>>, violations: usize, logs: Option<TempDir>) -> ExitCode {
+    const INTERRUPTED: u8 = 130;
     match outcome {
-        Some(Ok(())) if report.violations() == 0 => ExitCode::SUCCESS,
-        Some(outcome) => {
-            println!("the logs of all processes are in {}", logs.keep().display());
-            failure(outcome)
+        Some(Ok(())) if violations == 0 => return ExitCode::SUCCESS,
+        Some(_) => {}
+        None => {
+            println!("interrupted");
+            return ExitCode::from(INTERRUPTED);
         }
-        None => interrupted(),
     }
-}
-
-fn failure(outcome: anyhow::Result<()>) -> ExitCode {
-    if let Err(error) = outcome {
+    if let Some(logs) = logs {
+        println!("the logs of all processes are in {}", logs.keep().display());
+    }
+    if let Some(Err(error)) = outcome {
         println!("FAILED: {error:#}");
     }
     ExitCode::FAILURE
-}
-
-fn interrupted() -> ExitCode {
-    const INTERRUPTED: u8 = 130;
-    println!("interrupted");
-    ExitCode::from(INTERRUPTED)
 }

@@ -31,7 +31,7 @@ impl Observers {
         self.copy.may_revive();
     }
 
-    /// Tombstones are kept for minutes only.
+    /// Tombstones are kept for less time than the run takes.
     pub(crate) fn tombstones_expire(&self) {
         self.copy.tombstones_expire();
     }

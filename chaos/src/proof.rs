@@ -47,7 +47,7 @@ impl Proof {
         self.observers.stream_loses_messages();
     }
 
-    /// Tombstones are kept for minutes only.
+    /// Tombstones are kept for less time than the run takes.
     pub(crate) fn tombstones_expire(&self) {
         self.observers.tombstones_expire();
     }

@@ -1,6 +1,6 @@
 //! Rounds of faults, each followed by healing and a check.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -75,7 +75,7 @@ pub(crate) async fn round(stack: &Stack, proof: &Proof, faults: &[Fault]) -> any
     let loses_messages = faults.iter().any(|fault| fault.kind.loses_messages());
     tokio::select! {
         recovered = recovering => recovered?,
-        failed = reconcile(stack, &mut is_reconciled_by_hand), if loses_messages => failed?,
+        failed = reconcile(stack, &mut is_reconciled_by_hand), if loses_messages => match failed? {},
     }
     Ok(Round {
         faults: faults.iter().map(Struck::of).collect(),
@@ -89,7 +89,7 @@ pub(crate) async fn round(stack: &Stack, proof: &Proof, faults: &[Fault]) -> any
 
 /// Messages that leave the stream before the relay has looked them up are left to an operator: they are
 /// compared by the check. Ends only if it fails; notes whether it had to.
-async fn reconcile(stack: &Stack, is_reconciled: &mut bool) -> anyhow::Result<()> {
+async fn reconcile(stack: &Stack, is_reconciled: &mut bool) -> anyhow::Result<Infallible> {
     loop {
         if stack.is_unreconciled().await? {
             stack.reconcile().await?;

@@ -23,7 +23,7 @@ use crate::{
     stack::Stack,
 };
 
-/// What is kept for days is kept for minutes, so that it stops growing within the run.
+/// What is kept for days is kept for minutes or an hour, so that it stops growing within the run.
 pub(crate) const SETTINGS: &[(&str, &str)] = &[
     ("OUTBOX_RETENTION", "10min"),
     ("OUTBOX_PARTITION_EVENTS", "50000"),

@@ -34,7 +34,7 @@ pub(crate) async fn update(
     order: [&'static str; 4],
 ) -> anyhow::Result<()> {
     let stack = Stack::start(&Machine::of(&arguments.from), logs, &[]).await?;
-    let proof = Proof::start(&stack.endpoints, arguments.seed, arguments.rate).await?;
+    let proof = Proof::start(&stack.endpoints, arguments.seed, arguments.load.rate).await?;
     sleep(SIDE_BY_SIDE).await;
     let mut violations = proof.check().await.context("the earlier release alone")?;
     let programs = arguments.machine.binaries()?;

@@ -54,7 +54,7 @@ build_earlier_release() {
     build_scratch_tree
     mkdir -p "$EARLIER_RELEASE"
     cp "$TREE_BINARIES/user-service" "$TREE_BINARIES/notification-service" "$EARLIER_RELEASE/"
-    git -C "$ROOT" worktree remove --force "$TREE"
+    remove_scratch_tree
 }
 
 # make_scratch_tree NAME REVISION: sets TREE to a checkout that is no more than that, and TREE_BINARIES to
@@ -62,11 +62,16 @@ build_earlier_release() {
 make_scratch_tree() {
     TREE=$ROOT/.local/$1/tree
     TREE_BINARIES=$ROOT/.local/$1/target/debug
-    git -C "$ROOT" worktree remove --force "$TREE" 2>/dev/null || true
+    remove_scratch_tree
     git -C "$ROOT" worktree add --quiet --force --detach "$TREE" "$2" || die "no checkout of $2"
 }
 
 build_scratch_tree() {
     CARGO_TARGET_DIR=${TREE_BINARIES%/debug} run_interruptibly cargo build --quiet --locked --bins \
         --manifest-path "$TREE/Cargo.toml" -p user-service -p notification-service || die "the build failed"
+}
+
+# Also one that an interrupted run has left; there need be none.
+remove_scratch_tree() {
+    git -C "$ROOT" worktree remove --force "$TREE" 2>/dev/null || true
 }

@@ -24,6 +24,7 @@ find_mutations() {
         strike_mutation "$name"
         rows+=("| \`$name\` | $FOUND_BY | $FAULTS |")
     done
+    remove_scratch_tree
     printf '\n| mutation | found by | after faults |\n|---|---|---|\n'
     printf '%s\n' "${rows[@]}"
 }
@@ -56,5 +57,8 @@ look_for() {
     FOUND_BY=$(sed -n -e 's/^VIOLATION in round [0-9]* of seed [0-9]*: \([^:]*\):.*/\1/p' \
         -e 's/^FAILED: /the run failed: /p' "$log" | sort -u | paste -sd ';' | sed 's/;/; /g')
     FAULTS=$(sed -n 's/^seed [0-9]*: \([0-9]*\) faults.*/\1/p' "$log")
-    [[ -n $FAULTS ]] || die "$name: no report (see $log)"
+    [[ -n $FAULTS ]] || {
+        cat "$log" >&2
+        die "$name: no report"
+    }
 }

@@ -24,7 +24,7 @@ pub(super) struct Seen {
     /// Deletions may have been lost with the last writes of the database: their users come back, at a
     /// version above.
     pub(super) may_revive: bool,
-    /// Tombstones are kept for minutes only.
+    /// Tombstones are kept for less time than the run takes.
     pub(super) tombstones_expire: bool,
 }
 
