@@ -165,8 +165,9 @@ async fn try_acquire(
         r#"
         with taken as (
             update outbox.lease
-            -- By the clock: a database that was put back must not come to an epoch that was in use.
-            set owner = $1, epoch = greatest(epoch, extract(epoch from now())::bigint) + 1,
+            -- By the clock, in microseconds: a database that was put back, or was promoted, must not
+            -- come to an epoch that was in use a moment ago.
+            set owner = $1, epoch = greatest(epoch, (extract(epoch from now()) * 1e6)::bigint) + 1,
                 expires_at = clock_timestamp() + $2::float8 * interval '1 millisecond'
             where expires_at <= clock_timestamp() or expires_at::text = $3
             returning epoch
@@ -240,4 +241,32 @@ async fn warn_of_unrouted_cursors(db: &mut Connection, routes: &Routes) -> sqlx:
 
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::try_acquire;
+    use crate::{
+        Routes,
+        tests::{create_database, pool_of},
+    };
+
+    /// As by the promotion of a standby that lacks the last writes.
+    #[tokio::test]
+    async fn a_database_that_is_put_back_comes_to_no_epoch_of_a_moment_ago() {
+        let database = create_database().await;
+        let (pool, _) = pool_of(&database).await;
+        let route = "account=ACCOUNTS:account.events".parse();
+        let routes = Routes::new(vec![route.expect("a route")]).expect("routes");
+        let mut epochs = Vec::new();
+        for _ in 0..3 {
+            let attempt = try_acquire(&pool, "a relay", &routes, None).await;
+            let epoch = attempt.expect("an answer").epoch;
+            epochs.push(epoch.expect("a free lease"));
+            let put_back = "update outbox.lease set epoch = 1, expires_at = '-infinity'";
+            let done = sqlx::raw_sql(put_back).execute(&database.pool).await;
+            done.expect("a statement that runs");
+        }
+        assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
+    }
 }
