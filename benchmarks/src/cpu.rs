@@ -64,14 +64,6 @@ fn machine() -> Duration {
     Duration::from_millis(busy * 10)
 }
 
-/// How fast a service did what it had to do, and what each piece of work cost it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Work {
-    pub(crate) per_second: f64,
-    /// Of the service's processor time, its start included.
-    pub(crate) cpu_micros: f64,
-}
-
 /// Seconds of processor time that a process on this machine has used, in all its threads.
 pub(crate) fn used_by(pid: &str) -> f64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));

@@ -1,150 +1,220 @@
-//! What it costs to be observed: the same work with and without, in turn.
+//! What it costs to be observed: the same work with and without, in short turns.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use testkit::Collector;
+use testkit::{Collector, Service};
 
 use crate::{
-    cpu::{Work, used_by},
-    read_side, relay,
+    cpu::used_by,
+    read_side,
     report::Report,
     stack::{Stack, ready},
     write::{self, Rates},
 };
 
 const CLIENTS: usize = 32;
+const CONSUMER: &str = "overhead";
+
+type Settings = Vec<(&'static str, String)>;
 
 /// A way to be observed; the first is compared with the others.
-struct Variant {
-    name: &'static str,
-    settings: Vec<(&'static str, String)>,
-}
-
-fn variants(collector: &Collector) -> [Variant; 4] {
+fn variants(collector: &Collector) -> [(&'static str, Settings); 4] {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url().to_owned());
     let one_percent = ("OTEL_TRACES_SAMPLER_ARG", "0.01".to_owned());
-    let variant = |name, settings| Variant { name, settings };
     let metrics = |on: &str| ("METRICS", on.to_owned());
     [
-        variant("metrics off", vec![metrics("off")]),
-        variant("the same again", vec![metrics("off")]),
-        variant("metrics on", vec![metrics("on")]),
-        variant(
+        ("metrics off", vec![metrics("off")]),
+        ("the same again", vec![metrics("off")]),
+        ("metrics on", vec![metrics("on")]),
+        (
             "metrics on, traces at 1 %",
             vec![metrics("on"), endpoint, one_percent],
         ),
     ]
 }
 
-/// Of each variant, in the order of [`variants`].
-type Rounds = Vec<Vec<Work>>;
-
 pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> {
-    let (rounds, events, seconds) = if quick {
-        (2, 20_000, 1)
+    let (rounds, events, milliseconds) = if quick {
+        (2, 10_000, 200)
     } else {
-        (8, 60_000, 2)
+        (32, 20_000, 400)
     };
-    let duration = Duration::from_secs(seconds);
+    let duration = Duration::from_millis(milliseconds);
     let collector = Collector::start().await;
-    let variants = variants(&collector);
-    let mut posts = vec![Vec::new(); variants.len()];
-    let mut relayed = posts.clone();
-    let mut projected = posts.clone();
+    let mut contestants = Vec::new();
+    for (name, settings) in variants(&collector) {
+        contestants.push(Contestant::start(name, &settings).await?);
+    }
+    // The first turn is for caches and connections.
+    for contestant in &mut contestants {
+        contestant.take_turn(duration, events).await?;
+        contestant.turns.clear();
+    }
+    let mut order: Vec<_> = (0..contestants.len()).collect();
     for round in 0..rounds {
-        // Who goes first has it easier, or harder: each does as often.
-        let mut turns: Vec<_> = (0..variants.len()).collect();
-        turns.rotate_left(round % variants.len());
-        for turn in turns {
-            let settings = &variants[turn].settings;
-            posts[turn].push(post(settings, duration).await?);
-            relayed[turn].push(relay_drains(settings, events).await?);
-            projected[turn].push(projector_drains(settings, events).await?);
+        // Who goes first, and after whom, changes.
+        order.rotate_left(1);
+        if round % order.len() == 0 {
+            order.reverse();
+        }
+        for place in &order {
+            contestants[*place].take_turn(duration, events).await?;
         }
     }
-    let post = format!("POST, {CLIENTS} clients");
-    let (relay, projector) = (
-        format!("relay, {events} events"),
-        format!("projector, {events} events"),
-    );
-    for (what, rounds) in [(post, posts), (relay, relayed), (projector, projected)] {
-        tell(report, &variants, &what, &rounds);
+    let works: [(String, Part); 3] = [
+        (format!("POST, {CLIENTS} clients"), |turn| &turn.post),
+        (format!("relay, {events} events"), |turn| &turn.relay),
+        (format!("projector, {events} events"), |turn| {
+            &turn.projector
+        }),
+    ];
+    for (what, of) in works {
+        compare(report, &contestants, &what, "/s", |turn| {
+            of(turn).per_second
+        });
+        let what = format!("{what}, processor time");
+        compare(report, &contestants, &what, "µs", |turn| {
+            of(turn).cpu_micros
+        });
     }
     Ok(())
 }
 
-fn tell(report: &mut Report, variants: &[Variant], what: &str, rounds: &Rounds) {
-    compare(report, variants, what, "/s", rounds, |work| work.per_second);
-    let what = format!("{what}, processor time of the service");
-    compare(report, variants, &what, "µs", rounds, |it| it.cpu_micros);
-}
-
 fn compare(
     report: &mut Report,
-    variants: &[Variant],
+    contestants: &[Contestant],
     what: &str,
     unit: &'static str,
-    rounds: &Rounds,
-    of: fn(&Work) -> f64,
+    of: impl Fn(&Turn) -> f64,
 ) {
-    let values = rounds.iter().map(|rounds| rounds.iter().map(of).collect());
-    let values: Vec<Vec<f64>> = values.collect();
-    let Some((without, with)) = values.split_first() else {
+    let values = |it: &Contestant| -> Vec<f64> { it.turns.iter().map(&of).collect() };
+    let Some((base, others)) = contestants.split_first() else {
         return;
     };
-    let base = variants[0].name;
-    report.add(format!("{what}, {base}"), unit, without);
-    for (variant, values) in variants[1..].iter().zip(with) {
-        let name = format!("{what}, {}", variant.name);
-        report.add_beside(name, unit, values, (base, without));
+    let without = values(base);
+    report.add(format!("{what}, {}", base.name), unit, &without);
+    for other in others {
+        let with = values(other);
+        let name = format!("{what}, {}", other.name);
+        report.add_beside(name, unit, &with, (base.name, &without));
         // Of the two turns of one round, between which the machine has changed least.
-        let shares: Vec<_> = (values.iter().zip(without))
+        let shares: Vec<_> = (with.iter().zip(&without))
             .map(|(with, without)| 100.0 * with / without)
             .collect();
         report.add("the same, in % of the same round without", "%", &shares);
     }
 }
 
-async fn post(settings: &[(&'static str, String)], duration: Duration) -> anyhow::Result<Work> {
-    let stack = Stack::new().await?.with(settings);
-    let mut service = stack.start("user-service", &["serve", "--no-relay"]);
-    let address = ready(&service).await?;
-    let pid = service.process.id().to_string();
-    // The first second is for caches and connections.
-    let warm_up = Duration::from_secs(1);
-    write::post(
-        address,
-        CLIENTS,
-        warm_up,
-        &mut Rates::default(),
-        &mut vec![],
-    )
-    .await?;
-    let (before, mut rates) = (used_by(&pid), Rates::default());
-    write::post(address, CLIENTS, duration, &mut rates, &mut vec![]).await?;
-    let used = used_by(&pid) - before;
-    service.process.stop().await;
-    let per_second: f64 = rates.raw.iter().sum();
-    Ok(Work {
-        per_second,
-        cpu_micros: 1e6 * used / (per_second * duration.as_secs_f64()),
-    })
+struct Turn {
+    post: Work,
+    relay: Work,
+    projector: Work,
 }
 
-async fn relay_drains(settings: &[(&'static str, String)], events: i64) -> anyhow::Result<Work> {
-    let stack = Stack::new().await?.with(settings);
-    stack.fill_outbox(events, 1).await?;
-    stack.trace_events().await?;
-    relay::drain(&stack, events).await
+type Part = fn(&Turn) -> &Work;
+
+/// How fast a service did what it had to do, and what each piece of work cost it.
+struct Work {
+    per_second: f64,
+    cpu_micros: f64,
 }
 
-async fn projector_drains(
-    settings: &[(&'static str, String)],
-    events: i64,
-) -> anyhow::Result<Work> {
-    let stack = Stack::new().await?;
-    stack.fill_outbox(events, 1).await?;
-    stack.trace_events().await?;
-    stack.publish().await;
-    read_side::drain(&stack.with(settings), "fresh", events).await
+/// Services that are observed in one way, for all turns: on databases of their own.
+struct Contestant {
+    name: &'static str,
+    api: Service,
+    address: SocketAddr,
+    relay: Service,
+    projector: Service,
+    /// Of the relay and the projector.
+    stack: Stack,
+    /// What the API writes stays where it is.
+    _written: Stack,
+    turns: Vec<Turn>,
+}
+
+impl Contestant {
+    async fn start(name: &'static str, settings: &Settings) -> anyhow::Result<Self> {
+        let written = Stack::new().await?.with(settings);
+        let api = written.start("user-service", &["serve", "--no-relay"]);
+        let stack = Stack::new().await?.with(settings);
+        let relay = stack.start("user-service", &["relay"]);
+        let projector = stack.start("notification-service", &["serve", "--consumer", CONSUMER]);
+        ready(&projector).await?;
+        Ok(Self {
+            name,
+            address: ready(&api).await?,
+            api,
+            relay,
+            projector,
+            stack,
+            _written: written,
+            turns: Vec::new(),
+        })
+    }
+
+    async fn take_turn(&mut self, duration: Duration, events: i64) -> anyhow::Result<()> {
+        let turn = Turn {
+            post: self.post(duration).await?,
+            // It has the processors to itself.
+            relay: {
+                self.projector.process.freeze();
+                self.relay(events).await?
+            },
+            projector: {
+                self.projector.process.thaw();
+                self.project(events).await?
+            },
+        };
+        self.turns.push(turn);
+        Ok(())
+    }
+
+    async fn post(&self, duration: Duration) -> anyhow::Result<Work> {
+        let (before, mut rates) = (cpu(&self.api), Rates::default());
+        write::post(self.address, CLIENTS, duration, &mut rates, &mut vec![]).await?;
+        let used = cpu(&self.api) - before;
+        let per_second: f64 = rates.raw.iter().sum();
+        Ok(Work {
+            per_second,
+            cpu_micros: 1e6 * used / (per_second * duration.as_secs_f64()),
+        })
+    }
+
+    /// By JetStream's clock, from the first message stored to the last.
+    async fn relay(&self, events: i64) -> anyhow::Result<Work> {
+        let mut stream = self.stack.stream().await?;
+        let first = stream.info().await?.state.last_sequence + 1;
+        let before = cpu(&self.relay);
+        self.stack.write_traced_events(events).await?;
+        self.stack.drained().await;
+        let used = cpu(&self.relay) - before;
+        let last = stream.info().await?.state.last_sequence;
+        let written = events.unsigned_abs();
+        anyhow::ensure!(last + 1 - first == written, "{first} to {last}");
+        let at = async |sequence| anyhow::Ok(stream.get_raw_message(sequence).await?.time);
+        let seconds = (at(last).await? - at(first).await?).as_seconds_f64();
+        Ok(Work {
+            per_second: events as f64 / seconds,
+            cpu_micros: micros_each(events, used),
+        })
+    }
+
+    async fn project(&self, events: i64) -> anyhow::Result<Work> {
+        let stream = self.stack.stream().await?;
+        let before = cpu(&self.projector);
+        let per_second = read_side::until_applied(&stream, CONSUMER, events).await?;
+        Ok(Work {
+            per_second,
+            cpu_micros: micros_each(events, cpu(&self.projector) - before),
+        })
+    }
+}
+
+fn micros_each(events: i64, seconds: f64) -> f64 {
+    1e6 * seconds / events as f64
+}
+
+fn cpu(service: &Service) -> f64 {
+    used_by(&service.process.id().to_string())
 }

@@ -7,6 +7,7 @@ use anyhow::ensure;
 use async_nats::jetstream::{
     AckKind,
     consumer::{AckPolicy, pull},
+    stream::Stream,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
@@ -17,7 +18,6 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    cpu::{Work, used_by},
     http::Connection,
     report::{Report, percentile},
     stack::{Stack, ready},
@@ -45,15 +45,15 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
         stack.fill_stream(events, 1).await?;
         mongodb.push(write_alone(&stack).await?);
         jetstream.push(fetch_alone(&stack, events).await?);
-        fresh.push(drain(&stack, "fresh", events).await?.per_second);
-        repeated.push(drain(&stack, "repeated", events).await?.per_second);
+        fresh.push(drain(&stack, "fresh", events).await?);
+        repeated.push(drain(&stack, "repeated", events).await?);
         reads
             .measure(&stack, events, Duration::from_secs(seconds))
             .await?;
 
         let stack = Stack::new().await?;
         stack.fill_stream(events / 100, 100).await?;
-        hot.push(drain(&stack, "hot", events).await?.per_second);
+        hot.push(drain(&stack, "hot", events).await?);
     }
     let median = |rounds: &[f64]| percentile(&mut rounds.to_vec(), 0.5);
     let limit = if median(&mongodb) < median(&jetstream) {
@@ -150,29 +150,11 @@ async fn fetch_alone(stack: &Stack, events: i64) -> anyhow::Result<f64> {
     Ok(events as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Starts a service on a full stream. The clock runs from the first look at which something is
-/// acknowledged, so that starting the process does not count.
-pub(crate) async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow::Result<Work> {
+/// Starts a service on a full stream; how many events it applies a second.
+async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow::Result<f64> {
     let arguments = ["serve", "--consumer", consumer];
     let mut service = stack.start("notification-service", &arguments);
-    let stream = stack.stream().await?;
-    let last = stream.cached_info().state.last_sequence;
-    let mut began: Option<(Instant, u64)> = None;
-    let per_second = loop {
-        sleep(POLL).await;
-        let Ok(info) = stream.consumer_info(consumer).await else {
-            continue;
-        };
-        let done = info.ack_floor.stream_sequence;
-        match began {
-            None if done > 0 => began = Some((Instant::now(), done)),
-            Some((began, before)) if done == last => {
-                break (last - before) as f64 / began.elapsed().as_secs_f64();
-            }
-            _ => {}
-        }
-    };
-    let used = used_by(&service.process.id().to_string());
+    let rate = until_applied(&stack.stream().await?, consumer, events).await?;
     service.process.stop().await;
     let copies = stack
         .mongo
@@ -185,10 +167,33 @@ pub(crate) async fn drain(stack: &Stack, consumer: &str, events: i64) -> anyhow:
         copies == users.unsigned_abs(),
         "{copies} copies of {users} users, {events} events"
     );
-    Ok(Work {
-        per_second,
-        cpu_micros: 1e6 * used / events as f64,
-    })
+    Ok(rate)
+}
+
+/// Waits until the last `events` of the stream are applied. The clock runs from the first look at which
+/// something is acknowledged, so that starting the process does not count.
+pub(crate) async fn until_applied(
+    stream: &Stream,
+    consumer: &str,
+    events: i64,
+) -> anyhow::Result<f64> {
+    let last = stream.cached_info().state.last_sequence;
+    let passed = last.saturating_sub(events.unsigned_abs());
+    let mut began: Option<(Instant, u64)> = None;
+    loop {
+        sleep(POLL).await;
+        let Ok(info) = stream.consumer_info(consumer).await else {
+            continue;
+        };
+        let done = info.ack_floor.stream_sequence;
+        match began {
+            None if done > passed => began = Some((Instant::now(), done)),
+            Some((began, before)) if done == last => {
+                return Ok((last - before) as f64 / began.elapsed().as_secs_f64());
+            }
+            _ => {}
+        }
+    }
 }
 
 #[derive(Default)]

@@ -99,21 +99,6 @@ impl Stack {
         relay.process.stop().await;
     }
 
-    /// Gives each event of the outbox a trace, one in a hundred a sampled one.
-    pub(crate) async fn trace_events(&self) -> sqlx::Result<()> {
-        let trace = "
-            update outbox.event set headers = json_build_object('traceparent',
-                '00-' || md5(id::text) || '-' || left(md5(event_id::text), 16)
-                || case when id % 100 = 0 then '-01' else '-00' end);
-            vacuum full analyze outbox.event";
-        for statement in trace.split(';') {
-            sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
-                .execute(self.pool())
-                .await?;
-        }
-        Ok(())
-    }
-
     /// Fills the outbox as `users` new users would, each with `changes` events one after the other.
     pub(crate) async fn fill_outbox(&self, users: i64, changes: i64) -> sqlx::Result<()> {
         sqlx::query(
@@ -134,6 +119,26 @@ impl Stack {
             .execute(self.pool())
             .await?;
         Ok(())
+    }
+
+    /// As so many new users would, each in a trace of its own; one in a hundred is sampled.
+    pub(crate) async fn write_traced_events(&self, events: i64) -> sqlx::Result<()> {
+        sqlx::query(
+            r"
+            insert into outbox.event
+                (event_id, aggregate_type, aggregate_id, event_type, version, payload, headers)
+            select gen_random_uuid(), 'user', id::text, 'user_created', 1,
+                   user_state(id, 'Ada Lovelace', 'user' || id || '@example.com', clock_timestamp(), 1),
+                   json_build_object('traceparent', '00-' || md5(id::text) || '-' || left(md5('span' || id), 16)
+                       || case when id % 100 = 0 then '-01' else '-00' end)
+            from outbox.event_id_seq, generate_series(last_value + 1, last_value + $1) as id
+            order by id
+            ",
+        )
+        .bind(events)
+        .execute(self.pool())
+        .await
+        .map(drop)
     }
 }
 
