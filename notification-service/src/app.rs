@@ -2,7 +2,7 @@
 
 mod api;
 
-use std::{future::ready, net::SocketAddr, time::Duration};
+use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::middleware;
 use event_consumer::{EventConsumer, Holes, Lag};
@@ -168,7 +168,7 @@ impl App {
         let ping = mongo::check(database);
         let checks = checks(ping, &progress, &holes, &lag, config.max_lag);
         let stamp = middleware::map_response_with_state(lag.clone(), lag::stamp);
-        let notifications = notifications::routes().with_state(reader);
+        let notifications = notifications::routes().with_state(Arc::new(reader));
         let routes = Routes {
             bounded: notifications
                 .bounded

@@ -8,7 +8,7 @@ mod one;
 mod pace;
 mod stream;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, header};
 use metrics::Gauge;
@@ -27,7 +27,8 @@ const MAX_TIME: Duration = Duration::from_secs(4);
 const NO_CACHE: &str =
     "With `no-cache` the primary of MongoDB answers, whatever the service's settings prefer";
 
-/// What the handlers work with.
+/// What the handlers work with, behind an `Arc`: every layer of the HTTP server makes a copy for each
+/// request.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     /// On the members that the URI prefers, which may be behind.
@@ -75,7 +76,7 @@ impl Reader {
     }
 }
 
-pub(crate) fn routes() -> Routes<Reader> {
+pub(crate) fn routes() -> Routes<Arc<Reader>> {
     Routes {
         bounded: OpenApiRouter::new()
             .routes(routes!(list::list))

@@ -178,7 +178,7 @@ pub(crate) async fn serve_alone(
         },
         ..HttpSettings::default()
     };
-    let routes = layers::common(routes, &settings)?;
+    let routes = layers::common(routes, &settings, None)?;
     let server = Server::new(routes.clone(), routes, &settings, shutdown)?;
     run(server, listener, grace, ready(())).await;
     Ok(())

@@ -43,7 +43,7 @@ pub(crate) use self::{
 /// `/users` and what is below it.
 pub(crate) fn routes(users: Users, imports: Imports) -> Routes {
     Routes {
-        bounded: bounded().with_state(users),
+        bounded: bounded().with_state(Arc::new(users)),
         streaming: import::router().with_state(Arc::new(imports)),
         ..Routes::default()
     }
@@ -58,7 +58,7 @@ pub(crate) fn description() -> Routes {
     }
 }
 
-fn bounded() -> OpenApiRouter<Users> {
+fn bounded() -> OpenApiRouter<Arc<Users>> {
     api::router()
         .merge(digests::router())
         .merge(republish::router())

@@ -1,6 +1,6 @@
 //! `GET /notifications/digests`: what the users are compared with.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, http::HeaderMap};
 use service_runtime::{
@@ -24,7 +24,7 @@ const MAX_TIME: Duration = Duration::from_secs(3);
                headers(("X-Projection-Lag-Ms"))))
 )]
 pub(super) async fn digests(
-    State(reader): State<Reader>,
+    State(reader): State<Arc<Reader>>,
     query: DigestQuery,
     headers: HeaderMap,
 ) -> Result<Json<Digests>, ReadError> {

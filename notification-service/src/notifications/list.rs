@@ -1,5 +1,7 @@
 //! `GET /notifications`: the living users in the order of their ids, page by page.
 
+use std::sync::Arc;
+
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue},
@@ -36,7 +38,7 @@ const MAX_DAMAGED: usize = 100;
                headers(("Link"), ("X-Damaged-Users"), ("X-Projection-Lag-Ms"))))
 )]
 pub(super) async fn list(
-    State(reader): State<Reader>,
+    State(reader): State<Arc<Reader>>,
     page: Page,
     headers: HeaderMap,
 ) -> Result<Response, ReadError> {

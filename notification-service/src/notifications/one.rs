@@ -1,6 +1,6 @@
 //! `GET /notifications/user/{id}`, which can wait for a version that the client has written.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -82,7 +82,7 @@ struct WaitParameters {
     )
 )]
 pub(super) async fn get(
-    State(reader): State<Reader>,
+    State(reader): State<Arc<Reader>>,
     id: Result<Path<String>, PathRejection>,
     client: ClientAddress,
     Extension(slot): Extension<RequestSlot>,

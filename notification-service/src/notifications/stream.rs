@@ -1,6 +1,6 @@
 //! `GET /notifications/stream`: every change as a server-sent event.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -34,7 +34,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
                content_type = "text/event-stream", headers(("X-Projection-Lag-Ms"))))
 )]
 pub(super) async fn follow(
-    State(reader): State<Reader>,
+    State(reader): State<Arc<Reader>>,
     client: ClientAddress,
     headers: HeaderMap,
 ) -> Response {

@@ -6,10 +6,8 @@ use std::{
 };
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, Request, State},
+    extract::{ConnectInfo, FromRequestParts, Request},
     http::{HeaderMap, HeaderName, request::Parts},
-    middleware::Next,
-    response::Response,
 };
 use tower_governor::{GovernorError, key_extractor::KeyExtractor};
 
@@ -88,16 +86,12 @@ fn parse_entry(entry: &str) -> Option<IpAddr> {
 }
 
 /// Adds the client's address to the request.
-pub(super) async fn identify(
-    State(trusted_hops): State<u8>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) fn identify(mut request: Request, trusted_hops: u8) -> Request {
     if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
         let client = ClientAddress::from_request(peer.ip(), request.headers(), trusted_hops);
         request.extensions_mut().insert(client);
     }
-    next.run(request).await
+    request
 }
 
 impl<S: Sync> FromRequestParts<S> for ClientAddress {

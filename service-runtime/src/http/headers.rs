@@ -17,7 +17,7 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 const COMPRESSED_ABOVE_BYTES: u64 = 8 * 1024;
 
 /// An id is written into logs and answers: one that is too long or unprintable is replaced.
-pub(super) async fn drop_odd_request_id(mut request: Request) -> Request {
+pub(super) fn drop_odd_request_id(mut request: Request) -> Request {
     let is_odd = |id: &HeaderValue| {
         let bytes = id.as_bytes();
         !(1..=MAX_REQUEST_ID_BYTES).contains(&bytes.len())
@@ -31,7 +31,7 @@ pub(super) async fn drop_odd_request_id(mut request: Request) -> Request {
 
 /// Whoever does not accept gzip gets answers as they are, whatever else the request asks for: an answer that
 /// is refused for its encoding would hide what was done.
-pub(super) async fn choose_encoding(mut request: Request) -> Request {
+pub(super) fn choose_encoding(mut request: Request) -> Request {
     let headers = request.headers_mut();
     let asked = headers.get_all(header::ACCEPT_ENCODING).into_iter();
     let mut asked = asked.filter_map(|value| value.to_str().ok());
@@ -51,7 +51,7 @@ fn is_gzip(entry: &str) -> bool {
 }
 
 /// The answers are data about people: for one client, asked for anew each time, never a page.
-pub(super) async fn secure(mut response: Response) -> Response {
+pub(super) fn secure<B>(mut response: Response<B>) -> Response<B> {
     const ALWAYS: [(HeaderName, HeaderValue); 2] = [
         (
             header::X_CONTENT_TYPE_OPTIONS,

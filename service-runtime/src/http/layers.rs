@@ -12,6 +12,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
+use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
@@ -24,7 +25,8 @@ use super::{
     access::{self, Access},
     client, concurrency, cors, cross_site, errors, headers, host, limits,
     measure::MeasureLayer,
-    server_span, unread,
+    server_span::ServerSpanLayer,
+    unread,
 };
 use crate::{
     openapi::{self, Api},
@@ -66,7 +68,6 @@ pub(super) fn wrap(
         .merge(problem::router(api.problems()))
         .layer(deadline);
     let bounded = concurrency::limit(bounded, settings);
-    // From the inside out.
     let mut api = (bounded.merge(routes.streaming))
         // Ours, so that unknown paths count and need a token as well.
         .fallback(async || StatusCode::NOT_FOUND);
@@ -74,64 +75,62 @@ pub(super) fn wrap(
         maintenance.push(Arc::clone(&access).maintain().boxed());
         api = api.layer(middleware::from_fn_with_state(access, access::check));
     }
-    api = api.merge(routes.public);
-    if let Some(hosts) = host::allowed(settings, listens_on)? {
-        api = api.layer(middleware::from_fn_with_state(hosts, host::check));
-    }
-    if let Some(origins) = cross_site::allowed(settings) {
-        api = api.layer(middleware::from_fn_with_state(origins, cross_site::check));
-    }
-    // Before the tokens: guessing them is limited too.
-    if let Some(rate) = settings.rate_limit {
-        let (limited, forget_clients) = limits::limit_rate(api, rate);
-        maintenance.push(forget_clients.boxed());
-        api = limited;
-    }
-    let unread = settings.connections.unread_bytes();
-    let api = api.layer(middleware::from_fn_with_state(unread, unread::bound));
-    let mut api = common(api, settings)?;
-    if spans::are_on() {
-        // Outside of the logs, which name the trace from their first line on.
-        api = api.layer(middleware::from_fn_with_state(
-            server_span::tracer(),
-            server_span::make,
-        ));
-    }
+    let (rate_limit, forget_clients) = settings.rate_limit.map(limits::rate).unzip();
+    maintenance.extend(forget_clients.map(FutureExt::boxed));
+    let hosts = host::allowed(settings, listens_on)?;
+    let origins = cross_site::allowed(settings);
+    // From the outside in, like all stacks of layers.
+    let checks = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(
+            settings.connections.unread_bytes(),
+            unread::bound,
+        ))
+        // Before the tokens: guessing them is limited too.
+        .option_layer(rate_limit)
+        .option_layer(origins.map(|it| middleware::from_fn_with_state(it, cross_site::check)))
+        .option_layer(hosts.map(|it| middleware::from_fn_with_state(it, host::check)));
+    let api = api.merge(routes.public).layer(checks);
+    let server_spans = spans::are_on().then(ServerSpanLayer::new);
+    let api = common(api, settings, server_spans)?;
     let health = Router::from(routes.health);
     let health_only = health.clone().fallback(connection_limit_reached);
     Ok(Layered {
-        api: api.merge(common(health, settings)?),
-        health_only: common(health_only, settings)?,
+        api: api.merge(common(health, settings, None)?),
+        health_only: common(health_only, settings, None)?,
         maintenance: join_all(maintenance).map(drop).boxed(),
     })
 }
 
-/// What every answer goes through, from the inside out.
-pub(super) fn common(routes: Router, settings: &HttpSettings) -> anyhow::Result<Router> {
-    let mut routes = routes
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(errors::explain));
-    if let Some(cors) = cors::layer(settings)? {
-        routes = routes.layer(cors);
-    }
+/// What every answer goes through.
+///
+/// One stack: each `Router::layer` more would have every request copy all that is below once more.
+pub(super) fn common(
+    routes: Router,
+    settings: &HttpSettings,
+    server_spans: Option<ServerSpanLayer>,
+) -> anyhow::Result<Router> {
+    let trusted_hops = settings.trusted_hops;
     let log_requests = TraceLayer::new_for_http()
         .make_span_with(request_span)
         .on_response(DefaultOnResponse::new().level(tracing::Level::DEBUG))
         // Whoever answers with a failure logs its cause.
         .on_failure(DefaultOnFailure::new().level(tracing::Level::DEBUG));
-    Ok(routes
-        .layer(headers::compression())
-        .layer(middleware::map_request(headers::choose_encoding))
-        .layer(middleware::map_response(headers::secure))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(log_requests)
+    let layers = ServiceBuilder::new()
+        // Outside of the logs, which name the trace from their first line on.
+        .option_layer(server_spans)
+        .layer(MeasureLayer::new())
+        .map_request(move |request| client::identify(request, trusted_hops))
+        .map_request(headers::drop_odd_request_id)
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .layer(middleware::map_request(headers::drop_odd_request_id))
-        .layer(middleware::from_fn_with_state(
-            settings.trusted_hops,
-            client::identify,
-        ))
-        .layer(MeasureLayer::new()))
+        .layer(log_requests)
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .map_response(headers::secure)
+        .map_request(headers::choose_encoding)
+        .layer(headers::compression())
+        .option_layer(cors::layer(settings)?)
+        .layer(middleware::from_fn(errors::explain))
+        .layer(CatchPanicLayer::custom(panicked));
+    Ok(routes.layer(layers))
 }
 
 async fn connection_limit_reached() -> Problem {

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     body::Body,
     response::{IntoResponse, Response},
 };
+use governor::middleware::NoOpMiddleware;
 use tokio::time;
 use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder};
 
@@ -19,15 +19,14 @@ use crate::{
 /// How often idle clients are removed from the rate limiter.
 const FORGET_CLIENTS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Refuses the requests of a client that sends more than its rate. The second part removes idle
+type RateLimitLayer = GovernorLayer<ByClientAddress, NoOpMiddleware, Body>;
+
+/// Refuses the requests of a client that sends more than so many a second. The second part removes idle
 /// clients from memory for as long as it runs.
-pub(super) fn limit_rate(
-    routes: Router,
-    rate: u32,
-) -> (Router, impl Future<Output = ()> + Send + 'static) {
+pub(super) fn rate(limit: u32) -> (RateLimitLayer, impl Future<Output = ()> + Send + 'static) {
     let config = GovernorConfigBuilder::default()
-        .period(Duration::from_secs(1) / rate)
-        .burst_size(rate)
+        .period(Duration::from_secs(1) / limit)
+        .burst_size(limit)
         .key_extractor(ByClientAddress)
         .finish()
         .expect("from one to a million requests a second");
@@ -43,7 +42,7 @@ pub(super) fn limit_rate(
             limiter.retain_recent();
         }
     };
-    (routes.layer(layer), forget_clients)
+    (layer, forget_clients)
 }
 
 fn refuse(error: GovernorError) -> Response<Body> {

@@ -65,14 +65,14 @@ pub(super) struct Measured<S> {
     known: Known,
 }
 
-impl<S> Service<Request> for Measured<S>
+impl<S, B> Service<Request> for Measured<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
+    S: Service<Request, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    type Response = Response;
+    type Response = Response<B>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<B>, Infallible>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
@@ -121,7 +121,7 @@ struct Measuring {
 }
 
 impl Measuring {
-    fn answered(&mut self, response: &Response) {
+    fn answered<B>(&mut self, response: &Response<B>) {
         self.status = response.status().as_u16();
     }
 

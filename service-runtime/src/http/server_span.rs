@@ -1,19 +1,27 @@
 //! A span for each request whose trace is sampled, by OpenTelemetry's conventions for HTTP.
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{self, Poll},
+};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue, Method},
-    middleware::Next,
     response::Response,
+};
+use futures::{
+    FutureExt, TryFutureExt,
+    future::{BoxFuture, Either},
 };
 use opentelemetry::{
     Context, KeyValue,
-    context::FutureExt,
+    context::FutureExt as _,
     global::{self, BoxedTracer},
     trace::{Span, SpanBuilder, SpanContext, SpanKind, TraceContextExt, TraceState, Tracer},
 };
+use tower::{Layer, Service};
 
 use super::TraceHeaders;
 use crate::telemetry::{
@@ -21,31 +29,65 @@ use crate::telemetry::{
     trace_context::{self, TRACEPARENT, TRACESTATE},
 };
 
-/// Kept, since every request asks it whether its trace is sampled.
-pub(super) fn tracer() -> Arc<BoxedTracer> {
-    Arc::new(global::tracer("http-server"))
+/// The tracer is kept, since every request asks it whether its trace is sampled.
+#[derive(Debug, Clone)]
+pub(super) struct ServerSpanLayer(Arc<BoxedTracer>);
+
+impl ServerSpanLayer {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(global::tracer("http-server")))
+    }
 }
 
-/// Handlers see the context of this span in the request's headers, to hand it on, whether the trace is
-/// sampled or not. If it is, the span is current while they run. It ends with the head of the answer.
-pub(super) async fn make(
-    State(tracer): State<Arc<BoxedTracer>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let parent = parent(request.headers()).unwrap_or_default();
-    // The sampler needs no more to decide.
-    let span = SpanBuilder::from_name("HTTP").with_kind(SpanKind::Server);
-    let mut span = tracer.build_with_context(span, &parent);
-    hand_on(span.span_context(), request.headers_mut());
-    if !span.is_recording() {
-        return next.run(request).await;
+impl<S> Layer<S> for ServerSpanLayer {
+    type Service = ServerSpans<S>;
+
+    fn layer(&self, inner: S) -> ServerSpans<S> {
+        ServerSpans {
+            inner,
+            tracer: Arc::clone(&self.0),
+        }
     }
-    describe(&mut span, &request);
-    let context = Context::new().with_span(span);
-    let response = next.run(request).with_context(context.clone()).await;
-    conclude(&context, &response);
-    response
+}
+
+/// Handlers see the context of the request's span in its headers, to hand it on, whether the trace is
+/// sampled or not. If it is, the span is current while they run. It ends with the head of the answer.
+#[derive(Debug, Clone)]
+pub(super) struct ServerSpans<S> {
+    inner: S,
+    tracer: Arc<BoxedTracer>,
+}
+
+impl<S, B> Service<Request> for ServerSpans<S>
+where
+    S: Service<Request, Response = Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: 'static,
+{
+    type Response = Response<B>;
+    type Error = Infallible;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response<B>, Infallible>>>;
+
+    fn poll_ready(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let parent = parent(request.headers()).unwrap_or_default();
+        // The sampler needs no more to decide.
+        let span = SpanBuilder::from_name("HTTP").with_kind(SpanKind::Server);
+        let mut span = self.tracer.build_with_context(span, &parent);
+        hand_on(span.span_context(), request.headers_mut());
+        if !span.is_recording() {
+            return Either::Left(self.inner.call(request));
+        }
+        describe(&mut span, &request);
+        let context = Context::new().with_span(span);
+        let _current = context.clone().attach();
+        let answer = self.inner.call(request).with_context(context.clone());
+        let concluded = answer.inspect_ok(move |response| conclude(&context, response));
+        Either::Right(concluded.boxed())
+    }
 }
 
 fn parent(headers: &HeaderMap) -> Option<Context> {
@@ -93,7 +135,7 @@ fn describe(span: &mut impl Span, request: &Request) {
     }
 }
 
-fn conclude(context: &Context, response: &Response) {
+fn conclude<B>(context: &Context, response: &Response<B>) {
     let (span, status) = (context.span(), response.status());
     span.set_attribute(KeyValue::new(
         "http.response.status_code",

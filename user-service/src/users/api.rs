@@ -1,5 +1,7 @@
 //! `/users` over HTTP.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Query, State},
@@ -29,7 +31,7 @@ use super::{
 /// Says that the answer is that to an earlier request under the same key.
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-pub(super) fn router() -> OpenApiRouter<Users> {
+pub(super) fn router() -> OpenApiRouter<Arc<Users>> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(find, replace, patch, delete))
@@ -48,7 +50,7 @@ pub(super) fn router() -> OpenApiRouter<Users> {
     )
 )]
 async fn create(
-    State(users): State<Users>,
+    State(users): State<Arc<Users>>,
     headers: HeaderMap,
     draft: Draft,
 ) -> Result<Response, Problem> {
@@ -99,7 +101,7 @@ struct Filter {
     params(PageParameters, Filter),
     responses((status = 200, description = "A page", body = Vec<User>, headers(("Link"))))
 )]
-async fn list(State(users): State<Users>, page: Page, uri: Uri) -> Result<Response, Problem> {
+async fn list(State(users): State<Arc<Users>>, page: Page, uri: Uri) -> Result<Response, Problem> {
     let filter = Query::<Filter>::try_from_uri(&uri)
         .map_err(|_| bad_parameter("query", "not a query string"))?;
     let Some(email) = &filter.email else {
@@ -122,7 +124,7 @@ async fn list(State(users): State<Users>, page: Page, uri: Uri) -> Result<Respon
     )
 )]
 async fn find(
-    State(users): State<Users>,
+    State(users): State<Arc<Users>>,
     UserId(id): UserId,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -148,7 +150,7 @@ async fn find(
     )
 )]
 async fn replace(
-    State(users): State<Users>,
+    State(users): State<Arc<Users>>,
     UserId(id): UserId,
     headers: HeaderMap,
     Draft { name, email }: Draft,
@@ -175,7 +177,7 @@ async fn replace(
     )
 )]
 async fn patch(
-    State(users): State<Users>,
+    State(users): State<Arc<Users>>,
     UserId(id): UserId,
     headers: HeaderMap,
     Patch(part): Patch,
@@ -215,7 +217,7 @@ async fn change(
     )
 )]
 async fn delete(
-    State(users): State<Users>,
+    State(users): State<Arc<Users>>,
     UserId(id): UserId,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

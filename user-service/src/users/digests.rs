@@ -1,5 +1,7 @@
 //! `GET /users/digests`: what a copy is compared with.
 
+use std::sync::Arc;
+
 use axum::{Json, extract::State};
 use service_runtime::{
     digests::{DigestParameters, DigestQuery, Digests, DigestsBuilder, MAX_RANGES},
@@ -12,7 +14,7 @@ use super::{
     store::{StoreError, digests::range_sums},
 };
 
-pub(super) fn router() -> OpenApiRouter<Users> {
+pub(super) fn router() -> OpenApiRouter<Arc<Users>> {
     OpenApiRouter::new().routes(routes!(digests))
 }
 
@@ -25,7 +27,10 @@ pub(super) fn router() -> OpenApiRouter<Users> {
     params(DigestParameters),
     responses((status = 200, description = "The digests", body = Digests))
 )]
-async fn digests(State(users): State<Users>, query: DigestQuery) -> Result<Json<Digests>, Problem> {
+async fn digests(
+    State(users): State<Arc<Users>>,
+    query: DigestQuery,
+) -> Result<Json<Digests>, Problem> {
     let (ids, size) = ((query.first, query.last), query.size);
     // One more than fits shows that there are more.
     let max_ranges = MAX_RANGES as i64 + 1;

@@ -1,6 +1,6 @@
 //! `POST /users/republish`: the present state of some users on the stream again, to mend a copy.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Json,
@@ -44,7 +44,7 @@ struct LeftAlone {
     out_of_reach: u64,
 }
 
-pub(super) fn router() -> OpenApiRouter<Users> {
+pub(super) fn router() -> OpenApiRouter<Arc<Users>> {
     OpenApiRouter::new().routes(routes!(republish))
 }
 
@@ -59,7 +59,7 @@ pub(super) fn router() -> OpenApiRouter<Users> {
     responses((status = 200, description = "The events are in the outbox", body = RepublishResponse))
 )]
 async fn republish(
-    State(users): State<Users>,
+    State(users): State<Arc<Users>>,
     Differing(wanted): Differing,
 ) -> Result<Json<RepublishResponse>, Problem> {
     let restating = async || {

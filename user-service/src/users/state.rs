@@ -8,7 +8,8 @@ use service_runtime::{etag::IfMatch, problem::Problem};
 use super::creation::Creation;
 use crate::problems;
 
-/// Shared by all requests for users, except imports.
+/// Shared by all requests for users, except imports. Behind an `Arc`, because every layer of the HTTP
+/// server makes a copy for each request.
 #[derive(Debug, Clone)]
 pub(crate) struct Users {
     /// For changes.
