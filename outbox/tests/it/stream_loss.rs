@@ -290,3 +290,32 @@ async fn what_was_published_again_is_not_taken_for_expired_when_it_is_lost_once_
     .await;
     relay.stop().await;
 }
+
+/// The relay learns of both at once, and begins with the end.
+#[tokio::test]
+async fn a_stream_that_lost_its_beginning_and_its_end_gets_both_again() {
+    let mut server = Server::start().await;
+    let world = World::on(&server).await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    world.append_many("account", STAYING).await;
+    world.drained(&target).await;
+    expiry::begins_at(&world, 1).await;
+    let copy = damage::copy(&mut server).await;
+    world.append_many("account", EVENTS - STAYING).await;
+    world.holds(&target, EVENTS as u64).await;
+    world.drained(&target).await;
+    relay.stop().await;
+    let damage = Damage::OlderStore;
+    damage.happens(&mut server, &world, &target, &copy).await;
+    let stream = world.stream(&target).await;
+    let purge = stream.purge().sequence(STAYING as u64 / 2);
+    purge.await.expect("the older ones gone");
+    let relay = world.relay(&[target.route("account")], &[]);
+    let events = world.events().await;
+    eventually("all events again", async || {
+        (world.on_stream(&target).await == events).then_some(())
+    })
+    .await;
+    relay.stop().await;
+}

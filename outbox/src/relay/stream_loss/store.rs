@@ -224,7 +224,10 @@ pub(super) async fn forget_above(
                 refilled_through = case when refilled_through <= $2 then refilled_through end
             where stream = $1 and first_sequence <= $2
         )
-        update outbox.cursor set stream_first_sequence = null, stream_first_at = null
+        -- What had left the beginning before anybody looked is still to be noticed.
+        update outbox.cursor
+        set stream_first_sequence = least(stream_first_sequence, $2 + 1),
+            stream_first_at = case when stream_first_sequence <= $2 then stream_first_at end
         where stream = $1
         ",
         stream,

@@ -5,7 +5,7 @@ use testkit::eventually;
 use crate::support::{Target, World};
 
 /// Waits until the relay has seen where the stream begins.
-async fn begins_at(world: &World, sequence: i64) {
+pub(super) async fn begins_at(world: &World, sequence: i64) {
     eventually("the stream's beginning to be known", async || {
         let known = "select stream_first_sequence from outbox.cursor";
         let known: Option<i64> = sqlx::query_scalar(known)
