@@ -16,6 +16,7 @@ pub enum Guard {
     GapBound,
     StopAtFailure,
     TailCheck,
+    KnownBeginning,
     Refill,
     NewMessageId,
     Orphans,
@@ -26,7 +27,7 @@ pub enum Guard {
 }
 
 impl Guard {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Version,
         Self::Tombstone,
         Self::AckAfterWrite,
@@ -40,6 +41,7 @@ impl Guard {
         Self::GapBound,
         Self::StopAtFailure,
         Self::TailCheck,
+        Self::KnownBeginning,
         Self::Refill,
         Self::NewMessageId,
         Self::Orphans,
@@ -66,6 +68,9 @@ impl Guard {
             Self::GapBound => "a gap is abandoned once its transaction has provably ended",
             Self::StopAtFailure => "after a failure no acknowledgement counts",
             Self::TailCheck => "the stream must still have the last event that it acknowledged",
+            Self::KnownBeginning => {
+                "where the stream began stays known when the cursor moves back"
+            }
             Self::Refill => "events of messages that are missing are published again",
             Self::NewMessageId => {
                 "a duplicate of a message that is missing is published under another id"
@@ -92,6 +97,7 @@ impl Guard {
             Self::EpochFence | Self::KnownCursor => "outbox/src/relay/cursor.rs",
             Self::Gaps | Self::NewFirst | Self::GapBound => "outbox/src/relay/reader.rs",
             Self::TailCheck => "outbox/src/relay/stream_check.rs",
+            Self::KnownBeginning => "outbox/src/relay/stream_loss/store.rs",
             Self::Refill | Self::NewMessageId => "outbox/src/relay/stream_loss.rs",
             Self::Orphans => "outbox/src/relay/orphans.rs",
             Self::Strangers => "outbox/src/relay/orphans/lookup.rs",

@@ -50,6 +50,8 @@ pub(crate) struct Database {
     /// Ids that are passed over and not published.
     pub(crate) superseded: Ids,
     pub(crate) losses: Vec<Loss>,
+    /// Nobody notices what is missing up to here: the stream is taken to have begun behind it.
+    pub(crate) unseen_up_to: u8,
 }
 
 impl Cursor {
@@ -80,6 +82,7 @@ impl Database {
             looked_up_to: 0,
             superseded: Ids::default(),
             losses: Vec::new(),
+            unseen_up_to: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 //! there, and the cursor takes them back.
 
 use crate::model::{
-    State,
+    Guard, Protocol, State,
     database::{Database, Loss},
     ids::Ids,
     stream::Event,
@@ -12,7 +12,8 @@ use crate::model::{
 pub(crate) fn unknown(state: &State) -> Ids {
     let known = known(&state.database);
     let missing = (state.stream.missing()).up_to(state.database.cursor.tail_sequence());
-    missing.iter().filter(|it| !known.contains(*it)).collect()
+    let is_unknown = |it: &u8| *it > state.database.unseen_up_to && !known.contains(*it);
+    missing.iter().filter(is_unknown).collect()
 }
 
 pub(crate) fn known(database: &Database) -> Ids {
@@ -78,7 +79,13 @@ pub(crate) fn finish(state: &mut State, relay: usize) {
 }
 
 /// The stream goes on from this sequence: what was refilled above it is lost again.
-pub(crate) fn forget_above(database: &mut Database, sequence: u8) {
+pub(crate) fn forget_above(protocol: &Protocol, state: &mut State, sequence: u8) {
+    let State {
+        database, stream, ..
+    } = state;
+    if !protocol.has(Guard::KnownBeginning) {
+        database.unseen_up_to = stream.first() - 1;
+    }
     database.losses.retain(|it| it.sequence <= sequence);
     for loss in &mut database.losses {
         (loss.refilled_through).take_if(|through| *through > sequence);

@@ -175,6 +175,7 @@ pub const NEEDED: &[Needed] = &[
     needed(&[Guard::GapBound], LATE_COMMITS),
     needed(&[Guard::StopAtFailure], LOST_TAIL),
     needed(&[Guard::TailCheck], LOST_TAIL),
+    needed(&[Guard::KnownBeginning], LOST_MIDDLE),
     needed(&[Guard::Refill], LOST_MIDDLE),
     needed(&[Guard::NewMessageId], LOST_MIDDLE),
     needed(&[Guard::Orphans], RESTORED),

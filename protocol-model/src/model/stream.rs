@@ -39,6 +39,12 @@ impl Stream {
         u8::try_from(self.messages.len()).expect("few messages")
     }
 
+    /// The sequence of the first message, or of the next one if there is none.
+    pub(crate) fn first(&self) -> u8 {
+        let first = (1..=self.end()).find(|it| self.get(*it).is_some());
+        first.unwrap_or(self.end() + 1)
+    }
+
     pub(crate) fn get(&self, sequence: u8) -> Option<Event> {
         *self.messages.get(usize::from(sequence).checked_sub(1)?)?
     }

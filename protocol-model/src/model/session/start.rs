@@ -39,7 +39,7 @@ pub(crate) fn must_wait(protocol: &Protocol, state: &State) -> bool {
 pub(crate) fn begin(protocol: &Protocol, state: &mut State, relay: usize) {
     let found = find(protocol, state);
     if found != state.database.cursor {
-        move_back(state, found);
+        move_back(protocol, state, found);
     }
     let looked_up = match protocol.has(Guard::Orphans) {
         true => orphans::reconcile(protocol, state),
@@ -62,13 +62,13 @@ pub(crate) fn begin(protocol: &Protocol, state: &mut State, relay: usize) {
 }
 
 /// Readers are told before anything is published.
-fn move_back(state: &mut State, checkpoint: Cursor) {
+fn move_back(protocol: &Protocol, state: &mut State, checkpoint: Cursor) {
     let sequence = checkpoint.tail_sequence();
     let database = &mut state.database;
     database.cursor = checkpoint;
     let kept = |it: &Cursor| it.tail_sequence() <= sequence;
     database.checkpoints.retain(kept);
     database.looked_up_to = database.looked_up_to.min(sequence);
-    losses::forget_above(database, sequence);
+    losses::forget_above(protocol, state, sequence);
     state.stream.incarnations.push(sequence);
 }
