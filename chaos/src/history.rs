@@ -194,6 +194,12 @@ impl History {
         is_first
     }
 
+    /// And not lost since.
+    pub(crate) fn is_acknowledged(&self, token: Token) -> bool {
+        let records = self.records();
+        matches!(records.write(token).outcome, Outcome::Acknowledged { .. })
+    }
+
     pub(crate) fn refused(&self, token: Token) {
         self.records().write_mut(token).outcome = Outcome::Refused;
     }

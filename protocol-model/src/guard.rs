@@ -68,9 +68,7 @@ impl Guard {
             Self::GapBound => "a gap is abandoned once its transaction has provably ended",
             Self::StopAtFailure => "after a failure no acknowledgement counts",
             Self::TailCheck => "the stream must still have the last event that it acknowledged",
-            Self::KnownBeginning => {
-                "where the stream began stays known when the cursor moves back"
-            }
+            Self::KnownBeginning => "where the stream began stays known when the cursor moves back",
             Self::Refill => "events of messages that are missing are published again",
             Self::NewMessageId => {
                 "a duplicate of a message that is missing is published under another id"

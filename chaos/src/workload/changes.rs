@@ -40,6 +40,9 @@ impl Client {
         let Some(mut person) = self.shared.any(&mut self.random) else {
             return;
         };
+        if person.may_be_another(&self.history) {
+            return;
+        }
         let path = format!("/users/{}", person.id);
         let reading = self.api.users(&mut self.random, Method::GET, &path);
         let Reply::Done(answer) = send(reading).await else {

@@ -92,6 +92,8 @@ impl Client {
     }
 
     async fn act(&mut self) {
+        let history = &self.history;
+        self.people.retain(|it| !it.may_be_another(history));
         match self.random.u8(..100) {
             _ if self.people.len() < MIN_PEOPLE => self.create().await,
             _ if self.people.len() > MAX_PEOPLE => self.delete().await,

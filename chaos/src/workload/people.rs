@@ -8,6 +8,7 @@ use crate::history::{History, Token};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Person {
     pub(super) id: i64,
+    pub(super) created_by: Token,
     /// The highest that was acknowledged.
     pub(super) version: i64,
     /// At that version, the write that gave the address.
@@ -22,6 +23,7 @@ impl Person {
     pub(super) fn new(id: i64, email: Token, history: &History) -> Self {
         Self {
             id,
+            created_by: email,
             version: 1,
             email,
             is_doubtful: false,
@@ -32,6 +34,11 @@ impl Person {
     /// Whether the user must be as the client knows it.
     pub(super) fn is_certain(&self, history: &History) -> bool {
         !self.is_doubtful && history.is_certain(self.losses)
+    }
+
+    /// Whether the creation may have been lost. Then somebody else may have the id by now.
+    pub(super) fn may_be_another(&self, history: &History) -> bool {
+        !history.is_acknowledged(self.created_by)
     }
 
     /// Whether versions may have gone back.
