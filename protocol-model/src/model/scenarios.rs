@@ -65,6 +65,12 @@ const LOST_MIDDLE: Bounds = Bounds {
     relay_crashes: 1,
     ..NOTHING
 };
+const BOTH_ENDS: Bounds = Bounds {
+    keys: 2,
+    lost_tails: 1,
+    lost_in_the_middle: 1,
+    ..NOTHING
+};
 const LOST_TAIL: Bounds = Bounds {
     keys: 3,
     writes: 3,
@@ -175,7 +181,7 @@ pub const NEEDED: &[Needed] = &[
     needed(&[Guard::GapBound], LATE_COMMITS),
     needed(&[Guard::StopAtFailure], LOST_TAIL),
     needed(&[Guard::TailCheck], LOST_TAIL),
-    needed(&[Guard::KnownBeginning], LOST_MIDDLE),
+    needed(&[Guard::KnownBeginning], BOTH_ENDS),
     needed(&[Guard::Refill], LOST_MIDDLE),
     needed(&[Guard::NewMessageId], LOST_MIDDLE),
     needed(&[Guard::Orphans], RESTORED),
