@@ -130,6 +130,9 @@ impl State {
     fn forget_stream(&mut self) {
         self.nats.forget();
         self.read_stream_again();
+        if self.losses > 0 {
+            self.ledger.reconciles_again();
+        }
     }
 
     fn read_stream_again(&mut self) {

@@ -45,6 +45,12 @@ impl Ledger {
         }
     }
 
+    /// The stream has lost its end: what a database of before had published there is looked up again, and
+    /// its users are restated once more.
+    pub(super) fn reconciles_again(&mut self) {
+        self.is_reconciling = true;
+    }
+
     /// No version comes from now on but by a write.
     pub(super) fn is_reconciled(&mut self) {
         self.is_reconciling = false;

@@ -263,3 +263,16 @@ fn after_a_loss_versions_may_be_restated_and_acknowledged_writes_absent() {
     let (_, violations) = story.read_into(reconciled);
     assert_eq!(violations.len(), 1);
 }
+
+#[test]
+fn a_deletion_may_be_restated_once_more_only_if_the_stream_has_lost_its_end() {
+    let mut story = Story::acknowledged();
+    let deleted_again = event(Kind::Deleted, 4, story.renaming, story.creation);
+    story.events.push(deleted_again);
+    story.assert_fault("the user was deleted before");
+    let mut ledger = Ledger::reconciling();
+    ledger.is_reconciled();
+    ledger.reconciles_again();
+    let (_, violations) = story.read_into(ledger);
+    assert_eq!(violations, []);
+}
