@@ -31,10 +31,7 @@ async fn converges_after(damage: Damage) {
         let reader = Reader::new(&world, &target);
         let mut copy = None;
         for published in [5, STAYING, EVENTS] {
-            let held = world.events().await.len();
-            world.append_many("account", published - held).await;
-            world.holds(&target, published as u64).await;
-            world.drained(&target).await;
+            world.publish_up_to(&target, published).await;
             if published <= read {
                 reader.read(published).await;
             }
@@ -109,9 +106,7 @@ async fn killed_before_readers_were_told() -> (World, Target, RunningRelay) {
     let world = World::new().await;
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
-    world.append_many("account", 5).await;
-    world.holds(&target, 5).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, 5).await;
     relay.stop().await;
     world
         .execute("insert into outbox.incarnation select stream, 1, 3 from outbox.cursor")
@@ -162,13 +157,9 @@ async fn what_the_outbox_has_dropped_stays_a_hole_and_the_stream_is_not_complete
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
     let reader = Reader::new(&world, &target);
-    world.append_many("account", 5).await;
-    world.holds(&target, 5).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, 5).await;
     reader.read(5).await;
-    world.append_many("account", 5).await;
-    world.holds(&target, 10).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, 10).await;
     relay.stop().await;
     world
         .execute("delete from outbox.event where id < 9; update outbox.ledger set ledger_from = 9")
@@ -202,9 +193,7 @@ async fn of_a_stream_that_lost_one_message_no_other_is_published_again() {
     let world = World::new().await;
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
-    world.append_many("account", 30).await;
-    world.holds(&target, 30).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, 30).await;
     let stream = world.stream(&target).await;
     stream.delete_message(17).await.expect("gone");
     eventually("the event again, and readers told", async || {
@@ -228,10 +217,7 @@ async fn what_was_published_again_and_is_lost_once_more_is_published_again() {
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
     for held in [1, 10] {
-        let before = world.events().await.len();
-        world.append_many("account", held - before).await;
-        world.holds(&target, held as u64).await;
-        world.drained(&target).await;
+        world.publish_up_to(&target, held).await;
     }
     let stream = world.stream(&target).await;
     stream.delete_message(1).await.expect("gone");
@@ -245,11 +231,7 @@ async fn what_was_published_again_and_is_lost_once_more_is_published_again() {
     })
     .await;
     stream.purge().await.expect("all gone");
-    let events = world.events().await;
-    eventually("all events again", async || {
-        (world.on_stream(&target).await == events).then_some(())
-    })
-    .await;
+    world.has_all(&target).await;
     relay.stop().await;
 }
 
@@ -260,10 +242,7 @@ async fn what_was_published_again_is_not_taken_for_expired_when_it_is_lost_once_
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
     for held in [100, 1_500] {
-        let before = world.events().await.len();
-        world.append_many("account", held - before).await;
-        world.holds(&target, held as u64).await;
-        world.drained(&target).await;
+        world.publish_up_to(&target, held).await;
     }
     let stream = world.stream(&target).await;
     stream
@@ -283,11 +262,7 @@ async fn what_was_published_again_is_not_taken_for_expired_when_it_is_lost_once_
         stream.delete_message(sequence).await.expect("gone");
     }
     let relay = world.relay(&[target.route("account")], &[]);
-    let events = world.events().await;
-    eventually("all events again", async || {
-        (world.on_stream(&target).await == events).then_some(())
-    })
-    .await;
+    world.has_all(&target).await;
     relay.stop().await;
 }
 
@@ -298,13 +273,10 @@ async fn a_stream_that_lost_its_beginning_and_its_end_gets_both_again() {
     let world = World::on(&server).await;
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
-    world.append_many("account", STAYING).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, STAYING).await;
     expiry::begins_at(&world, 1).await;
     let copy = damage::copy(&mut server).await;
-    world.append_many("account", EVENTS - STAYING).await;
-    world.holds(&target, EVENTS as u64).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, EVENTS).await;
     relay.stop().await;
     let damage = Damage::OlderStore;
     damage.happens(&mut server, &world, &target, &copy).await;
@@ -312,10 +284,6 @@ async fn a_stream_that_lost_its_beginning_and_its_end_gets_both_again() {
     let purge = stream.purge().sequence(STAYING as u64 / 2);
     purge.await.expect("the older ones gone");
     let relay = world.relay(&[target.route("account")], &[]);
-    let events = world.events().await;
-    eventually("all events again", async || {
-        (world.on_stream(&target).await == events).then_some(())
-    })
-    .await;
+    world.has_all(&target).await;
     relay.stop().await;
 }

@@ -110,11 +110,7 @@ async fn a_stream_that_is_replaced_right_before_a_batch_gets_what_it_has_lost() 
              from generate_series(1, 5) as id",
         )
         .await;
-    let events = world.events().await;
-    eventually("all events on the stream", async || {
-        (world.on_stream(&target).await == events).then_some(())
-    })
-    .await;
+    world.has_all(&target).await;
     relay.stop().await;
 }
 

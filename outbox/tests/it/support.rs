@@ -132,6 +132,14 @@ impl World {
         }
     }
 
+    /// Has the ledger grow to as many events of accounts, and waits until all are published.
+    pub(crate) async fn publish_up_to(&self, target: &Target, events: usize) {
+        let held = self.events().await.len();
+        self.append_many("account", events - held).await;
+        self.holds(target, events as u64).await;
+        self.drained(target).await;
+    }
+
     pub(crate) async fn execute(&self, statements: &'static str) {
         let done = sqlx::raw_sql(statements).execute(&self.database.pool).await;
         done.expect("statements that run");
@@ -149,6 +157,15 @@ impl World {
         eventually("all events on the stream", async || {
             let state = self.stream(target).await.cached_info().state.clone();
             (state.messages == messages).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the stream has all events of the ledger, and no others.
+    pub(crate) async fn has_all(&self, target: &Target) {
+        let events = self.events().await;
+        eventually("all events of the ledger on the stream", async || {
+            (self.on_stream(target).await == events).then_some(())
         })
         .await;
     }

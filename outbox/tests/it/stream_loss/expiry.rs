@@ -36,9 +36,7 @@ async fn an_empty_stream_has_lost_nothing_when_its_first_message_comes() {
     relay.stop().await;
     // Another relay looks again.
     let relay = world.relay(&[target.route("account")], &[]);
-    world.append_many("account", 3).await;
-    world.holds(&target, 6).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, 6).await;
     assert_eq!(losses(&world).await, []);
     relay.stop().await;
 }
@@ -49,9 +47,7 @@ async fn what_expired_before_the_limit_was_raised_is_not_published_again() {
     let world = World::new().await;
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
-    world.append_many("account", 20).await;
-    world.holds(&target, 20).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, 20).await;
     begins_at(&world, 1).await;
     relay.stop().await;
     world
@@ -115,9 +111,7 @@ async fn checkpoints_stay_as_long_as_the_messages_of_which_they_tell() {
     let world = World::new().await;
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
-    world.append_many("account", 1).await;
-    world.holds(&target, 1).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, 1).await;
     relay.stop().await;
     world
         .execute(
@@ -151,9 +145,7 @@ async fn a_loss_is_forgotten_once_what_came_in_its_place_has_expired() {
     let world = World::new().await;
     let target = Target::new("account");
     let relay = world.relay(&[target.route("account")], &[]);
-    world.append_many("account", 10).await;
-    world.holds(&target, 10).await;
-    world.drained(&target).await;
+    world.publish_up_to(&target, 10).await;
     let stream = world.stream(&target).await;
     for sequence in [3, 6] {
         stream.delete_message(sequence).await.expect("gone");
