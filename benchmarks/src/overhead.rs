@@ -154,19 +154,17 @@ impl Contestant {
     }
 
     async fn take_turn(&mut self, duration: Duration, events: i64) -> anyhow::Result<()> {
-        let turn = Turn {
-            post: self.post(duration).await?,
-            // It has the processors to itself.
-            relay: {
-                self.projector.process.freeze();
-                self.relay(events).await?
-            },
-            projector: {
-                self.projector.process.thaw();
-                self.project(events).await?
-            },
-        };
-        self.turns.push(turn);
+        let post = self.post(duration).await?;
+        // The relay has the processors to itself.
+        self.projector.process.freeze();
+        let relay = self.relay(events).await?;
+        self.projector.process.thaw();
+        let projector = self.project(events).await?;
+        self.turns.push(Turn {
+            post,
+            relay,
+            projector,
+        });
         Ok(())
     }
 

@@ -49,11 +49,11 @@ pub(crate) async fn run(quick: bool, report: &mut Report) -> anyhow::Result<()> 
         }
         jetstream.push(fastest);
         postgres.push(read_alone(&stack).await?);
-        relay.push(drain(&stack, events).await?.per_second);
+        relay.push(drain(&stack, events).await?);
 
         let stack = Stack::new().await?;
         stack.fill_outbox(events / 100, 100).await?;
-        hot.push(drain(&stack, events).await?.per_second);
+        hot.push(drain(&stack, events).await?);
     }
     let (median_postgres, median_jetstream) = (median(&postgres), median(&jetstream));
     let limit = if median_postgres < median_jetstream {
@@ -176,13 +176,9 @@ async fn read_alone(stack: &Stack) -> anyhow::Result<f64> {
     Ok(rate)
 }
 
-pub(crate) struct Drained {
-    pub(crate) per_second: f64,
-}
-
-/// Starts a relay on a full outbox. The clock is JetStream's: from the first message stored to the
+/// Starts a relay on a full outbox; how many events it publishes a second. The clock is JetStream's: from the first message stored to the
 /// last, so that starting the process does not count.
-pub(crate) async fn drain(stack: &Stack, events: i64) -> anyhow::Result<Drained> {
+async fn drain(stack: &Stack, events: i64) -> anyhow::Result<f64> {
     let mut relay = stack.start("user-service", &["relay"]);
     stack.drained().await;
     relay.process.stop().await;
@@ -198,9 +194,7 @@ pub(crate) async fn drain(stack: &Stack, events: i64) -> anyhow::Result<Drained>
         .await?
         .delete_stream(&stack.stream)
         .await?;
-    Ok(Drained {
-        per_second: events as f64 / seconds,
-    })
+    Ok(events as f64 / seconds)
 }
 
 /// What an event costs with few and with many waiting, and what the ledger looks like afterwards.
@@ -209,10 +203,10 @@ async fn waiting(backlog: i64, rounds: usize, report: &mut Report) -> anyhow::Re
     for _ in 0..rounds {
         let stack = Stack::new().await?;
         stack.fill_outbox(10_000, 1).await?;
-        few.push(1e6 / drain(&stack, 10_000).await?.per_second);
+        few.push(1e6 / drain(&stack, 10_000).await?);
         let stack = Stack::new().await?;
         stack.fill_outbox(backlog, 1).await?;
-        many.push(1e6 / drain(&stack, backlog).await?.per_second);
+        many.push(1e6 / drain(&stack, backlog).await?);
         let (bytes, dead): (i64, i64) = sqlx::query_as(
             r"
             select sum(pg_total_relation_size(relid))::bigint, sum(n_dead_tup)::bigint

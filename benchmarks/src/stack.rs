@@ -1,6 +1,6 @@
 //! Databases, streams and services for one contestant.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::RangeInclusive};
 
 use anyhow::{Context, ensure};
 use async_nats::jetstream::{self, stream::Stream};
@@ -101,20 +101,7 @@ impl Stack {
 
     /// Fills the outbox as `users` new users would, each with `changes` events one after the other.
     pub(crate) async fn fill_outbox(&self, users: i64, changes: i64) -> sqlx::Result<()> {
-        sqlx::query(
-            r"
-            insert into outbox.event (event_id, aggregate_type, aggregate_id, event_type, version, payload)
-            select gen_random_uuid(), 'user', id::text, 'user_created', version,
-                   user_state(id, 'Ada Lovelace', 'user' || id || '@example.com',
-                              clock_timestamp(), version)
-            from generate_series(1, $1) as id, generate_series(1, $2) as version
-            order by id, version
-            ",
-        )
-        .bind(users)
-        .bind(changes)
-        .execute(self.pool())
-        .await?;
+        self.write_events(1..=users, changes, false).await?;
         sqlx::raw_sql("vacuum analyze outbox.event")
             .execute(self.pool())
             .await?;
@@ -123,19 +110,38 @@ impl Stack {
 
     /// As so many new users would, each in a trace of its own; one in a hundred is sampled.
     pub(crate) async fn write_traced_events(&self, events: i64) -> sqlx::Result<()> {
+        let last: i64 = sqlx::query_scalar("select last_value from outbox.event_id_seq")
+            .fetch_one(self.pool())
+            .await?;
+        self.write_events(last + 1..=last + events, 1, true).await
+    }
+
+    async fn write_events(
+        &self,
+        users: RangeInclusive<i64>,
+        changes: i64,
+        are_traced: bool,
+    ) -> sqlx::Result<()> {
         sqlx::query(
             r"
             insert into outbox.event
                 (event_id, aggregate_type, aggregate_id, event_type, version, payload, headers)
-            select gen_random_uuid(), 'user', id::text, 'user_created', 1,
-                   user_state(id, 'Ada Lovelace', 'user' || id || '@example.com', clock_timestamp(), 1),
-                   json_build_object('traceparent', '00-' || md5(id::text) || '-' || left(md5('span' || id), 16)
-                       || case when id % 100 = 0 then '-01' else '-00' end)
-            from outbox.event_id_seq, generate_series(last_value + 1, last_value + $1) as id
-            order by id
+            select gen_random_uuid(), 'user', id::text, 'user_created', version,
+                   user_state(id, 'Ada Lovelace', 'user' || id || '@example.com',
+                              clock_timestamp(), version),
+                   case when $4 then json_build_object(
+                       'traceparent',
+                       '00-' || md5(id::text) || '-' || left(md5('span' || id), 16)
+                           || case when id % 100 = 0 then '-01' else '-00' end
+                   ) end
+            from generate_series($1, $2) as id, generate_series(1, $3) as version
+            order by id, version
             ",
         )
-        .bind(events)
+        .bind(users.start())
+        .bind(users.end())
+        .bind(changes)
+        .bind(are_traced)
         .execute(self.pool())
         .await
         .map(drop)
