@@ -20,12 +20,12 @@ pub(super) struct Person {
 }
 
 impl Person {
-    pub(super) fn new(id: i64, email: Token, history: &History) -> Self {
+    pub(super) fn new(id: i64, created_by: Token, history: &History) -> Self {
         Self {
             id,
-            created_by: email,
+            created_by,
             version: 1,
-            email,
+            email: created_by,
             is_doubtful: false,
             losses: history.losses(),
         }
