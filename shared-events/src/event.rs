@@ -207,6 +207,14 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_a_later_field_arrives_as_it_was_sent() {
+        let sent = r#""id":1,"revision":2,"share":0.09090909090909091"#;
+        let bytes = CREATED.replace("\"id\":1", sent);
+        let event = UserEvent::parse(bytes.as_bytes()).expect("an event");
+        assert_eq!(event.state().later_fields["share"], 1.0 / 11.0);
+    }
+
+    #[test]
     fn a_later_field_that_not_every_store_can_keep_is_refused() {
         let deep = "[".repeat(40) + &"]".repeat(40);
         for field in [

@@ -24,12 +24,8 @@ fn is_what_it_says(bytes: &[u8], event: &UserEvent) {
     assert!(state.revision >= UserState::REVISION);
     assert!(state.revision > UserState::REVISION || state.later_fields.is_empty());
 
-    // serde_json reads a number with a fraction exactly only with its feature `float_roundtrip`.
-    let has_fraction = state.later_fields.values().any(has_fraction);
-    if !has_fraction {
-        let written = serde_json::to_vec(event).expect("an event is JSON");
-        assert_eq!(UserEvent::parse(&written).as_ref(), Ok(event));
-    }
+    let written = serde_json::to_vec(event).expect("an event is JSON");
+    assert_eq!(UserEvent::parse(&written).as_ref(), Ok(event));
 
     // A number that no one reads may be out of range.
     if let Ok(value) = serde_json::from_slice::<Value>(bytes) {
@@ -38,15 +34,6 @@ fn is_what_it_says(bytes: &[u8], event: &UserEvent) {
         assert_eq!(payload["version"], state.version);
         assert_eq!(payload["name"], state.name);
         assert_eq!(payload["email"], state.email);
-    }
-}
-
-fn has_fraction(value: &Value) -> bool {
-    match value {
-        Value::Number(number) => number.is_f64(),
-        Value::Array(items) => items.iter().any(has_fraction),
-        Value::Object(fields) => fields.values().any(has_fraction),
-        _ => false,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Fields that a later revision of the payload has added, kept for whoever knows them.
+//! Fields that a later revision of the payload has added, kept for whoever knows them. Numbers with a fraction are
+//! kept exactly because of serde_json's feature `float_roundtrip`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
