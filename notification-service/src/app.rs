@@ -4,7 +4,6 @@ mod api;
 
 use std::{future::ready, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::middleware;
 use event_consumer::{EventConsumer, Holes, Lag};
 use serde_json::Value;
 use service_runtime::{
@@ -18,6 +17,7 @@ use service_runtime::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::util::MapResponseLayer;
 
 pub use self::api::API;
 use crate::{
@@ -167,7 +167,10 @@ impl App {
         let watched = consumer::routes().with_state(feed.watched());
         let ping = mongo::check(database);
         let checks = checks(ping, &progress, &holes, &lag, config.max_lag);
-        let stamp = middleware::map_response_with_state(lag.clone(), lag::stamp);
+        let stamp = MapResponseLayer::new({
+            let lag = lag.clone();
+            move |response| lag::stamp(&lag, response)
+        });
         let notifications = notifications::routes().with_state(Arc::new(reader));
         let routes = Routes {
             bounded: notifications

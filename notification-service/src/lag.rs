@@ -1,7 +1,6 @@
 //! How old the copy is, said in each response that reads it.
 
 use axum::{
-    extract::State,
     http::{HeaderName, HeaderValue},
     response::Response,
 };
@@ -10,7 +9,7 @@ use event_consumer::Lag;
 const HEADER: HeaderName = HeaderName::from_static("x-projection-lag-ms");
 
 /// In milliseconds; nothing as long as it is not known.
-pub(crate) async fn stamp(State(lag): State<Lag>, mut response: Response) -> Response {
+pub(crate) fn stamp(lag: &Lag, mut response: Response) -> Response {
     let Some(lag) = lag.current() else {
         return response;
     };
