@@ -81,6 +81,7 @@ pub(super) async fn begin(
     owned: &Owned,
     cursor: &mut Cursor,
 ) -> Result<Losses, Failure> {
+    store::end_at_cursor(pool, owned, cursor.position.last_id()).await?;
     let (taken_back, ids) = store::open(pool, &owned.stream).await?;
     if !ids.is_empty() {
         let saved = cursor.clone();

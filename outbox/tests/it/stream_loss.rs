@@ -235,6 +235,44 @@ async fn what_was_published_again_and_is_lost_once_more_is_published_again() {
     relay.stop().await;
 }
 
+/// An earlier relay has sent it before it was cut off, and the message is gone. While that is being noted the event
+/// is read, and the server takes it for a duplicate of that message.
+#[tokio::test]
+async fn an_event_that_passes_while_its_message_is_being_missed_is_published_again() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    world.publish_up_to(&target, 3).await;
+
+    let pool = &world.database.pool;
+    let mut writing = pool.begin().await.expect("a transaction");
+    let append = sqlx::query("select outbox.append('account', '7', 'changed', '{}')");
+    append.execute(&mut *writing).await.expect("an event");
+    let event_id = "select event_id::text from outbox.event order by id desc limit 1";
+    let event_id = sqlx::query_scalar(event_id).fetch_one(&mut *writing).await;
+    let event_id: String = event_id.expect("its id");
+    world.publish_by_hand(&target, &event_id).await;
+    world.append("account", "8").await;
+    world
+        .is_true("select last_id = 5 and gaps <> '{}' from outbox.cursor")
+        .await;
+
+    let mut noting = pool.begin().await.expect("a transaction");
+    let held_up = sqlx::query("select from outbox.cursor for update");
+    held_up.execute(&mut *noting).await.expect("a lock");
+    let stream = world.stream(&target).await;
+    stream.delete_message(4).await.expect("gone");
+    world
+        .waits("%update outbox.cursor set complete_from%")
+        .await;
+    writing.commit().await.expect("a commit");
+    world.waits("%update outbox.cursor set last_id%").await;
+    noting.rollback().await.expect("the lock is gone");
+
+    world.has_all(&target).await;
+    relay.stop().await;
+}
+
 /// What stood before the stream's first message is expired only as far as it was not published again.
 #[tokio::test]
 async fn what_was_published_again_is_not_taken_for_expired_when_it_is_lost_once_more() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_nats::{
-    Client, Subscriber,
+    Client, HeaderMap, Subscriber,
     jetstream::{self, stream::Stream},
 };
 use clap::Parser;
@@ -143,6 +143,44 @@ impl World {
     pub(crate) async fn execute(&self, statements: &'static str) {
         let done = sqlx::raw_sql(statements).execute(&self.database.pool).await;
         done.expect("statements that run");
+    }
+
+    /// Waits until the query says so.
+    pub(crate) async fn is_true(&self, query: &'static str) {
+        eventually(query, async || {
+            let answer = sqlx::query_scalar(query).fetch_one(&self.database.pool);
+            answer.await.is_ok_and(|it: bool| it).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a statement like this one waits for a lock.
+    pub(crate) async fn waits(&self, statement: &'static str) {
+        eventually(statement, async || {
+            let waiting = sqlx::query_scalar(
+                r"
+                select exists (
+                    select from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock'
+                        and regexp_replace(query, '\s+', ' ', 'g') like $1
+                )
+                ",
+            );
+            let waiting = waiting.bind(statement).fetch_one(&self.database.pool);
+            waiting.await.is_ok_and(|it: bool| it).then_some(())
+        })
+        .await;
+    }
+
+    /// As a relay that has the event, as far as the server can tell.
+    pub(crate) async fn publish_by_hand(&self, target: &Target, event_id: &str) {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", event_id);
+        let subject = target.subject.clone();
+        let sent = self
+            .jetstream
+            .publish_with_headers(subject, headers, "".into());
+        sent.await.expect("sent").await.expect("stored");
     }
 
     pub(crate) async fn stream(&self, target: &Target) -> Stream {

@@ -10,12 +10,17 @@ use sqlx::postgres::types::PgRange;
 
 use crate::relay::{cursor::Owned, look::Beginning};
 
+/// The end of a range that is not known yet.
+pub(super) const NO_END: i64 = i64::MAX;
+
 /// Sequences that are missing, and the events that may have stood there.
 #[derive(Debug)]
 pub(super) struct Loss {
     /// In order.
     pub(super) missing: Vec<RangeInclusive<i64>>,
     pub(super) ids: Vec<Range<i64>>,
+    /// What the cursor had not passed when the events were looked up.
+    pub(super) not_passed: Vec<Range<i64>>,
     /// Whether the ledger has them all.
     pub(super) is_complete: bool,
 }
@@ -38,7 +43,8 @@ pub(super) struct Finished {
 pub(super) async fn insert(pool: &Pool, owned: &Owned, loss: &Loss) -> sqlx::Result<bool> {
     let firsts: Vec<_> = loss.missing.iter().map(|it| *it.start()).collect();
     let lasts: Vec<_> = loss.missing.iter().map(|it| *it.end()).collect();
-    let ids: Vec<_> = loss.ids.iter().cloned().map(PgRange::from).collect();
+    let ids = loss.ids.iter().chain(&loss.not_passed);
+    let ids: Vec<_> = ids.cloned().map(PgRange::from).collect();
     let mut transaction = pool.begin().await?;
     let held = sqlx::query!(
         r"
@@ -76,6 +82,34 @@ pub(super) async fn insert(pool: &Pool, owned: &Owned, loss: &Loss) -> sqlx::Res
     .await?;
     transaction.commit().await?;
     Ok(true)
+}
+
+/// A loss is looked up while events are published, and until its session ends an event may pass as a duplicate of a
+/// message that is missing. So what it names has no end at first; now that nothing is published it ends at the
+/// cursor.
+pub(super) async fn end_at_cursor(pool: &Pool, owned: &Owned, last_id: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        r"
+        update outbox.stream_loss as loss
+        set ids = array(
+            select case upper(range) when $4 then int8range(lower(range), $5) else range end
+            from unnest(loss.ids) as range
+            where upper(range) <> $4 or lower(range) < $5
+        )
+        from outbox.cursor
+        where cursor.stream = $1 and epoch = $2 and outbox.database_identity() = $3
+            and loss.stream = $1 and refilled_through is null
+            and exists (select from unnest(loss.ids) as range where upper(range) = $4)
+        ",
+        owned.stream,
+        owned.epoch,
+        owned.identity,
+        NO_END,
+        last_id + 1,
+    )
+    .execute(pool)
+    .await
+    .map(drop)
 }
 
 /// All that is known, in order.

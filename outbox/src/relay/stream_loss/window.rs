@@ -35,6 +35,8 @@ struct Window {
     /// Missing sequences up to this one belong to this window.
     reaches: i64,
     to: Cursor,
+    /// By the saved cursor.
+    not_passed: Vec<Range<i64>>,
 }
 
 /// Notes what is missing together with the events that are to be published again. Whether there was
@@ -80,6 +82,8 @@ async fn window(
     let from = cursor::checkpoint_below(pool, stream, *missing.start()).await?;
     let from = from.unwrap_or_default();
     let saved = cursor::load(pool, stream).await?;
+    let rest = saved.position.last_id() + 1..store::NO_END;
+    let not_passed = saved.position.gaps().chain([rest]).collect();
     let after = cursor::checkpoints_from(pool, stream, *missing.end(), 2).await?;
     // What the checkpoint has passed may have been lost since and stand further behind, where it may be
     // lost again: only all of the stream tells.
@@ -101,6 +105,7 @@ async fn window(
         again,
         reaches,
         to,
+        not_passed,
     })
 }
 
@@ -152,6 +157,7 @@ async fn loss(
     Ok(Loss {
         missing,
         ids: ids.filter(|ids| !ids.is_empty()).collect(),
+        not_passed: window.not_passed.clone(),
         is_complete,
     })
 }

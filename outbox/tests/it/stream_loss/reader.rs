@@ -127,6 +127,10 @@ impl PositionStore for Reader {
         Ok(position.clone())
     }
 
+    async fn server(&self) -> anyhow::Result<Option<String>> {
+        Ok(None)
+    }
+
     async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
         let mut stored = self.position.lock().unwrap_or_else(PoisonError::into_inner);
         if stored.as_ref().map(|it| it.revision) != expected {
