@@ -1,6 +1,6 @@
 //! Sessions of a durable consumer, through any failure of NATS or of what the handler needs.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::{Client, jetstream};
@@ -86,7 +86,8 @@ impl<H: Handler> EventConsumer<H> {
     }
 
     /// Looks for holes before each session, so that a new consumer is known for one, and at the
-    /// end. [`Holes::observe`] looks in between.
+    /// end. [`Holes::observe`] looks in between. If the store of the position may be older than what is
+    /// acknowledged, a new session begins that reads again what the store may lack.
     #[must_use]
     pub fn with_holes<S: PositionStore>(mut self, holes: Holes<S>) -> Self {
         self.holes = Some(Arc::new(holes));
@@ -163,7 +164,20 @@ impl<H: Handler> EventConsumer<H> {
         self.progress.succeeded();
         let jetstream = jetstream::new(client.clone());
         let changed = incarnation::changed(&jetstream, &self.settings.topic.stream, incarnation);
+        let changed = async {
+            tokio::select! {
+                error = changed => error,
+                error = self.store_lacks() => error,
+            }
+        };
         session::run(subscription, &processor, worked, changed, shutdown, grace).await
+    }
+
+    async fn store_lacks(&self) -> anyhow::Error {
+        match &self.holes {
+            Some(holes) => holes.lacks().await,
+            None => future::pending().await,
+        }
     }
 
     async fn open(

@@ -32,7 +32,7 @@ pub(crate) struct Bound {
 /// The stream and its consumer, both created if they are missing and the consumer brought up to
 /// date. One that has read what the stream has lost since would skip what stands there now: it goes
 /// back to where the stream has changed; handlers are idempotent. The position of its
-/// `holes` goes along.
+/// `holes` goes along. It goes back as well to what the store of that position may lack.
 ///
 /// Several processes may do this at once, and any may end half-way. The consumer's metadata names the
 /// incarnation only once it has gone back, and to go back twice does no harm.
@@ -61,6 +61,9 @@ pub(crate) async fn bind(
             }
             rewind.run(&stream, &info, &config).await?;
         }
+        if let Some(holes) = holes {
+            deliver_what_is_lacking(holes, &stream, name, &config).await?;
+        }
         // It can't be changed, but by creating the consumer again.
         if let Some(info) = existing(&stream, name).await? {
             config.deliver_policy = info.config.deliver_policy;
@@ -75,6 +78,26 @@ pub(crate) async fn bind(
         consumer,
         incarnation: incarnations.number(),
     })
+}
+
+/// The store of the handler's effects may be older than the consumer.
+async fn deliver_what_is_lacking(
+    holes: &dyn Watch,
+    stream: &Stream,
+    name: &ConsumerName,
+    config: &Config,
+) -> anyhow::Result<()> {
+    let Some(consumer) = existing(stream, name).await? else {
+        return Ok(());
+    };
+    let info = stream.get_info().await?;
+    let Some(lacking) = holes.lacking(&info, &consumer).await? else {
+        return Ok(());
+    };
+    let rewind = Rewind::to_what_is_settled(lacking.settled);
+    rewind.run(stream, &consumer, config).await?;
+    holes.redelivered(lacking);
+    Ok(())
 }
 
 async fn existing(stream: &Stream, name: &ConsumerName) -> anyhow::Result<Option<Info>> {

@@ -15,7 +15,7 @@ use async_nats::jetstream::{
 use service_runtime::nats::stream::{Incarnations, StreamMetadata};
 use tokio::time::sleep;
 
-use crate::pause;
+use crate::{metrics, pause};
 
 const KEY: &str = "incarnation";
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,13 +36,14 @@ pub(crate) fn metadata(incarnation: u64) -> HashMap<String, String> {
     }
 }
 
-/// What a consumer has to do to follow its stream.
+/// That a consumer goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rewind {
-    /// Up to this sequence, messages are the same as before.
+    /// Messages up to this sequence need not be read again: on the stream they are the same as before.
     pub(crate) common_up_to: u64,
     /// Whether the consumer has been beyond that.
     is_ahead: bool,
+    reason: &'static str,
 }
 
 impl Rewind {
@@ -58,7 +59,18 @@ impl Rewind {
         Some(Self {
             common_up_to,
             is_ahead: delivered > common_up_to,
+            reason: "the stream has lost messages that were read",
         })
+    }
+
+    /// For a store that may lack what was delivered after `settled`.
+    pub(crate) fn to_what_is_settled(settled: u64) -> Self {
+        Self {
+            common_up_to: settled,
+            is_ahead: true,
+            reason: "the server that keeps the effects was restarted, or this process; what the store may \
+                     lack is read again",
+        }
     }
 
     /// What others have in hand is given time to be processed: were it acknowledged later, this
@@ -77,8 +89,10 @@ impl Rewind {
             consumer = consumer.name,
             delivered_sequence = consumer.delivered.stream_sequence,
             from_sequence = from,
-            "the stream has lost messages that were read; reading again from where it has changed"
+            reason = self.reason,
+            "the consumer goes back and reads messages again"
         );
+        metrics::went_back(&consumer.name);
         if let Err(error) = pause::pause(stream, &consumer.name).await {
             let error = format!("{error:#}");
             tracing::warn!(error, "going back while messages are in hand");

@@ -22,6 +22,12 @@ const REDELIVERED: declared::Counter<1> = declared::Counter::new(
     ["consumer"],
     "Messages that came to this process and had been delivered before, here or elsewhere.",
 );
+const REWINDS: declared::Counter<1> = declared::Counter::new(
+    "consumer_rewinds_total",
+    ["consumer"],
+    "How often this process had the consumer go back and deliver messages again: the stream had lost \
+     messages that were read, or the store of the effects may have been put back.",
+);
 const BATCH_MESSAGES: declared::Histogram<1> = declared::Histogram::new(
     "consumer_batch_messages",
     ["consumer"],
@@ -95,6 +101,7 @@ const DEAD_LETTERS: declared::Gauge<1> = declared::Gauge::new(
 pub const METRICS: &[Description] = &[
     MESSAGES.description(),
     REDELIVERED.description(),
+    REWINDS.description(),
     BATCH_MESSAGES.description(),
     HANDLE_DURATION.description(),
     PUBLISHED_TO_HANDLED.description(),
@@ -124,6 +131,8 @@ pub(crate) struct WorkMetrics {
 impl WorkMetrics {
     pub(crate) fn new(consumer: &ConsumerName) -> Self {
         let consumer = consumer.as_str();
+        // So that the first one is an increase.
+        REWINDS.with([consumer]).increment(0);
         let messages = |verdict| MESSAGES.with([consumer, verdict]);
         Self {
             acknowledged: messages("acknowledged"),
@@ -173,6 +182,10 @@ impl WorkMetrics {
     pub(crate) fn dead_lettered(&self, messages: usize) {
         self.dead_lettered.increment(messages as u64);
     }
+}
+
+pub(crate) fn went_back(consumer: &str) {
+    REWINDS.with([consumer]).increment(1);
 }
 
 /// Has the gauges tell what is known of the consumer: its lag, and what waits there.

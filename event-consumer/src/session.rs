@@ -17,7 +17,8 @@ use crate::{
 const MAX_BATCHES: usize = 2;
 
 /// Follows the subscription until `shutdown`, after which the batches in hand have `grace` to be
-/// finished, or until the stream has `changed`. Sets `worked` once a batch is processed. What was not processed is given back.
+/// finished, or until the stream or the store has `changed`. Sets `worked` once a batch is processed. What was
+/// not processed is given back.
 pub(crate) async fn run<H: Handler>(
     mut subscription: PullSubscription,
     processor: &BatchProcessor<H>,

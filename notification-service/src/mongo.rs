@@ -165,6 +165,22 @@ pub(crate) async fn call<T: Send + 'static>(
     }
 }
 
+/// Which process the primary is; `None` of servers that do not tell.
+///
+/// # Errors
+/// If it does not answer within `deadline`.
+pub(crate) async fn server_process(
+    database: &Database,
+    deadline: Duration,
+) -> Result<Option<String>, Failure> {
+    let database = database.clone();
+    let hello = async move { database.run_command(doc! { "hello": 1 }).await };
+    let answer = call(deadline, hello).await?;
+    let version = answer.get_document("topologyVersion").ok();
+    let process = version.and_then(|version| version.get_object_id("processId").ok());
+    Ok(process.map(|id| id.to_hex()))
+}
+
 /// Whether a server takes commands now.
 pub(crate) fn check(database: Database) -> Check {
     Check::new("mongodb", move || {

@@ -17,7 +17,7 @@ use std::{pin::pin, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use async_nats::jetstream;
-use event_consumer::pause;
+use event_consumer::{holes::PositionStore, pause};
 use service_runtime::{nats, terminal::progress_bar};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -79,6 +79,8 @@ struct Rebuild {
     jetstream: jetstream::Context,
     source: Source,
     lease: Lease,
+    /// Which process of MongoDB it began with.
+    server: Option<String>,
     live: Projection,
     /// What was set on the old collection when the new one was made like it.
     settings: Settings,
@@ -103,6 +105,7 @@ impl Rebuild {
         let database = client.database(&config.mongo.mongodb_database);
         let name = &config.mongo.mongodb_collection;
         let positions = MongoPositionStore::new(&database, name);
+        let server = positions.server().await?;
         let found = positions.position().await?.found;
         let live = Projection::new(database.clone(), name.clone());
 
@@ -123,6 +126,7 @@ impl Rebuild {
             jetstream,
             source,
             lease,
+            server,
             live,
             settings,
             fresh,
@@ -203,6 +207,7 @@ impl Rebuild {
                 is_unchanged,
                 "options or indexes of the collection were changed meanwhile: run this again"
             );
+            self.ensure_same_server().await?;
             // Last, so that it still holds when the collections change places.
             ensure!(self.lease.renew().await?, "another rebuild has taken over");
             Ok(self.fresh.replace(&self.live).await?)
@@ -210,6 +215,16 @@ impl Rebuild {
         let swapped: anyhow::Result<()> = swapped.await;
         pause::resume(stream, self.config.nats.consumer.as_str()).await?;
         swapped
+    }
+
+    /// An older copy of what MongoDB stores may have taken its place after a restart: then the new
+    /// collection may lack what was written before.
+    async fn ensure_same_server(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.positions.server().await? == self.server,
+            "MongoDB was restarted during the rebuild, or has another primary: run this again"
+        );
+        Ok(())
     }
 
     async fn finish(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {

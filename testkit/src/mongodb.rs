@@ -2,6 +2,8 @@
 
 mod replica_set;
 
+use std::process::Command;
+
 use ::mongodb::{
     Client,
     bson::{Document, doc},
@@ -105,6 +107,28 @@ impl Server {
         self.process = None;
     }
 
+    /// A copy of what it stores, as if it had been killed now. It is frozen meanwhile.
+    ///
+    /// # Panics
+    /// If it is down, or its data can't be copied.
+    pub fn backup(&mut self) -> Backup {
+        let process = self.process();
+        process.freeze();
+        let backup = tempfile::tempdir().expect("a temporary directory");
+        copy(&self.data, &backup);
+        self.process().thaw();
+        Backup(backup)
+    }
+
+    /// Starts it on the same port with what the backup has, after [`Server::kill`].
+    ///
+    /// # Panics
+    /// If it can't be written to within a minute.
+    pub async fn restore(&mut self, backup: Backup) {
+        self.data = backup.0;
+        self.restart().await;
+    }
+
     /// Starts it on the same port with the same data, after [`Server::kill`].
     ///
     /// # Panics
@@ -115,6 +139,20 @@ impl Server {
         eventually("a replica set", async || initiate(&admin, self.port).await).await;
         eventually("a primary", async || is_primary(&admin).await).await;
     }
+}
+
+/// What a server stored at one moment.
+#[derive(Debug)]
+pub struct Backup(TempDir);
+
+fn copy(from: &TempDir, to: &TempDir) {
+    let all = from.path().join(".");
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(all)
+        .arg(to.path())
+        .status();
+    assert!(copied.is_ok_and(|it| it.success()), "copied");
 }
 
 fn spawn(port: u16, data: &TempDir, further: &[String]) -> Process {

@@ -1,8 +1,8 @@
 //! What the consumer's position and the stream tell about messages that nobody read.
 
-use service_runtime::nats::stream::Refills;
+use service_runtime::nats::stream::{Refills, StreamMetadata};
 
-use super::position_store::{Hole, Position, Range};
+use super::position_store::{Claim, Hole, Position, Range};
 
 /// Beyond so many ranges the last one covers the rest.
 const MAX_RANGES: usize = 100;
@@ -14,8 +14,10 @@ pub(super) struct Seen {
     pub(super) stream: i64,
     /// The consumer has settled all up to here.
     pub(super) settled: i64,
-    /// Whether it has delivered anything yet.
-    pub(super) is_new: bool,
+    /// It has delivered all up to here.
+    pub(super) delivered: i64,
+    /// The incarnation of the stream that it follows.
+    pub(super) incarnation: u64,
     pub(super) first: i64,
     pub(super) last: i64,
     /// Sequences between them that are gone.
@@ -23,13 +25,49 @@ pub(super) struct Seen {
 }
 
 impl Position {
-    /// Of a consumer that goes back to the messages after this one.
-    pub(super) fn rewound(self, settled: i64) -> Self {
+    /// As it is read from this run of the server: what was written there can be relied on.
+    pub(super) fn read_from(mut self, server: Option<&str>) -> Self {
+        if let Some(claim) = self.claim.take()
+            && claim.server.as_deref() == server
+        {
+            self.settled = self.settled.max(claim.settled);
+        }
+        self
+    }
+
+    /// As it is to be written to this run of the server, where no more than `proven` was read.
+    pub(super) fn written_to(self, server: Option<String>, proven: i64) -> Self {
+        let claim = Claim {
+            server,
+            settled: self.settled,
+        };
         Self {
-            settled: self.settled.min(settled),
-            known: Vec::new(),
+            settled: self.settled.min(proven),
+            claim: Some(claim),
             ..self
         }
+    }
+
+    /// Up to where its messages are those that stand on the stream now.
+    pub(super) fn settled_on(&self, stream: i64, metadata: &StreamMetadata) -> i64 {
+        if self.stream != stream {
+            return 0;
+        }
+        let common = metadata.incarnations.common_up_to(self.incarnation);
+        let common = common.map_or(i64::MAX, u64::cast_signed);
+        self.settled.min(common)
+    }
+
+    /// Of a consumer that goes back to the messages after this one; `None` if it was not beyond it.
+    pub(super) fn rewound(self, settled: i64) -> Option<Self> {
+        let claimed = self.claim.as_ref().map_or(0, |claim| claim.settled);
+        let is_beyond = self.settled.max(claimed) > settled;
+        is_beyond.then(|| Self {
+            settled: self.settled.min(settled),
+            claim: None,
+            known: Vec::new(),
+            ..self
+        })
     }
 
     /// Closes holes whose events are on the stream again, once the consumer is past them. How many
@@ -68,12 +106,8 @@ fn messages(holes: &[Hole]) -> i64 {
 /// What is not on the stream and was not settled when it was last looked at was lost, unless it was
 /// settled in the moment between. So nothing is missed, and should it be in doubt, it is a hole.
 pub(super) fn advance(before: Option<Position>, seen: &Seen) -> (Position, Vec<Range>) {
-    let mut position = before.unwrap_or_else(|| Position {
-        stream: seen.stream,
-        // A consumer that has worked before this was watched is believed to have missed nothing.
-        settled: if seen.is_new { 0 } else { seen.settled },
-        ..Position::default()
-    });
+    let mut position = before.unwrap_or_default();
+    position.incarnation = seen.incarnation;
     if position.stream != seen.stream {
         position.stream = seen.stream;
         position.settled = 0;
@@ -153,7 +187,8 @@ mod tests {
         Seen {
             stream: 1,
             settled,
-            is_new: settled == 0,
+            delivered: settled,
+            incarnation: 0,
             first,
             last,
             deleted: deleted.to_vec(),
@@ -211,7 +246,7 @@ mod tests {
     #[test]
     fn a_new_copy_misses_what_the_stream_has_lost_before() {
         assert_eq!(found(&[seen(0, 8, 9, &[])]), [[(1, 7)]]);
-        assert_eq!(found(&[seen(7, 8, 9, &[])]), [[]; 1]);
+        assert_eq!(found(&[seen(7, 8, 9, &[])]), [[(1, 7)]]);
     }
 
     #[test]
@@ -246,5 +281,33 @@ mod tests {
             ..seen(0, 1, 3, &[])
         };
         assert_eq!(found(&[seen(5, 1, 5, &[]), other]), [vec![], vec![]]);
+    }
+
+    /// Its save was on the way when the older store took the place.
+    #[test]
+    fn what_was_written_to_another_run_of_the_server_is_relied_on_only_after_it_was_read_there() {
+        let server = |name: &str| Some(name.to_owned());
+        let position = Position {
+            settled: 9,
+            ..Position::default()
+        };
+        let written = position.written_to(server("a"), 4);
+        assert_eq!(written.clone().read_from(Some("b")).settled, 4);
+        let read = written.read_from(Some("a"));
+        assert_eq!(read.settled, 9);
+        let written = read.written_to(server("a"), 9);
+        assert_eq!(written.read_from(Some("b")).settled, 9);
+    }
+
+    #[test]
+    fn a_position_goes_back_with_what_it_claims() {
+        let position = Position {
+            settled: 9,
+            ..Position::default()
+        };
+        let written = position.written_to(None, 4);
+        assert_eq!(written.clone().rewound(9), None);
+        let rewound = written.rewound(6).expect("it is beyond");
+        assert_eq!(rewound.read_from(None).settled, 4);
     }
 }

@@ -27,13 +27,28 @@ impl Hole {
     }
 }
 
+/// Up to where messages were settled, as whoever saw this run of the server found out. The position may have
+/// reached another run, with an older store: there this tells nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    pub server: Option<String>,
+    pub settled: i64,
+}
+
 /// How far the stream is known to be read, and what was missed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// When the stream was created, in nanoseconds since 1970: another one counts from 1 again.
     pub stream: i64,
-    /// All messages up to here were acknowledged or rejected, but for those in `holes`.
+    /// In which incarnation of the stream `settled` counts; 0 before the first.
+    #[serde(default)]
+    pub incarnation: u64,
+    /// All messages up to here were acknowledged or rejected, but for those in `holes`, and whatever store has
+    /// this position has their effects.
     pub settled: i64,
+    /// What is settled beyond that, found out by the last look.
+    #[serde(default)]
+    pub claim: Option<Claim>,
     /// Sequences above `settled` that were found missing already; at most 100 ranges.
     pub known: Vec<Range>,
     /// Not yet made up for; at most 100.
@@ -49,8 +64,8 @@ pub struct StoredPosition {
     pub revision: i64,
 }
 
-/// Keeps the [`Position`] of one consumer, beside what its handler writes. All processes that share
-/// the consumer share it. Every call is to have a deadline.
+/// Keeps the [`Position`] of one consumer, beside what its handler writes, so that a backup has both as
+/// of the same moment. All processes that share the consumer share it. Every call is to have a deadline.
 pub trait PositionStore: Send + Sync + 'static {
     /// `None` if there is none yet.
     ///
@@ -58,8 +73,16 @@ pub trait PositionStore: Send + Sync + 'static {
     /// If the store does not answer.
     fn load(&self) -> impl Future<Output = anyhow::Result<Option<StoredPosition>>> + Send;
 
+    /// What tells the present run of the server from any other: of the same server after a restart, of
+    /// another one that has taken its place. `None` if that can't be told: then a store that was put back
+    /// is noticed by its revision alone, and not if that is still the same.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    fn server(&self) -> impl Future<Output = anyhow::Result<Option<String>>> + Send;
+
     /// Replaces the position if its revision is still `expected`, or creates it if that is `None`
-    /// and there is none. The new revision is another one. False if another process was faster.
+    /// and there is none. The new revision is higher. False if another process was faster.
     ///
     /// # Errors
     /// If the store does not answer.

@@ -1,9 +1,12 @@
-//! Messages that leave the stream before they are read.
+//! Messages that leave the stream before they are read, and effects that are lost after they were read.
+
+use std::time::Duration;
 
 use event_consumer::{
     Holes,
     holes::{Position, PositionStore, StoredPosition},
 };
+use service_runtime::progress::Progress;
 use testkit::eventually;
 use tokio::sync::watch;
 
@@ -11,19 +14,30 @@ use crate::support::{Log, Running, World};
 
 /// Shared by the consumers of a test, as a database would be.
 #[derive(Debug, Clone, Default)]
-struct InMemory(watch::Sender<Option<StoredPosition>>);
+struct InMemory(watch::Sender<Store>);
+
+#[derive(Debug, Clone, Default)]
+struct Store {
+    /// How often it was put back.
+    server: u32,
+    position: Option<StoredPosition>,
+}
 
 impl PositionStore for InMemory {
     async fn load(&self) -> anyhow::Result<Option<StoredPosition>> {
-        Ok(self.0.borrow().clone())
+        Ok(self.0.borrow().position.clone())
+    }
+
+    async fn server(&self) -> anyhow::Result<Option<String>> {
+        Ok(Some(self.0.borrow().server.to_string()))
     }
 
     async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
         Ok(self.0.send_if_modified(|stored| {
-            if stored.as_ref().map(|it| it.revision) != expected {
+            if stored.position.as_ref().map(|it| it.revision) != expected {
                 return false;
             }
-            *stored = Some(StoredPosition {
+            stored.position = Some(StoredPosition {
                 position: position.clone(),
                 revision: expected.unwrap_or_default() + 1,
             });
@@ -34,7 +48,18 @@ impl PositionStore for InMemory {
 
 impl InMemory {
     fn position(&self) -> Option<Position> {
-        Some(self.0.borrow().as_ref()?.position.clone())
+        Some(self.0.borrow().position.as_ref()?.position.clone())
+    }
+
+    fn backup(&self) -> Option<StoredPosition> {
+        self.0.borrow().position.clone()
+    }
+
+    fn restore(&self, backup: Option<StoredPosition>) {
+        self.0.send_modify(|store| {
+            store.server += 1;
+            store.position = backup;
+        });
     }
 
     fn ranges(&self) -> Vec<(i64, i64)> {
@@ -56,9 +81,18 @@ fn holes(world: &World, store: &InMemory) -> Holes<InMemory> {
 }
 
 fn run(world: &World, store: &InMemory) -> Running {
-    let consumer = world.consumer(Log::default().handler());
-    let consumer = consumer.with_holes(holes(world, store));
-    Running::start(consumer, std::time::Duration::from_secs(10))
+    run_with(world, store, &Log::default())
+}
+
+/// Looks once a second as well.
+fn run_with(world: &World, store: &InMemory, log: &Log) -> Running {
+    let holes = holes(world, store);
+    let consumer = world.consumer(log.handler()).with_holes(holes.clone());
+    let connection = consumer.connection();
+    let running = Running::start(consumer, Duration::from_secs(10));
+    let observing = holes.observe(connection, Progress::new("holes"), running.shutdown.clone());
+    tokio::spawn(observing);
+    running
 }
 
 /// Runs a consumer until it has looked for the first time.
@@ -74,8 +108,8 @@ async fn messages_that_were_purged_while_nobody_read_are_found_once_and_stay_kno
     let running = run(&world, &store);
     world.publish(["1", "2"]).await;
     world.settled(2).await;
-    running.stop().await;
     store.kept(2).await;
+    running.stop().await;
 
     world.publish(["3", "4"]).await;
     world.stream().await.purge().await.expect("purged");
@@ -83,8 +117,9 @@ async fn messages_that_were_purged_while_nobody_read_are_found_once_and_stay_kno
     for _ in 0..2 {
         let running = run(&world, &store);
         world.settled(5).await;
-        running.stop().await;
+        // The consumer has gone along with the purge: what came before is doubted for a while.
         store.kept(5).await;
+        running.stop().await;
         assert_eq!(store.ranges(), [(3, 4)]);
     }
     assert_eq!(store.position().expect("a position").found, 2);
@@ -128,4 +163,94 @@ async fn however_many_holes_there_are_the_position_is_bounded_and_covers_them() 
         assert_eq!(ranges.last(), Some(&(200, 298)));
         assert_eq!(store.position().expect("a position").found, 149);
     }
+}
+
+/// Waits until all of the texts were read so many times.
+async fn read(log: &Log, expected: &[(std::ops::RangeInclusive<u32>, usize)]) {
+    let expected = expected.iter().cloned();
+    let all = expected.flat_map(|(texts, times)| texts.map(move |text| (text, times)));
+    let all = all.flat_map(|(text, times)| vec![text.to_string(); times]);
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable();
+    eventually("the messages to be read", async || {
+        (log.sorted() == all).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_store_lacks_that_was_put_back_is_read_again() {
+    let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
+    let running = run_with(&world, &store, &log);
+    world.publish(1..=10).await;
+    store.kept(10).await;
+    let backup = store.backup();
+    world.publish(11..=20).await;
+    store.kept(20).await;
+
+    store.restore(backup);
+    read(&log, &[(1..=10, 1), (11..=20, 2)]).await;
+    store.kept(20).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_store_lacks_that_was_put_back_while_nobody_worked_is_read_again() {
+    let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
+    let running = run_with(&world, &store, &log);
+    world.publish(1..=10).await;
+    store.kept(10).await;
+    let backup = store.backup();
+    world.publish(11..=20).await;
+    store.kept(20).await;
+    running.stop().await;
+
+    store.restore(backup);
+    let running = run_with(&world, &store, &log);
+    read(&log, &[(1..=10, 1), (11..=20, 2)]).await;
+    running.stop().await;
+
+    // An empty one.
+    store.restore(None);
+    let running = run_with(&world, &store, &log);
+    read(&log, &[(1..=10, 2), (11..=20, 3)]).await;
+    store.kept(20).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_older_than_the_first_message_misses_what_has_left_the_stream() {
+    let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
+    let running = run_with(&world, &store, &log);
+    world.publish(1..=10).await;
+    store.kept(10).await;
+    let backup = store.backup();
+    world.publish(11..=20).await;
+    store.kept(20).await;
+    let stream = world.stream().await;
+    stream.purge().sequence(16).await.expect("purged");
+
+    store.restore(backup);
+    read(&log, &[(1..=15, 1), (16..=20, 2)]).await;
+    store.kept(20).await;
+    assert_eq!(store.ranges(), [(11, 15)]);
+    running.stop().await;
+}
+
+/// Where its messages stood, others stand now.
+#[tokio::test]
+async fn a_store_of_an_earlier_incarnation_lacks_what_came_in_the_place_of_its_messages() {
+    let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
+    let running = run_with(&world, &store, &log);
+    world.publish(1..=10).await;
+    store.kept(10).await;
+    let backup = store.backup();
+    world.begin_incarnation(7, 4).await;
+    world.follows("7", 10).await;
+    store.kept(10).await;
+    read(&log, &[(1..=4, 1), (5..=10, 2)]).await;
+
+    store.restore(backup);
+    read(&log, &[(1..=4, 1), (5..=10, 3)]).await;
+    running.stop().await;
 }

@@ -14,7 +14,7 @@ use crate::support::{Log, Running, World};
 
 impl World {
     /// As the relay does before it publishes what the stream has lost.
-    async fn begin_incarnation(&self, number: u64, sequence: u64) {
+    pub(crate) async fn begin_incarnation(&self, number: u64, sequence: u64) {
         let info = self.stream().await.cached_info().clone();
         let mut metadata = StreamMetadata::of(&info);
         (metadata.incarnations).begin(Incarnation { number, sequence });
@@ -32,7 +32,7 @@ impl World {
     }
 
     /// Waits until the consumer follows it and has settled all.
-    async fn follows(&self, incarnation: &str, settled: u64) {
+    pub(crate) async fn follows(&self, incarnation: &str, settled: u64) {
         eventually("the consumer to follow the stream", async || {
             let info = self.info().await?;
             let followed = info.config.metadata.get("incarnation")?;

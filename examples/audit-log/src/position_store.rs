@@ -35,6 +35,16 @@ impl PositionStore for PositionRow {
         }))
     }
 
+    async fn server(&self) -> anyhow::Result<Option<String>> {
+        let server = sqlx::query_scalar!(
+            r#"
+            select concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time())
+                as "server!"
+            "#
+        );
+        Ok(Some(server.fetch_one(&self.pool).await?))
+    }
+
     async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
         let position = Json(position);
         let saved = match expected {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use event_consumer::holes::{Hole, Position, PositionStore, Range, StoredPosition};
+use event_consumer::holes::{Claim, Hole, Position, PositionStore, Range, StoredPosition};
 use mongodb::{
     Collection, Database,
     bson::{self, doc},
@@ -25,10 +25,19 @@ struct StoredDocument {
     /// Grows with each change, so that of several services one makes it.
     revision: i64,
     stream: i64,
+    #[serde(default)]
+    incarnation: i64,
     settled: i64,
+    claim: Option<StoredClaim>,
     known: Vec<StoredRange>,
     holes: Vec<StoredHole>,
     found: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredClaim {
+    server: Option<String>,
+    settled: i64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -47,6 +56,7 @@ struct StoredHole {
 /// Keeps the position of the consumer that writes one copy, beside that copy.
 #[derive(Debug, Clone)]
 pub(crate) struct MongoPositionStore {
+    database: Database,
     collection: Collection<StoredDocument>,
     id: String,
 }
@@ -55,6 +65,7 @@ impl MongoPositionStore {
     /// For the copy in the collection `copy`.
     pub(crate) fn new(database: &Database, copy: &str) -> Self {
         Self {
+            database: database.clone(),
             collection: mongo::primary(database, COLLECTION),
             id: copy.to_owned(),
         }
@@ -109,6 +120,10 @@ impl PositionStore for MongoPositionStore {
         Ok(self.find().await?)
     }
 
+    async fn server(&self) -> anyhow::Result<Option<String>> {
+        Ok(mongo::server_process(&self.database, DEADLINE).await?)
+    }
+
     async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
         let revision = expected.unwrap_or_default() + 1;
         let document = StoredDocument::new(&self.id, revision, position);
@@ -125,6 +140,10 @@ impl StoredDocument {
             first: it.first,
             last: it.last,
         };
+        let claim = |it: &Claim| StoredClaim {
+            server: it.server.clone(),
+            settled: it.settled,
+        };
         let hole = |it: &Hole| StoredHole {
             first: it.range.first,
             last: it.range.last,
@@ -134,7 +153,9 @@ impl StoredDocument {
             id: id.to_owned(),
             revision,
             stream: position.stream,
+            incarnation: position.incarnation.cast_signed(),
             settled: position.settled,
+            claim: position.claim.as_ref().map(claim),
             known: position.known.iter().map(range).collect(),
             holes: position.holes.iter().map(hole).collect(),
             found: position.found,
@@ -145,6 +166,10 @@ impl StoredDocument {
         let range = |it: StoredRange| Range {
             first: it.first,
             last: it.last,
+        };
+        let claim = |it: StoredClaim| Claim {
+            server: it.server,
+            settled: it.settled,
         };
         let hole = |it: StoredHole| Hole {
             range: Range {
@@ -157,7 +182,9 @@ impl StoredDocument {
         StoredPosition {
             position: Position {
                 stream: self.stream,
+                incarnation: self.incarnation.cast_unsigned(),
                 settled: self.settled,
+                claim: self.claim.map(claim),
                 known: self.known.into_iter().map(range).collect(),
                 holes: self.holes.into_iter().map(hole).collect(),
                 found: self.found,

@@ -12,6 +12,7 @@ mod openapi;
 mod operator;
 mod outages;
 mod projection;
+mod put_back;
 mod reading;
 mod rebuild;
 mod recovery;
