@@ -5,7 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{plan::Kind, rounds::Course, stack::Machine};
+use crate::{
+    plan::{self, Kind},
+    rounds::Course,
+    stack::Machine,
+};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -61,6 +65,9 @@ pub(crate) struct Run {
     /// Only faults of these kinds (see `list`)
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     only: Vec<Kind>,
+    /// Faults of a round, at most; more strike faster, and more of them at once
+    #[arg(long, default_value_t = plan::MOST, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) per_round: u32,
     #[command(flatten)]
     pub(crate) load: Load,
     /// Do not have services record their decisions, nor compare these with the model

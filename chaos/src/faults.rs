@@ -41,6 +41,7 @@ pub(crate) async fn strike(stack: &Stack, proof: &Proof, fault: &Fault) -> anyho
             Kind::DiskFull => stream::fill_disk(stack, proof, fault.lasts).await,
             Kind::MongodbStepDown => mongodb::step_down(stack, fault.lasts).await,
             Kind::MongodbLock => mongodb::lock(stack, fault.lasts).await,
+            Kind::MongodbRestore => mongodb::restore(stack, proof, fault.lasts).await,
             Kind::Rebuild => rebuild::rebuild(stack, fault).await,
             Kind::TrickleClients | Kind::DeafClients | Kind::SilentClients => {
                 clients::strike(stack, fault).await

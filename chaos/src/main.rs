@@ -70,7 +70,7 @@ async fn strike_small_stack(arguments: &Run) -> anyhow::Result<ExitCode> {
         let stack = Stack::start(&arguments.machine, logs.path(), settings).await?;
         let proof = Proof::start(&stack.endpoints, course.seed, arguments.load.rate).await?;
         let round = async |number, left| {
-            let faults = plan::round(course.seed, number, &kinds, left);
+            let faults = plan::round(course.seed, number, &kinds, arguments.per_round, left);
             let mut round = rounds::round(&stack, &proof, &faults).await?;
             if !arguments.only_from_outside {
                 round.violations.extend(stack.logs.violations()?);

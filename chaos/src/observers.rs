@@ -31,6 +31,11 @@ impl Observers {
         self.copy.may_revive();
     }
 
+    /// An earlier state of the copy takes its place: it goes back, until the next check.
+    pub(crate) fn copy_is_put_back(&self) {
+        self.copy.may_go_back();
+    }
+
     /// Tombstones are kept for less time than the run takes.
     pub(crate) fn tombstones_expire(&self) {
         self.copy.tombstones_expire();

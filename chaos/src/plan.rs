@@ -26,14 +26,18 @@ pub(crate) struct Fault {
 
 /// When the last fault of a round begins, at the latest.
 const WINDOW: Duration = Duration::from_secs(4);
-const FAULTS: std::ops::RangeInclusive<usize> = 6..=20;
+const LEAST: u32 = 6;
+/// Unless another number is given.
+pub(crate) const MOST: u32 = 20;
 /// Of those that can't be where others are, another one is drawn so many times.
 const DRAWS: usize = 10;
 
-/// The faults of a round in the order of their beginnings; at most `most`.
-pub(crate) fn round(seed: u64, number: u64, kinds: &[Kind], most: usize) -> Vec<Fault> {
+/// The faults of a round in the order of their beginnings: at most `most`, and no more than are `left`.
+pub(crate) fn round(seed: u64, number: u64, kinds: &[Kind], most: u32, left: usize) -> Vec<Fault> {
     let mut rng = rng(seed, number);
-    let count = rng.usize(FAULTS).min(most);
+    let count = rng
+        .usize(LEAST.min(most) as usize..=most as usize)
+        .min(left);
     let mut faults: Vec<Fault> = Vec::new();
     for _ in 0..count {
         let mut draws = (0..DRAWS).map(|_| draw(&mut rng, kinds));

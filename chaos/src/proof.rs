@@ -47,6 +47,11 @@ impl Proof {
         self.observers.stream_loses_messages();
     }
 
+    /// Before an earlier state of the copy takes its place.
+    pub(crate) fn copy_is_put_back(&self) {
+        self.observers.copy_is_put_back();
+    }
+
     /// Tombstones are kept for less time than the run takes.
     pub(crate) fn tombstones_expire(&self) {
         self.observers.tombstones_expire();

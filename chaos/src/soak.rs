@@ -76,7 +76,7 @@ async fn strike_each_minute(
             report.add(&round);
             ensure!(round.violations.is_empty(), "{:?}", round.violations);
         }
-        for fault in plan::round(arguments.seed, u64::from(number), &kinds, 1) {
+        for fault in plan::round(arguments.seed, u64::from(number), &kinds, plan::MOST, 1) {
             println!("minute {number}: {fault}");
             faults::strike(stack, proof, &fault).await?;
             let healed = Instant::now();

@@ -1,4 +1,4 @@
-//! MongoDB without a primary, and MongoDB that takes no writes.
+//! MongoDB without a primary, MongoDB that takes no writes, and an older one in its place.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use mongodb::{Client, Database, bson::doc, error::ErrorKind, options::ClientOptions};
 use tokio::time::sleep;
 
-use crate::stack::Stack;
+use crate::{proof::Proof, stack::Stack};
 
 const SERVER_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -35,6 +35,17 @@ pub(super) async fn lock(stack: &Stack, lasts: Duration) -> anyhow::Result<()> {
     sleep(lasts).await;
     let unlock = admin.run_command(doc! { "fsyncUnlock": 1 }).await;
     unlock.context("fsyncUnlock")?;
+    Ok(())
+}
+
+/// What was applied after the backup is lost.
+pub(super) async fn restore(stack: &Stack, proof: &Proof, later: Duration) -> anyhow::Result<()> {
+    let mut mongodb = stack.mongodb.lock().await;
+    let backup = mongodb.backup();
+    sleep(later).await;
+    proof.copy_is_put_back();
+    mongodb.kill();
+    mongodb.restore(backup).await;
     Ok(())
 }
 

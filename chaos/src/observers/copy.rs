@@ -82,6 +82,10 @@ impl Observer {
         self.record.copy().seen.may_revive = true;
     }
 
+    pub(super) fn may_go_back(&self) {
+        self.record.copy().seen.may_go_back = true;
+    }
+
     pub(super) fn tombstones_expire(&self) {
         self.record.copy().seen.tombstones_expire = true;
     }
@@ -89,6 +93,7 @@ impl Observer {
     pub(super) fn take_violations(&self) -> Vec<Violation> {
         let mut copy = self.record.copy();
         copy.seen.may_revive = false;
+        copy.seen.may_go_back = false;
         std::mem::take(&mut copy.violations)
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Seen {
     /// Deletions may have been lost with the last writes of the database: their users come back, at a
     /// version above.
     pub(super) may_revive: bool,
+    /// An earlier state of the copy has taken its place.
+    pub(super) may_go_back: bool,
     /// Tombstones are kept for less time than the run takes.
     pub(super) tombstones_expire: bool,
 }
@@ -51,7 +53,7 @@ impl Seen {
 
     fn disappeared(&self, user: i64, before: Option<State>) -> Result<(), Violation> {
         let was_deleted = before.is_some_and(|before| before.is_deleted);
-        match was_deleted && self.tombstones_expire {
+        match (was_deleted && self.tombstones_expire) || self.may_go_back {
             true => Ok(()),
             false => Err(Violation::new(
                 NEVER_BACKWARDS,
@@ -71,6 +73,10 @@ impl Seen {
             };
             violations.extend(compared.err());
         }
+        if self.may_go_back {
+            self.users = now;
+            return violations;
+        }
         for (user, now) in now {
             let before = self.users.entry(user).or_insert(now);
             if before.version < now.version {
@@ -84,7 +90,7 @@ impl Seen {
         let is_older = now.version < before.version;
         let is_revived = self.may_revive && now.version > before.version;
         let is_back = before.is_deleted && !now.is_deleted && !is_revived;
-        match is_older || is_back {
+        match (is_older || is_back) && !self.may_go_back {
             true => Err(Violation::new(
                 NEVER_BACKWARDS,
                 format!("user {user} was {before:?}, and is {now:?}"),

@@ -50,6 +50,8 @@ pub(crate) enum Kind {
     MongodbStepDown,
     /// MongoDB takes no writes (fsyncLock)
     MongodbLock,
+    /// What MongoDB stored a while ago takes the place of the server, which has written more since
+    MongodbRestore,
     /// An operator rebuilds the copy, and is killed if that takes too long
     Rebuild,
     /// The disk of the NATS server is full; needs --disk
@@ -79,6 +81,7 @@ impl Kind {
             Self::TrickleClients | Self::DeafClients | Self::SilentClients => 3,
             Self::ConsumerDelete | Self::MongodbLock | Self::MessageDelete => 3,
             Self::PostgresRestore | Self::PostgresPromotion | Self::Rebuild => 2,
+            Self::MongodbRestore => 2,
             Self::StreamDelete | Self::StreamPurge | Self::StreamPurgeOlder => 1,
             Self::NatsStoreRestore | Self::DiskFull | Self::Outage => 1,
         }
@@ -105,7 +108,7 @@ impl Kind {
             | Self::NatsStoreRestore
             | Self::ConsumerDelete
             | Self::DiskFull => &["nats"],
-            Self::MongodbStepDown | Self::MongodbLock => &["mongodb"],
+            Self::MongodbStepDown | Self::MongodbLock | Self::MongodbRestore => &["mongodb"],
             Self::Rebuild => &["copy"],
             Self::TrickleClients | Self::DeafClients | Self::SilentClients => &CLIENT_WIRES,
         }
@@ -126,7 +129,7 @@ impl Kind {
             }
             Self::Kill | Self::Cut => 0..=1500,
             Self::Rebuild => 100..=10_000,
-            Self::PostgresRestore | Self::PostgresPromotion => 500..=2000,
+            Self::PostgresRestore | Self::PostgresPromotion | Self::MongodbRestore => 500..=2000,
             Self::MongodbStepDown => 1000..=2000,
             Self::StreamDelete
             | Self::StreamPurge

@@ -2,12 +2,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use clap::ValueEnum;
 
-use super::{Fault, Kind, round};
+use super::{Fault, Kind, MOST, round};
 
 fn rounds(seed: u64, count: u64) -> Vec<Vec<Fault>> {
     let all = Kind::value_variants();
     (0..count)
-        .map(|number| round(seed, number, all, usize::MAX))
+        .map(|number| round(seed, number, all, MOST, usize::MAX))
         .collect()
 }
 
@@ -49,9 +49,21 @@ fn two_or_three_faults_at_once_are_the_normal_case() {
 #[test]
 fn a_plan_has_no_more_faults_than_are_wanted_and_only_of_wanted_kinds() {
     for number in 0..100 {
-        let faults = round(5, number, &[Kind::Kill, Kind::Cut], 3);
+        let faults = round(5, number, &[Kind::Kill, Kind::Cut], MOST, 3);
         assert!(faults.len() <= 3);
         let wanted = |it: &Fault| matches!(it.kind, Kind::Kill | Kind::Cut);
         assert!(faults.iter().all(wanted), "{faults:?}");
     }
+}
+
+#[test]
+fn a_round_can_have_more_faults() {
+    let all = Kind::value_variants();
+    let counts = (0..100).map(|number| round(5, number, all, 50, usize::MAX).len());
+    let counts: BTreeSet<_> = counts.collect();
+    assert!(
+        counts.iter().all(|count| (1..=50).contains(count)),
+        "{counts:?}"
+    );
+    assert!(counts.last() > Some(&30), "{counts:?}");
 }

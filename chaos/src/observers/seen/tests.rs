@@ -103,3 +103,17 @@ fn a_version_that_was_never_shown_is_found() {
     assert_eq!(seen.unseen(&[document(1, 3)]).len(), 1);
     assert_eq!(seen.unseen(&[document(2, 1)]).len(), 1);
 }
+
+#[test]
+fn only_a_copy_that_was_put_back_goes_back_and_loses_users() {
+    let mut seen = Seen::default();
+    seen.show(1, living(3)).expect("the first change");
+    seen.show(2, living(1)).expect("the first change");
+    seen.may_go_back = true;
+    assert_eq!(seen.show_all(&[document(1, 2)]).len(), 0);
+    assert!(seen.show(1, living(1)).is_ok());
+    assert!(seen.show(1, living(4)).is_ok());
+    seen.may_go_back = false;
+    assert!(seen.show(1, living(3)).is_err());
+    assert_eq!(seen.unseen(&[document(2, 1)]).len(), 1);
+}
