@@ -7,6 +7,8 @@ pub enum Guard {
     Tombstone,
     AckAfterWrite,
     Rewind,
+    KnownStore,
+    Claim,
     CursorAfterAck,
     OneInFlight,
     EpochFence,
@@ -19,6 +21,7 @@ pub enum Guard {
     KnownBeginning,
     Refill,
     NewMessageId,
+    PassedMeanwhile,
     Orphans,
     Strangers,
     RestatedAbove,
@@ -27,11 +30,13 @@ pub enum Guard {
 }
 
 impl Guard {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Version,
         Self::Tombstone,
         Self::AckAfterWrite,
         Self::Rewind,
+        Self::KnownStore,
+        Self::Claim,
         Self::CursorAfterAck,
         Self::OneInFlight,
         Self::EpochFence,
@@ -44,6 +49,7 @@ impl Guard {
         Self::KnownBeginning,
         Self::Refill,
         Self::NewMessageId,
+        Self::PassedMeanwhile,
         Self::Orphans,
         Self::Strangers,
         Self::RestatedAbove,
@@ -59,6 +65,8 @@ impl Guard {
             Self::Tombstone => "a deletion leaves its version behind",
             Self::AckAfterWrite => "messages are acknowledged after the write",
             Self::Rewind => "consumers go back when an incarnation begins",
+            Self::KnownStore => "a store is trusted only by who has watched it",
+            Self::Claim => "what a save claims counts on the server that it was meant for",
             Self::CursorAfterAck => "the cursor moves behind acknowledgements",
             Self::OneInFlight => "one event of an aggregate is in flight at a time",
             Self::EpochFence => "a relay that has lost the lease moves no cursor",
@@ -73,6 +81,7 @@ impl Guard {
             Self::NewMessageId => {
                 "a duplicate of a message that is missing is published under another id"
             }
+            Self::PassedMeanwhile => "what passes while a loss is looked up is taken back as well",
             Self::Orphans => "what the stream has and the database lacks is restated",
             Self::Strangers => "what others publish is looked up before the tail passes it",
             Self::RestatedAbove => "the restated version is above that of the orphan",
@@ -90,6 +99,8 @@ impl Guard {
             Self::Version | Self::Tombstone => "notification-service/src/projection/command.rs",
             Self::AckAfterWrite => "event-consumer/src/batch_processor.rs",
             Self::Rewind => "event-consumer/src/incarnation.rs",
+            Self::KnownStore => "event-consumer/src/holes/trust.rs",
+            Self::Claim => "event-consumer/src/holes/position.rs",
             Self::CursorAfterAck | Self::StopAtFailure => "outbox/src/relay/publisher.rs",
             Self::OneInFlight => "outbox/src/relay/per_key_queue.rs",
             Self::EpochFence | Self::KnownCursor => "outbox/src/relay/cursor.rs",
@@ -97,6 +108,7 @@ impl Guard {
             Self::TailCheck => "outbox/src/relay/stream_check.rs",
             Self::KnownBeginning => "outbox/src/relay/stream_loss/store.rs",
             Self::Refill | Self::NewMessageId => "outbox/src/relay/stream_loss.rs",
+            Self::PassedMeanwhile => "outbox/src/relay/stream_loss/window.rs",
             Self::Orphans => "outbox/src/relay/orphans.rs",
             Self::Strangers => "outbox/src/relay/orphans/lookup.rs",
             Self::RestatedAbove => "schema/postgres/migrations/0010_restate_users.sql",

@@ -12,6 +12,7 @@ mod relay;
 mod restore;
 mod scenarios;
 mod session;
+mod store;
 mod stream;
 mod writers;
 
@@ -66,6 +67,7 @@ impl Protocol {
         writers::progress(state, actions);
         relay::progress(self, state, actions);
         consumer::progress(self, state, actions);
+        store::progress(self, state, actions);
     }
 }
 
@@ -94,6 +96,7 @@ impl Model for Protocol {
         relay::faults(state, actions);
         stream::faults(state, actions);
         consumer::faults(state, actions);
+        store::faults(state, actions);
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -118,6 +121,7 @@ impl Model for Protocol {
             Action::NoticeLostTail { relay } | Action::NoticeOrphans { relay } => {
                 session::end_session(&mut next, relay);
             }
+            Action::LookUpLoss { relay } => losses::look_up(&mut next, relay),
             Action::NoteLoss { relay } => {
                 losses::note(&mut next, relay);
                 session::end_session(&mut next, relay);
@@ -133,6 +137,11 @@ impl Model for Protocol {
             Action::Finish { .. } => consumer::finish(self, &mut next),
             Action::CrashConsumer => consumer::crash(&mut next),
             Action::Rewind => consumer::rewind(&mut next),
+            Action::Look => store::look(self, &mut next),
+            Action::ArrivePosition => store::arrive_position(&mut next),
+            Action::GoBack => store::go_back(self, &mut next),
+            Action::BackUpCopy => store::back_up(&mut next),
+            Action::PutBack => store::put_back(&mut next),
         }
         Some(next)
     }

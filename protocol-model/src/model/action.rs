@@ -21,6 +21,7 @@ pub enum Action {
     Conclude { relay: usize, id: u8 },
     Save { relay: usize },
     NoticeLostTail { relay: usize },
+    LookUpLoss { relay: usize },
     NoteLoss { relay: usize },
     NoteRefill { relay: usize },
     NoticeOrphans { relay: usize },
@@ -34,6 +35,11 @@ pub enum Action {
     Finish { sequence: u8 },
     CrashConsumer,
     Rewind,
+    Look,
+    ArrivePosition,
+    GoBack,
+    BackUpCopy,
+    PutBack,
 }
 
 /// A step of the model, for its documentation.
@@ -88,7 +94,7 @@ pub const STEPS: &[Step] = &[
         "outbox/src/relay/stream_check.rs",
     ),
     step(
-        "a missing message is noted",
+        "the events of a missing message are looked up, and noted",
         "outbox/src/relay/stream_loss/window.rs",
     ),
     step(
@@ -110,6 +116,14 @@ pub const STEPS: &[Step] = &[
     step(
         "the consumer goes back to where the stream has changed",
         "event-consumer/src/incarnation.rs",
+    ),
+    step(
+        "what is settled is looked at, and the position saved beside the copy",
+        "event-consumer/src/holes.rs",
+    ),
+    step(
+        "the consumer goes back to what the copy has",
+        "event-consumer/src/durable.rs",
     ),
 ];
 
@@ -139,7 +153,8 @@ impl fmt::Display for Action {
             Self::Conclude { relay, id } => write!(f, "relay {relay} concludes {id}"),
             Self::Save { relay } => write!(f, "relay {relay} saves the cursor"),
             Self::NoticeLostTail { relay } => write!(f, "relay {relay} notices the lost end"),
-            Self::NoteLoss { relay } => write!(f, "relay {relay} notes what is missing"),
+            Self::LookUpLoss { relay } => write!(f, "relay {relay} looks up what is missing"),
+            Self::NoteLoss { relay } => write!(f, "relay {relay} notes it"),
             Self::NoteRefill { relay } => write!(f, "relay {relay} notes the refill"),
             Self::NoticeOrphans { relay } => write!(f, "relay {relay} notices orphans"),
             Self::CrashRelay { relay } => write!(f, "**relay {relay} is killed**"),
@@ -156,6 +171,11 @@ impl fmt::Display for Action {
             Self::Finish { sequence } => write!(f, "and is done with {sequence}"),
             Self::CrashConsumer => write!(f, "**the consumer is killed**"),
             Self::Rewind => write!(f, "the consumer goes back"),
+            Self::Look => write!(f, "the consumer looks"),
+            Self::ArrivePosition => write!(f, "its position is saved"),
+            Self::GoBack => write!(f, "the consumer goes back to what the copy has"),
+            Self::BackUpCopy => write!(f, "**back up the copy**"),
+            Self::PutBack => write!(f, "**the copy is put back**"),
         }
     }
 }

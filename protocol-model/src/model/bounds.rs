@@ -17,6 +17,7 @@ pub struct Bounds {
     pub forgotten_duplicates: u8,
     pub restores: u8,
     pub consumer_crashes: u8,
+    pub put_backs: u8,
     /// Before NATS 2.14, which leaves consumers beyond the end of a stream that has lost it.
     pub has_old_server: bool,
 }
@@ -38,6 +39,7 @@ impl Bounds {
         forgotten_duplicates: 0,
         restores: 0,
         consumer_crashes: 0,
+        put_backs: 0,
         has_old_server: false,
     };
 
@@ -59,6 +61,7 @@ impl Bounds {
             "forgotten_duplicates" => &mut self.forgotten_duplicates,
             "restores" => &mut self.restores,
             "consumer_crashes" => &mut self.consumer_crashes,
+            "put_backs" => &mut self.put_backs,
             _ => return None,
         };
         *field = count;
@@ -107,6 +110,7 @@ impl Bounds {
             ),
             (self.restores, "restore", "restores"),
             (self.consumer_crashes, "consumer killed", "consumers killed"),
+            (self.put_backs, "copy put back", "copies put back"),
         ];
         let counts = counts.into_iter().filter(|(count, ..)| *count > 0);
         let described = counts.map(|(count, one, many)| match count {

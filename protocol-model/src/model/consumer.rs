@@ -1,17 +1,22 @@
 //! The consumer and the copy. Messages are handled in any order, and again until they are acknowledged.
 
-use crate::model::{Action, Guard, Protocol, State, database::User, ids::Ids, stream::Event};
+use crate::model::database::User;
+use crate::model::{
+    Action, Guard, Protocol, State,
+    ids::Ids,
+    store::{Store, Watch},
+    stream::Event,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Consumer {
-    acknowledged: Ids,
+    pub(crate) acknowledged: Ids,
     /// Between the write and the acknowledgement.
-    in_hand: Option<(u8, Event)>,
+    pub(crate) in_hand: Option<(u8, Event)>,
     /// Incarnations that it has seen.
-    seen: usize,
-    pub(crate) copy: Vec<User>,
-    /// The version of each user's deletion, once it was applied.
-    deletions: Vec<u8>,
+    pub(crate) seen: usize,
+    pub(crate) store: Store,
+    pub(crate) watch: Watch,
     /// Whether a reader saw an older version after a newer one.
     pub(crate) went_back: bool,
     /// Whether a reader saw a user again at a version before that of the deletion.
@@ -24,14 +29,14 @@ impl Consumer {
             acknowledged: Ids::default(),
             in_hand: None,
             seen: 0,
-            copy: vec![User::default(); keys.into()],
-            deletions: vec![0; keys.into()],
+            store: Store::new(keys),
+            watch: Watch::default(),
             went_back: false,
             is_resurrected: false,
         }
     }
 
-    fn forget_above(&mut self, sequence: u8) {
+    pub(crate) fn forget_above(&mut self, sequence: u8) {
         self.acknowledged = self.acknowledged.up_to(sequence);
     }
 
@@ -44,16 +49,16 @@ impl Consumer {
 
     fn apply(&mut self, protocol: &Protocol, event: Event) {
         let key = usize::from(event.key);
-        let stored = self.copy[key];
+        let stored = self.store.copy[key];
         if event.version <= stored.version && protocol.has(Guard::Version) {
             return;
         }
         self.went_back |= event.version < stored.version;
-        self.is_resurrected |= !event.deletes && event.version < self.deletions[key];
+        self.is_resurrected |= !event.deletes && event.version < self.store.deletions[key];
         if event.deletes {
-            self.deletions[key] = event.version;
+            self.store.deletions[key] = event.version;
         }
-        self.copy[key] = match event.deletes && !protocol.has(Guard::Tombstone) {
+        self.store.copy[key] = match event.deletes && !protocol.has(Guard::Tombstone) {
             true => User::default(),
             false => User::of(event),
         };
@@ -108,6 +113,7 @@ pub(crate) fn finish(protocol: &Protocol, state: &mut State) {
 pub(crate) fn crash(state: &mut State) {
     state.left.consumer_crashes -= 1;
     state.consumer.in_hand = None;
+    state.consumer.watch.crash();
 }
 
 /// To the lowest of the incarnations that it has not seen.
@@ -117,4 +123,5 @@ pub(crate) fn rewind(state: &mut State) {
     let common = lowest.copied().unwrap_or(u8::MAX);
     state.consumer.seen = incarnations.len();
     state.consumer.forget_above(common);
+    state.consumer.store.position.rewind(common);
 }

@@ -32,6 +32,8 @@ pub(crate) struct Cursor {
 pub(crate) struct Loss {
     pub(crate) sequence: u8,
     pub(crate) ids: Ids,
+    /// The saved cursor when the events were looked up, until the next session begins.
+    pub(crate) looked_up_at: Option<Cursor>,
     /// Up to where the stream has the events again.
     pub(crate) refilled_through: Option<u8>,
 }

@@ -34,6 +34,11 @@ impl Ids {
         Self(self.0 | other.0)
     }
 
+    /// 0 if there is none.
+    pub(crate) fn highest(self) -> u8 {
+        self.iter().last().unwrap_or_default()
+    }
+
     /// Those up to this one.
     pub(crate) fn up_to(self, last: u8) -> Self {
         self.iter().filter(|it| *it <= last).collect()

@@ -38,7 +38,7 @@ fn is_at_rest(protocol: &Protocol, state: &State) -> bool {
 
 /// The copy says what the database says: of deleted users that they are not there.
 fn has_converged(state: &State) -> bool {
-    let mut users = state.database.users.iter().zip(&state.consumer.copy);
+    let mut users = state.database.users.iter().zip(&state.consumer.store.copy);
     users.all(|(user, copy)| living(*user) == living(*copy))
 }
 

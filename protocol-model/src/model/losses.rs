@@ -3,7 +3,7 @@
 
 use crate::model::{
     Guard, Protocol, State,
-    database::{Database, Loss},
+    database::{Cursor, Database, Loss},
     ids::Ids,
     stream::Event,
 };
@@ -20,32 +20,66 @@ pub(crate) fn known(database: &Database) -> Ids {
     database.losses.iter().map(|it| it.sequence).collect()
 }
 
-/// Under the lease. (Which events stood there is told by checkpoints and by what
-/// is still around them; here it is known.)
-pub(crate) fn note(state: &mut State, relay: usize) {
-    let unknown = unknown(state);
+/// What a look found, until it is noted: publishing goes on meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Found {
+    sequences: Ids,
+    ids: Ids,
+    cursor: Cursor,
+}
+
+/// (Which events stood there is told by checkpoints and by what is still around them; here it is known.)
+pub(crate) fn look_up(state: &mut State, relay: usize) {
     let State {
         database, stream, ..
-    } = state;
-    if state.relays[relay].epoch == database.epoch {
-        let is_lost = |event: &&Event| {
-            let is_passed = database.cursor.has_passed(event.id);
-            is_passed && !database.superseded.contains(event.id) && !stream.has(event.number)
-        };
-        let ids = database.committed().filter(is_lost).map(|it| it.id);
-        let ids: Ids = ids.collect();
-        let losses = unknown.iter().map(|sequence| Loss {
+    } = &*state;
+    let is_lost = |event: &&Event| {
+        let is_passed = database.cursor.has_passed(event.id);
+        is_passed && !database.superseded.contains(event.id) && !stream.has(event.number)
+    };
+    let found = Found {
+        sequences: unknown(state),
+        ids: database
+            .committed()
+            .filter(is_lost)
+            .map(|it| it.id)
+            .collect(),
+        cursor: database.cursor,
+    };
+    if let Some(session) = &mut state.relays[relay].session {
+        session.missed = Some(found);
+    }
+}
+
+/// Under the lease.
+pub(crate) fn note(state: &mut State, relay: usize) {
+    let session = state.relays[relay].session.as_mut();
+    let Some(found) = session.and_then(|session| session.missed.take()) else {
+        return;
+    };
+    if state.relays[relay].epoch == state.database.epoch {
+        let losses = found.sequences.iter().map(|sequence| Loss {
             sequence,
-            ids,
+            ids: found.ids,
+            looked_up_at: Some(found.cursor),
             refilled_through: None,
         });
-        database.losses.extend(losses);
+        state.database.losses.extend(losses);
     }
 }
 
 /// Events that are to be published again become gaps of the cursor. Returns the losses that they belong
 /// to.
-pub(crate) fn take_back(database: &mut Database) -> Ids {
+pub(crate) fn take_back(protocol: &Protocol, database: &mut Database) -> Ids {
+    let cursor = database.cursor;
+    for loss in &mut database.losses {
+        if let Some(before) = loss.looked_up_at.take()
+            && protocol.has(Guard::PassedMeanwhile)
+        {
+            let passed = (1..=cursor.last_id).filter(|id| !before.has_passed(*id));
+            loss.ids = loss.ids.union(passed.collect());
+        }
+    }
     let open = |it: &&Loss| it.refilled_through.is_none();
     let sequences = database.losses.iter().filter(open).map(|it| it.sequence);
     let sequences: Ids = sequences.collect();

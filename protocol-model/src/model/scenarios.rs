@@ -71,6 +71,12 @@ const BOTH_ENDS: Bounds = Bounds {
     lost_in_the_middle: 1,
     ..NOTHING
 };
+const LATE_AND_LOST: Bounds = Bounds {
+    lost_tails: 1,
+    lost_in_the_middle: 1,
+    late_messages: 1,
+    ..NOTHING
+};
 const LOST_TAIL: Bounds = Bounds {
     keys: 3,
     writes: 3,
@@ -96,6 +102,16 @@ const RESTORED_AND_DELETED: Bounds = Bounds {
 const RESTORED_LATE: Bounds = Bounds {
     restores: 1,
     late_messages: 1,
+    ..NOTHING
+};
+const PUT_BACK: Bounds = Bounds {
+    consumer_crashes: 1,
+    put_backs: 1,
+    ..NOTHING
+};
+const PUT_BACK_AND_LOST: Bounds = Bounds {
+    lost_tails: 1,
+    put_backs: 1,
     ..NOTHING
 };
 
@@ -129,6 +145,10 @@ pub const SCENARIOS: &[Scenario] = &[
         bounds: LOST_MIDDLE,
     },
     Scenario {
+        name: "a stream that loses messages that came late",
+        bounds: LATE_AND_LOST,
+    },
+    Scenario {
         name: "a stream that loses its end under load",
         bounds: LOST_TAIL,
     },
@@ -143,6 +163,14 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "a database that is restored while messages are on their way",
         bounds: RESTORED_LATE,
+    },
+    Scenario {
+        name: "a copy that is put back",
+        bounds: PUT_BACK,
+    },
+    Scenario {
+        name: "a copy that is put back beside a stream that loses its end",
+        bounds: PUT_BACK_AND_LOST,
     },
 ];
 
@@ -167,6 +195,8 @@ pub const NEEDED: &[Needed] = &[
     needed(&[Guard::Tombstone], REPEATS),
     needed(&[Guard::AckAfterWrite], REPEATS),
     needed(&[Guard::Rewind], OLD_SERVER),
+    needed(&[Guard::KnownStore], PUT_BACK),
+    needed(&[Guard::Claim], PUT_BACK),
     needed(&[Guard::CursorAfterAck], LOST_ACKS),
     needed(&[Guard::OneInFlight], LATE_COMMITS),
     backed_up(
@@ -184,6 +214,7 @@ pub const NEEDED: &[Needed] = &[
     needed(&[Guard::KnownBeginning], BOTH_ENDS),
     needed(&[Guard::Refill], LOST_MIDDLE),
     needed(&[Guard::NewMessageId], LOST_MIDDLE),
+    needed(&[Guard::PassedMeanwhile], LATE_AND_LOST),
     needed(&[Guard::Orphans], RESTORED),
     needed(&[Guard::Strangers], RESTORED_LATE),
     needed(&[Guard::RestatedAbove], RESTORED),

@@ -9,7 +9,8 @@ use crate::model::{
     Action, Guard, Protocol, State,
     database::{Cursor, Row},
     ids::Ids,
-    losses, orphans,
+    losses::{self, Found},
+    orphans,
     stream::{Ack, Event},
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Session {
     /// Sequences that were missing when it began, and those whose events it is to publish again.
     missing: Ids,
     pub(crate) taken_back: Ids,
+    /// What the look found that is not noted yet.
+    pub(crate) missed: Option<Found>,
     /// It only concludes what it has in flight.
     has_failed: bool,
 }
@@ -149,8 +152,10 @@ impl Session {
         {
             actions.push(Action::NoticeLostTail { relay });
         }
-        if protocol.has(Guard::Refill) && !losses::unknown(state).is_empty() {
+        if self.missed.is_some() {
             actions.push(Action::NoteLoss { relay });
+        } else if protocol.has(Guard::Refill) && !losses::unknown(state).is_empty() {
+            actions.push(Action::LookUpLoss { relay });
         }
         let is_owner = state.relays[relay].epoch == state.database.epoch;
         if is_owner && losses::are_refilled(&state.database, self.taken_back) {

@@ -45,7 +45,7 @@ pub(crate) fn begin(protocol: &Protocol, state: &mut State, relay: usize) {
         true => orphans::reconcile(protocol, state),
         false => state.stream.end(),
     };
-    let taken_back = losses::take_back(&mut state.database);
+    let taken_back = losses::take_back(protocol, &mut state.database);
     let cursor = state.database.cursor;
     state.relays[relay].session = Some(Session {
         read: cursor,
@@ -57,6 +57,7 @@ pub(crate) fn begin(protocol: &Protocol, state: &mut State, relay: usize) {
         looked_up,
         missing: losses::known(&state.database),
         taken_back,
+        missed: None,
         has_failed: false,
     });
 }
