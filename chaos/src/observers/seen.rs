@@ -7,7 +7,8 @@ use crate::{history::Violation, sources::mongodb::Document};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     version: i64,
-    is_deleted: bool,
+    /// Nothing if it is not known.
+    is_deleted: Option<bool>,
 }
 
 /// Of a document.
@@ -31,13 +32,14 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// The copy shows this from now on. What a change does not tell stays as it was.
+    /// The copy shows this from now on. What a change does not tell stays as it was, unless another document may
+    /// have been put in its place since.
     pub(super) fn show(&mut self, user: i64, change: Change) -> Result<(), Violation> {
         let before = self.users.get(&user).copied();
-        let was_deleted = before.is_some_and(|before| before.is_deleted);
+        let known = before.filter(|_| !self.may_go_back);
         let now = State {
             version: change.version,
-            is_deleted: change.is_deleted.unwrap_or(was_deleted),
+            is_deleted: (change.is_deleted).or_else(|| known?.is_deleted),
         };
         self.users.insert(user, now);
         match before {
@@ -52,7 +54,7 @@ impl Seen {
     }
 
     fn disappeared(&self, user: i64, before: Option<State>) -> Result<(), Violation> {
-        let was_deleted = before.is_some_and(|before| before.is_deleted);
+        let was_deleted = before.is_some_and(|before| before.is_deleted == Some(true));
         match (was_deleted && self.tombstones_expire) || self.may_go_back {
             true => Ok(()),
             false => Err(Violation::new(
@@ -89,7 +91,8 @@ impl Seen {
     fn compare(&self, user: i64, before: State, now: State) -> Result<(), Violation> {
         let is_older = now.version < before.version;
         let is_revived = self.may_revive && now.version > before.version;
-        let is_back = before.is_deleted && !now.is_deleted && !is_revived;
+        let is_visible_again = before.is_deleted == Some(true) && now.is_deleted == Some(false);
+        let is_back = is_visible_again && !is_revived;
         match (is_older || is_back) && !self.may_go_back {
             true => Err(Violation::new(
                 NEVER_BACKWARDS,
@@ -126,7 +129,7 @@ fn state(document: &Document) -> Option<(i64, State)> {
         user,
         State {
             version,
-            is_deleted,
+            is_deleted: Some(is_deleted),
         },
     ))
 }

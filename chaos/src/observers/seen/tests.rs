@@ -57,14 +57,28 @@ fn a_user_whose_deletion_was_lost_comes_back_at_a_version_above() {
     assert!(seen.show(1, living(4)).is_ok());
 }
 
+const RAISED: Change = Change {
+    version: 5,
+    is_deleted: None,
+};
+
 #[test]
 fn a_tombstone_whose_version_alone_is_raised_stays_one() {
-    let raised = Change {
-        version: 5,
-        is_deleted: None,
-    };
-    assert_eq!(faults(&[deleted(2), raised]), 0);
-    assert_eq!(faults(&[deleted(2), raised, living(6)]), 1);
+    assert_eq!(faults(&[deleted(2), RAISED]), 0);
+    assert_eq!(faults(&[deleted(2), RAISED, living(6)]), 1);
+}
+
+/// It was shown as deleted, an earlier document was put back, and the database had lost the deletion as well.
+#[test]
+fn a_document_that_was_put_back_and_whose_version_alone_is_raised_may_be_visible() {
+    let mut seen = Seen::default();
+    seen.show(1, deleted(3)).expect("the first change");
+    seen.may_go_back = true;
+    seen.may_revive = true;
+    seen.show(1, RAISED).expect("a document above");
+    seen.may_go_back = false;
+    seen.may_revive = false;
+    assert_eq!(seen.show_all(&[document(1, 5)]).len(), 0);
 }
 
 #[test]
