@@ -271,6 +271,24 @@ pub(super) async fn checkpoints_from(
     Ok(rows.into_iter().map(Cursor::from).collect())
 }
 
+/// At which sequences the newest checkpoints are, at most so many; the newest first.
+pub(super) async fn newest_checkpoints(
+    pool: &Pool,
+    stream: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!(
+        r"
+        select stream_sequence from outbox.checkpoint
+        where stream = $1 order by stream_sequence desc limit $2
+        ",
+        stream,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 fn ranges(position: &Position) -> Vec<PgRange<i64>> {
     let gaps = position.gaps_at_most(SAVED_GAPS);
     gaps.into_iter().map(PgRange::from).collect()

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryFutureExt, future::BoxFuture, stream::FuturesOrdered
 use postgres_pool::Pool;
 use service_runtime::nats::{Topic, headers::MESSAGE_ID};
 use tokio::{sync::mpsc, time::Instant};
+use uuid::Uuid;
 
 use self::begun::{Begun, Finished, Published, finish};
 use super::{
@@ -200,7 +201,7 @@ impl<'a> Publisher<'a> {
         event: Publication,
         message_id: Option<String>,
     ) -> Result<Begun<'a>, Failure> {
-        let Publication { entry, key } = &event;
+        let entry = &event.entry;
         decisions::sent(self.owned, entry, message_id.is_some());
         let headers = message::headers(entry, self.to.topic, self.to.source);
         let mut headers = headers.map_err(|reason| Failure::Refused {
@@ -220,18 +221,15 @@ impl<'a> Publisher<'a> {
         let ack = ack.inspect_err(|_| self.lookup.metrics.publish_failures.increment(1))?;
         let published = Published {
             sent_at,
-            written_at: entry.created_at,
-            id: entry.id,
-            event_id: entry.event_id,
-            key: *key,
-            event: (!self.losses.is_empty()).then(|| Box::new(event)),
+            event: Box::new(event),
             span,
         };
         Ok(Begun::Published(published, ack))
     }
 
     /// An event that failed stays in flight as far as its aggregate goes: nothing may overtake it.
-    /// One that the stream takes for a duplicate of a message that it has lost is published again.
+    /// One that the stream takes for a duplicate of a message that it has lost, or might lose unnoticed, is
+    /// published again.
     async fn conclude(&mut self, finished: Finished) -> Result<Option<Begun<'a>>, Failure> {
         match finished {
             Finished::Abandoned(ids) => {
@@ -258,28 +256,25 @@ impl<'a> Publisher<'a> {
                     self.cursor.pass(id..id + 1, event_id);
                 }
             }
-            Finished::Published(event, Err(error)) => {
+            Finished::Published(published, Err(error)) => {
                 self.lookup.metrics.publish_failures.increment(1);
-                return Err(Failure::of_publish(event.id, error));
+                return Err(Failure::of_publish(published.event.entry.id, error));
             }
-            Finished::Published(mut event, Ok(ack)) => {
+            Finished::Published(published, Ok(ack)) => {
+                let Published { sent_at, event, .. } = published;
+                let (id, event_id) = (event.entry.id, event.entry.event_id);
                 if ack.duplicate
-                    && let Some(id) = self.losses.new_message_id(event.event_id, ack.sequence)
-                    && let Some(publication) = event.event.take()
+                    && let Some(message_id) = self.losses.new_message_id(event_id, ack.sequence)
                 {
-                    return self.publish(*publication, Some(id)).await.map(Some);
+                    return self.publish(*event, Some(message_id)).await.map(Some);
                 }
-                let Published {
-                    sent_at,
-                    written_at,
-                    ..
-                } = event;
                 let metrics = self.lookup.metrics;
+                let written_at = event.entry.created_at;
                 metrics.acknowledged(sent_at.into_std(), written_at, ack.duplicate);
-                self.extend_tail(&event, &ack)?;
+                self.extend_tail(event_id, &ack)?;
                 self.note_sequence(ack.sequence);
-                decisions::acknowledged(self.owned, event.id, &ack);
-                self.cursor.pass(event.id..event.id + 1, event.event_id);
+                decisions::acknowledged(self.owned, id, &ack);
+                self.cursor.pass(id..id + 1, event_id);
                 self.queue.done(event.key);
             }
         }
@@ -294,12 +289,12 @@ impl<'a> Publisher<'a> {
     /// it. A new event comes last: acknowledgements are handled in the order in which the events
     /// were sent, so one that is not above the tail shows that the stream was replaced or has lost
     /// its end.
-    fn extend_tail(&mut self, event: &Published, ack: &PublishAck) -> Result<(), Failure> {
+    fn extend_tail(&mut self, event_id: Uuid, ack: &PublishAck) -> Result<(), Failure> {
         let sequence = i64::try_from(ack.sequence).map_err(|_| Failure::StreamChanged)?;
         if sequence > self.cursor.tail.sequence {
             self.cursor.tail = Tail {
                 sequence,
-                event_id: Some(event.event_id),
+                event_id: Some(event_id),
             };
         } else if !ack.duplicate {
             return Err(Failure::StreamChanged);
@@ -344,6 +339,7 @@ impl<'a> Publisher<'a> {
         let is_checkpoint = now >= self.checkpoint_at && self.cursor.tail.event_id.is_some();
         if is_checkpoint {
             self.checkpoint_at = now + CHECKPOINT_INTERVAL;
+            self.losses.checkpoint(self.cursor.tail.sequence);
         }
         self.saved_at = now;
         self.unsaved = 0;

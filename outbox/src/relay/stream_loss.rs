@@ -42,13 +42,11 @@ pub(super) struct Losses {
     ids: Vec<Range<i64>>,
     /// The first sequences of the losses that they belong to.
     taken_back: Vec<i64>,
+    /// At which sequences the last two checkpoints are, the newest first; 0 if there is none.
+    checkpoints: [i64; 2],
 }
 
 impl Losses {
-    pub(super) fn is_empty(&self) -> bool {
-        self.missing.is_empty()
-    }
-
     pub(super) fn missing(&self) -> &[RangeInclusive<i64>] {
         &self.missing
     }
@@ -67,10 +65,21 @@ impl Losses {
     }
 
     /// The id under which to publish an event again that the server takes for a duplicate of the
-    /// message at this sequence, if that message is gone. (`ce-id` stays that of the event.)
+    /// message at this sequence, if that message is gone, or if nobody would know that the event stood there
+    /// if it were: two checkpoints have passed the message without it. (`ce-id` stays that of the event.)
     pub(super) fn new_message_id(&self, event_id: uuid::Uuid, sequence: u64) -> Option<String> {
-        let is_missing = (self.missing.iter()).any(|it| it.contains(&sequence.cast_signed()));
-        is_missing.then(|| format!("{event_id}/{}-{sequence}", self.incarnation))
+        let at = sequence.cast_signed();
+        let is_missing = self.missing.iter().any(|it| it.contains(&at));
+        let is_unknown = at <= self.checkpoints[1];
+        (is_missing || is_unknown).then(|| format!("{event_id}/{}-{sequence}", self.incarnation))
+    }
+
+    /// A checkpoint is about to be saved.
+    pub(super) fn checkpoint(&mut self, sequence: i64) {
+        let [newest, _] = self.checkpoints;
+        if sequence > newest {
+            self.checkpoints = [sequence, newest];
+        }
     }
 }
 
@@ -91,11 +100,14 @@ pub(super) async fn begin(
         cursor::save(pool, owned, &saved, cursor).await?;
     }
     let incarnations = incarnation::load(pool, &owned.stream).await?;
+    let checkpoints = cursor::newest_checkpoints(pool, &owned.stream, 2).await?;
+    let [newest, second] = [0, 1].map(|index| checkpoints.get(index).copied().unwrap_or(0));
     Ok(Losses {
         missing: store::missing(pool, &owned.stream).await?,
         incarnation: incarnations.last().map_or(0, |it| it.number),
         ids,
         taken_back,
+        checkpoints: [newest, second],
     })
 }
 

@@ -244,20 +244,9 @@ async fn an_event_that_passes_while_its_message_is_being_missed_is_published_aga
     let relay = world.relay(&[target.route("account")], &[]);
     world.publish_up_to(&target, 3).await;
 
-    let pool = &world.database.pool;
-    let mut writing = pool.begin().await.expect("a transaction");
-    let append = sqlx::query("select outbox.append('account', '7', 'changed', '{}')");
-    append.execute(&mut *writing).await.expect("an event");
-    let event_id = "select event_id::text from outbox.event order by id desc limit 1";
-    let event_id = sqlx::query_scalar(event_id).fetch_one(&mut *writing).await;
-    let event_id: String = event_id.expect("its id");
-    world.publish_by_hand(&target, &event_id).await;
-    world.append("account", "8").await;
-    world
-        .is_true("select last_id = 5 and gaps <> '{}' from outbox.cursor")
-        .await;
+    let writing = world.sent_and_not_committed(&target).await;
 
-    let mut noting = pool.begin().await.expect("a transaction");
+    let mut noting = world.database.pool.begin().await.expect("a transaction");
     let held_up = sqlx::query("select from outbox.cursor for update");
     held_up.execute(&mut *noting).await.expect("a lock");
     let stream = world.stream(&target).await;
@@ -269,6 +258,33 @@ async fn an_event_that_passes_while_its_message_is_being_missed_is_published_aga
     world.waits("%update outbox.cursor set last_id%").await;
     noting.rollback().await.expect("the lock is gone");
 
+    world.has_all(&target).await;
+    relay.stop().await;
+}
+
+/// Checkpoints tell what stood at a sequence only if no more than one of them has passed the sequence and not the
+/// event.
+#[tokio::test]
+async fn an_event_that_passes_long_after_its_message_was_sent_survives_the_loss_of_that_message() {
+    let world = World::new().await;
+    let target = Target::new("account");
+    let relay = world.relay(&[target.route("account")], &[]);
+    world.publish_up_to(&target, 3).await;
+    let late = world.sent_and_not_committed(&target).await;
+    world.append_many("account", 2).await;
+    world.is_true("select last_id = 7 from outbox.cursor").await;
+    relay.stop().await;
+    let two_checkpoints = "
+        insert into outbox.checkpoint (stream, stream_sequence, stream_event_id, last_id, gaps)
+        select stream, id, event_id, id, gaps from outbox.cursor, outbox.event where id in (5, 6)
+        on conflict (stream, stream_sequence) do nothing";
+    world.execute(two_checkpoints).await;
+
+    let relay = world.relay(&[target.route("account")], &[]);
+    late.commit().await.expect("a commit");
+    world.drained(&target).await;
+    let stream = world.stream(&target).await;
+    stream.delete_message(4).await.expect("gone");
     world.has_all(&target).await;
     relay.stop().await;
 }

@@ -10,6 +10,7 @@ use clap::Parser;
 use futures::{FutureExt, StreamExt};
 use outbox::{Relay, RelayConfig, Routes, Written, relay_pool};
 use service_runtime::progress::Progress;
+use sqlx::{Postgres, Transaction};
 use testkit::{eventually, nats, postgres::Database, unique};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -172,15 +173,37 @@ impl World {
         .await;
     }
 
-    /// As a relay that has the event, as far as the server can tell.
-    pub(crate) async fn publish_by_hand(&self, target: &Target, event_id: &str) {
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", event_id);
-        let subject = target.subject.clone();
-        let sent = self
-            .jetstream
-            .publish_with_headers(subject, headers, "".into());
-        sent.await.expect("sent").await.expect("stored");
+    /// An event that an earlier relay has sent as the fourth message and that is not committed yet, after three
+    /// others; the cursor has passed one that came later.
+    pub(crate) async fn sent_and_not_committed(
+        &self,
+        to: &Target,
+    ) -> Transaction<'static, Postgres> {
+        let mut writing = self.database.pool.begin().await.expect("a transaction");
+        let append = sqlx::query("select outbox.append('account', '7', 'changed', '{}')");
+        append.execute(&mut *writing).await.expect("an event");
+        let event_id = "select event_id::text from outbox.event order by id desc limit 1";
+        let event_id = sqlx::query_scalar(event_id).fetch_one(&mut *writing).await;
+        let event_id: String = event_id.expect("its id");
+        self.publish_by_hand(to, &[("Nats-Msg-Id", &event_id)])
+            .await;
+        self.append("account", "8").await;
+        self.is_true("select last_id = 5 and gaps <> '{}' from outbox.cursor")
+            .await;
+        writing
+    }
+
+    /// As another relay would.
+    pub(crate) async fn publish_by_hand(&self, to: &Target, headers: &[(&str, &str)]) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, *value);
+        }
+        let body = r#"{"type":"account_changed","payload":{"name":"theirs"}}"#;
+        let published = (self.jetstream)
+            .publish_with_headers(to.subject.clone(), map, body.into())
+            .await;
+        published.expect("published").await.expect("stored");
     }
 
     pub(crate) async fn stream(&self, target: &Target) -> Stream {

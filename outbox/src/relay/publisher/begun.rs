@@ -6,15 +6,11 @@ use async_nats::jetstream::{
     context::{PublishAckFuture, PublishError},
     publish::PublishAck,
 };
-use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::relay::{
-    send_span::SendSpan,
-    task::{Key, Publication},
-};
+use crate::relay::{send_span::SendSpan, task::Publication};
 
 /// A task that was begun, and how to learn its end.
 pub(super) enum Begun<'a> {
@@ -35,12 +31,8 @@ pub(super) enum Finished {
 
 pub(super) struct Published {
     pub(super) sent_at: Instant,
-    pub(super) written_at: DateTime<Utc>,
-    pub(super) id: i64,
-    pub(super) event_id: Uuid,
-    pub(super) key: Key,
-    /// Itself, if the stream has lost messages: it may have to be published again.
-    pub(super) event: Option<Box<Publication>>,
+    /// It may have to be published again.
+    pub(super) event: Box<Publication>,
     pub(super) span: SendSpan,
 }
 
