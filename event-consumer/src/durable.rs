@@ -87,6 +87,9 @@ async fn deliver_what_is_lacking(
     name: &ConsumerName,
     config: &Config,
 ) -> anyhow::Result<()> {
+    if !holes.is_lacking() {
+        return Ok(());
+    }
     let Some(consumer) = existing(stream, name).await? else {
         return Ok(());
     };

@@ -35,7 +35,10 @@ pub(crate) trait Watch: Send + Sync {
 
     fn rewind(&self, common_up_to: u64) -> BoxFuture<'_, anyhow::Result<()>>;
 
-    /// Ends when the store may lack messages that were delivered.
+    /// Whether the store may lack messages that were delivered, as of the last look.
+    fn is_lacking(&self) -> bool;
+
+    /// Ends when it may.
     fn lacks(&self) -> BoxFuture<'_, anyhow::Error>;
 
     /// The messages that it may lack, if there are any.
@@ -65,6 +68,10 @@ impl<S: PositionStore> Watch for Holes<S> {
 
     fn rewind(&self, common_up_to: u64) -> BoxFuture<'_, anyhow::Result<()>> {
         Self::rewind(self, common_up_to).boxed()
+    }
+
+    fn is_lacking(&self) -> bool {
+        *self.is_lacking.borrow()
     }
 
     fn lacks(&self) -> BoxFuture<'_, anyhow::Error> {
@@ -221,9 +228,6 @@ impl<S: PositionStore> Holes<S> {
         stream: &stream::Info,
         consumer: &consumer::Info,
     ) -> anyhow::Result<Option<Lacking>> {
-        if !*self.is_lacking.borrow() {
-            return Ok(None);
-        }
         let mut trust = self.trust.clone().lock_owned().await;
         let (stored, server) = self.load().await?;
         let metadata = StreamMetadata::of(stream);

@@ -21,8 +21,9 @@ mod published;
 
 use std::{
     collections::BTreeSet,
-    env,
+    env, fs,
     net::{Ipv4Addr, TcpListener},
+    path::Path,
     sync::Mutex,
     time::Duration,
 };
@@ -54,6 +55,23 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
     };
     let answer = tokio::time::timeout(DEADLINE, asking).await;
     answer.unwrap_or_else(|_| panic!("still waiting for {what}"))
+}
+
+/// All that is in it.
+///
+/// # Panics
+/// If something can't be read or written.
+pub fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_directory(&path, &copy);
+        } else {
+            fs::copy(&path, &copy).expect("a copy");
+        }
+    }
 }
 
 /// A name that no other test has, made of letters, digits and `_`.

@@ -2,8 +2,6 @@
 
 mod replica_set;
 
-use std::process::Command;
-
 use ::mongodb::{
     Client,
     bson::{Document, doc},
@@ -11,7 +9,7 @@ use ::mongodb::{
 };
 use tempfile::TempDir;
 
-use crate::{Process, eventually, free_port, required, unique};
+use crate::{Process, copy_directory, eventually, free_port, required, unique};
 
 pub use self::replica_set::ReplicaSet;
 
@@ -115,7 +113,7 @@ impl Server {
         let process = self.process();
         process.freeze();
         let backup = tempfile::tempdir().expect("a temporary directory");
-        copy(&self.data, &backup);
+        copy_directory(self.data.path(), backup.path());
         self.process().thaw();
         Backup(backup)
     }
@@ -144,16 +142,6 @@ impl Server {
 /// What a server stored at one moment.
 #[derive(Debug)]
 pub struct Backup(TempDir);
-
-fn copy(from: &TempDir, to: &TempDir) {
-    let all = from.path().join(".");
-    let copied = Command::new("cp")
-        .arg("-a")
-        .arg(all)
-        .arg(to.path())
-        .status();
-    assert!(copied.is_ok_and(|it| it.success()), "copied");
-}
 
 fn spawn(port: u16, data: &TempDir, further: &[String]) -> Process {
     let port = port.to_string();

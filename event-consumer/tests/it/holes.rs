@@ -178,13 +178,18 @@ async fn read(log: &Log, expected: &[(std::ops::RangeInclusive<u32>, usize)]) {
     .await;
 }
 
+/// Of a store that has the effects of ten messages.
+async fn back_up_at_10(world: &World, store: &InMemory) -> Option<StoredPosition> {
+    world.publish(1..=10).await;
+    store.kept(10).await;
+    store.backup()
+}
+
 #[tokio::test]
 async fn what_a_store_lacks_that_was_put_back_is_read_again() {
     let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
     let running = run_with(&world, &store, &log);
-    world.publish(1..=10).await;
-    store.kept(10).await;
-    let backup = store.backup();
+    let backup = back_up_at_10(&world, &store).await;
     world.publish(11..=20).await;
     store.kept(20).await;
 
@@ -198,9 +203,7 @@ async fn what_a_store_lacks_that_was_put_back_is_read_again() {
 async fn what_a_store_lacks_that_was_put_back_while_nobody_worked_is_read_again() {
     let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
     let running = run_with(&world, &store, &log);
-    world.publish(1..=10).await;
-    store.kept(10).await;
-    let backup = store.backup();
+    let backup = back_up_at_10(&world, &store).await;
     world.publish(11..=20).await;
     store.kept(20).await;
     running.stop().await;
@@ -222,9 +225,7 @@ async fn what_a_store_lacks_that_was_put_back_while_nobody_worked_is_read_again(
 async fn a_store_that_is_older_than_the_first_message_misses_what_has_left_the_stream() {
     let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
     let running = run_with(&world, &store, &log);
-    world.publish(1..=10).await;
-    store.kept(10).await;
-    let backup = store.backup();
+    let backup = back_up_at_10(&world, &store).await;
     world.publish(11..=20).await;
     store.kept(20).await;
     let stream = world.stream().await;
@@ -242,9 +243,7 @@ async fn a_store_that_is_older_than_the_first_message_misses_what_has_left_the_s
 async fn a_store_of_an_earlier_incarnation_lacks_what_came_in_the_place_of_its_messages() {
     let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
     let running = run_with(&world, &store, &log);
-    world.publish(1..=10).await;
-    store.kept(10).await;
-    let backup = store.backup();
+    let backup = back_up_at_10(&world, &store).await;
     world.begin_incarnation(7, 4).await;
     world.follows("7", 10).await;
     store.kept(10).await;

@@ -5,7 +5,7 @@ use mongodb::bson::doc;
 use shared_events::{UserEvent, UserState};
 use testkit::{
     eventually,
-    mongodb::{Database, Server},
+    mongodb::{Backup, Database, Server},
 };
 
 use crate::{
@@ -61,14 +61,20 @@ async fn go_on(world: &World) {
     world.kept().await;
 }
 
+/// As it was before what came last.
+async fn backed_up(world: &World, mongodb: &mut Server) -> Backup {
+    begin(world).await;
+    let backup = mongodb.backup();
+    go_on(world).await;
+    backup
+}
+
 #[tokio::test]
 async fn a_copy_that_is_put_back_under_a_running_service_gets_what_it_lacks() {
     let mut mongodb = Server::start().await;
     let world = world(&mongodb).await;
     let service = world.serve().await;
-    begin(&world).await;
-    let backup = mongodb.backup();
-    go_on(&world).await;
+    let backup = backed_up(&world, &mut mongodb).await;
 
     mongodb.kill();
     mongodb.restore(backup).await;
@@ -81,9 +87,7 @@ async fn a_copy_that_is_put_back_while_no_service_runs_gets_what_it_lacks() {
     let mut mongodb = Server::start().await;
     let world = world(&mongodb).await;
     let service = world.serve().await;
-    begin(&world).await;
-    let backup = mongodb.backup();
-    go_on(&world).await;
+    let backup = backed_up(&world, &mut mongodb).await;
     service.stop().await;
 
     mongodb.kill();

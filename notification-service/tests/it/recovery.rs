@@ -1,9 +1,7 @@
 //! What comes back after what went away.
 
-use std::path::Path;
-
 use mongodb::bson::doc;
-use testkit::{eventually, nats};
+use testkit::{copy_directory, eventually, nats};
 
 use crate::{
     events::{created, updated},
@@ -81,14 +79,14 @@ async fn a_stream_that_was_filled_again_is_followed_from_the_start() {
         .join(&world.topic.stream)
         .join("msgs");
     let (kept, aside) = (tempfile::tempdir().expect("a directory"), "msgs");
-    copy(&messages, &kept.path().join(aside));
+    copy_directory(&messages, &kept.path().join(aside));
     nats.restart().await;
     world.publish_all(&[created(3), created(4)]).await;
     world.settled().await;
 
     nats.stop().await;
     std::fs::remove_dir_all(&messages).expect("removed");
-    copy(&kept.path().join(aside), &messages);
+    copy_directory(&kept.path().join(aside), &messages);
     nats.restart().await;
     world.publish_all(&[created(5), created(6)]).await;
     assert_eq!(world.stream().await.cached_info().state.last_sequence, 4);
@@ -97,12 +95,4 @@ async fn a_stream_that_was_filled_again_is_followed_from_the_start() {
     })
     .await;
     service.stop().await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).expect("created");
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
-    }
 }

@@ -18,19 +18,6 @@ async fn running() -> (World, Target, RunningRelay) {
     (world, accounts, relay)
 }
 
-/// As a relay would that still reads the database of before.
-async fn publish(world: &World, to: &Target, headers: &[(&str, &str)]) {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        map.insert(*name, *value);
-    }
-    let body = r#"{"type":"account_changed","payload":{"name":"theirs"}}"#;
-    let published = (world.jetstream)
-        .publish_with_headers(to.subject.clone(), map, body.into())
-        .await;
-    published.expect("published").await.expect("stored");
-}
-
 fn of_account<'a>(id: &'a str, version: &'a str) -> [(&'static str, &'a str); 5] {
     [
         ("ce-id", "00000000-0000-7000-8000-000000000001"),
@@ -44,7 +31,9 @@ fn of_account<'a>(id: &'a str, version: &'a str) -> [(&'static str, &'a str); 5]
 #[tokio::test]
 async fn what_another_relay_publishes_between_two_events_is_found() {
     let (world, accounts, relay) = running().await;
-    publish(&world, &accounts, &of_account("a", "5")).await;
+    world
+        .publish_by_hand(&accounts, &of_account("a", "5"))
+        .await;
     world.change("b", "ours").await;
     world.converges(&accounts).await;
     assert_eq!(
@@ -60,7 +49,9 @@ async fn what_another_relay_publishes_between_two_events_is_found() {
 #[tokio::test]
 async fn what_another_relay_publishes_is_found_while_there_is_nothing_to_publish() {
     let (world, accounts, relay) = running().await;
-    publish(&world, &accounts, &of_account("a", "5")).await;
+    world
+        .publish_by_hand(&accounts, &of_account("a", "5"))
+        .await;
     world.converges(&accounts).await;
     relay.stop().await;
 }
@@ -68,18 +59,17 @@ async fn what_another_relay_publishes_is_found_while_there_is_nothing_to_publish
 #[tokio::test]
 async fn what_is_no_event_of_the_outbox_is_passed_and_stops_nothing() {
     let (world, accounts, relay) = running().await;
-    publish(&world, &accounts, &[]).await;
-    publish(
-        &world,
-        &accounts,
-        &[("ce-id", "no id"), ("ce-subject", "a")],
-    )
-    .await;
+    world.publish_by_hand(&accounts, &[]).await;
+    world
+        .publish_by_hand(&accounts, &[("ce-id", "no id"), ("ce-subject", "a")])
+        .await;
     let huge = i64::MAX.to_string();
-    publish(&world, &accounts, &of_account("a", &huge)).await;
+    world
+        .publish_by_hand(&accounts, &of_account("a", &huge))
+        .await;
     let mut far_ahead = of_account("a", "7");
     far_ahead[3].1 = &huge;
-    publish(&world, &accounts, &far_ahead).await;
+    world.publish_by_hand(&accounts, &far_ahead).await;
     world.change("b", "ours").await;
     world.holds(&accounts, 6).await;
     world.drained(&accounts).await;
@@ -98,7 +88,9 @@ async fn publish_with_unreadable_headers(world: &World, to: &Target) {
 async fn headers_that_no_client_can_read_stop_nothing() {
     let (world, accounts, relay) = running().await;
     publish_with_unreadable_headers(&world, &accounts).await;
-    publish(&world, &accounts, &of_account("a", "5")).await;
+    world
+        .publish_by_hand(&accounts, &of_account("a", "5"))
+        .await;
     world.change("b", "ours").await;
     world.holds(&accounts, 5).await;
     world.converges(&accounts).await;
@@ -126,10 +118,14 @@ async fn junk_that_is_repeated_is_not_asked_for_again() {
              update outbox.aggregate set restate = 'public.refuse'",
         )
         .await;
-    publish(&world, &accounts, &of_account("junk", "5")).await;
+    world
+        .publish_by_hand(&accounts, &of_account("junk", "5"))
+        .await;
     let failed = "outbox.orphan where error like 'no such account%' and retry_at is null";
     world.has(1, failed).await;
-    publish(&world, &accounts, &of_account("junk", "5")).await;
+    world
+        .publish_by_hand(&accounts, &of_account("junk", "5"))
+        .await;
     world.change("b", "ours").await;
     world.holds(&accounts, 4).await;
     world.drained(&accounts).await;
@@ -147,7 +143,7 @@ async fn replays_are_no_orphans() {
         stream: accounts.stream.clone(),
         subject: format!("replay.{}.consumer", accounts.subject),
     };
-    publish(&world, &replays, &of_account("a", "5")).await;
+    world.publish_by_hand(&replays, &of_account("a", "5")).await;
     world.change("b", "ours").await;
     world.holds(&accounts, 3).await;
     world.drained(&accounts).await;
@@ -166,12 +162,9 @@ async fn messages_of_earlier_releases_are_looked_up_by_their_event_ids() {
             .fetch_one(&world.database.pool)
             .await
             .expect("an event");
-    publish(
-        &world,
-        &accounts,
-        &[("ce-id", &event_id), ("ce-subject", "a")],
-    )
-    .await;
+    world
+        .publish_by_hand(&accounts, &[("ce-id", &event_id), ("ce-subject", "a")])
+        .await;
     publish_old(
         &world,
         &accounts,

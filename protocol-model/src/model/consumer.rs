@@ -1,8 +1,8 @@
 //! The consumer and the copy. Messages are handled in any order, and again until they are acknowledged.
 
-use crate::model::database::User;
 use crate::model::{
     Action, Guard, Protocol, State,
+    database::User,
     ids::Ids,
     store::{Store, Watch},
     stream::Event,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use testkit::{nats::Server, unique};
+use testkit::{copy_directory, nats::Server, unique};
 
 use super::STAYING;
 use crate::support::{Target, World};
@@ -111,25 +111,12 @@ impl Damage {
 pub(super) async fn copy(server: &mut Server) -> PathBuf {
     let copy = std::env::temp_dir().join(unique("store"));
     server.stop().await;
-    copy_all(&server.store().join("jetstream"), &copy.join("jetstream"));
+    copy_directory(&server.store().join("jetstream"), &copy.join("jetstream"));
     server.restart().await;
     copy
 }
 
 fn replace(stored: &Path, copy: &Path) {
     fs::remove_dir_all(stored).expect("gone");
-    copy_all(copy, stored);
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let (path, copy) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copy_all(&path, &copy);
-        } else {
-            fs::copy(&path, &copy).expect("a copy");
-        }
-    }
+    copy_directory(copy, stored);
 }
