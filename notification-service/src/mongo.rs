@@ -126,8 +126,15 @@ pub(crate) enum Failure {
     Late(Duration),
     #[error("MongoDB has not confirmed the write: {0}")]
     Unconfirmed(String),
-    #[error(transparent)]
-    Driver(#[from] Error),
+    /// Without the server's whole answer, which the driver's own text has in raw bytes.
+    #[error("{}", .0.kind)]
+    Driver(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Driver(error)
+    }
 }
 
 /// `MaxTimeMSExpired`
@@ -188,4 +195,22 @@ pub(crate) fn check(database: Database) -> Check {
         let ping = async move { database.run_command(doc! { "ping": 1 }).await };
         async move { Ok(call(PING_DEADLINE, ping).await.map(drop)?) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::error::Error;
+
+    use super::Failure;
+
+    #[test]
+    fn a_failure_is_told_without_what_the_driver_adds() {
+        let full_disk = || Error::from(std::io::Error::other("no room is left"));
+        assert!(full_disk().to_string().contains("labels"));
+        let told = Failure::from(full_disk()).to_string();
+        assert!(
+            told.contains("no room is left") && !told.contains("labels"),
+            "{told}"
+        );
+    }
 }
