@@ -148,9 +148,9 @@ impl Run {
             true => Kind::value_variants(),
             false => &self.only,
         };
-        let is_possible = |kind: &Kind| *kind != Kind::DiskFull || self.machine.disk.is_some();
+        let is_possible = |kind: &Kind| *kind != Kind::DiskFull || self.machine.disks.is_some();
         let kinds: Vec<_> = wanted.iter().copied().filter(is_possible).collect();
-        ensure!(!kinds.is_empty(), "disk-full needs --disk");
+        ensure!(!kinds.is_empty(), "disk-full needs --disks");
         Ok(kinds)
     }
 }

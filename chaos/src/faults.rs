@@ -1,6 +1,7 @@
 //! What a fault does, for how long, and how it ends.
 
 mod clients;
+mod disks;
 mod mongodb;
 mod postgres;
 mod processes;
@@ -38,7 +39,7 @@ pub(crate) async fn strike(stack: &Stack, proof: &Proof, fault: &Fault) -> anyho
             | Kind::MessageDelete
             | Kind::ConsumerDelete => stream::strike(stack, proof, fault).await,
             Kind::NatsStoreRestore => stream::restore_store(stack, proof, fault.lasts).await,
-            Kind::DiskFull => stream::fill_disk(stack, proof, fault.lasts).await,
+            Kind::DiskFull => disks::fill(stack, proof, fault).await,
             Kind::MongodbStepDown => mongodb::step_down(stack, fault.lasts).await,
             Kind::MongodbLock => mongodb::lock(stack, fault.lasts).await,
             Kind::MongodbRestore => mongodb::restore(stack, proof, fault.lasts).await,

@@ -1,7 +1,7 @@
 //! A small stack: one server of each kind, two services of each kind, and a proxy between every two that
 //! talk to each other.
 
-mod disk;
+mod disks;
 mod logs;
 mod machine;
 mod postgres;
@@ -10,6 +10,7 @@ mod services;
 mod wires;
 
 use std::{
+    env::temp_dir,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,7 +23,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    disk::Disk,
+    disks::Disks,
     logs::{Logs, RECORDING},
     machine::Machine,
     postgres::Postgres,
@@ -54,9 +55,7 @@ pub(crate) struct Stack {
     pub(crate) mongodb: Mutex<mongodb::Server>,
     /// In the order of [`SERVICES`].
     services: Vec<Mutex<Service>>,
-    pub(crate) disk: Option<Disk>,
-    /// What NATS keeps.
-    pub(crate) store: PathBuf,
+    pub(crate) disks: Option<Disks>,
     pub(crate) logs: Logs,
     pub(crate) binaries: PathBuf,
     http: reqwest::Client,
@@ -70,13 +69,13 @@ impl Stack {
         settings: &[(&'static str, &str)],
     ) -> anyhow::Result<Self> {
         let binaries = machine.binaries()?;
-        let disk = machine.disk.as_deref().map(Disk::at);
-        let store = disk.as_ref().map(|disk| disk.store()).transpose()?;
-        let store: Vec<_> = store.iter().flat_map(|it| ["-sd", it.as_str()]).collect();
+        let disks = machine.disks.as_deref().map(Disks::at).transpose()?;
+        let [at_postgres, at_nats, at_mongodb] = ["postgres", "nats", "mongodb"]
+            .map(|server| disks.as_ref().map_or_else(temp_dir, |it| it.of(server)));
         let (postgres, nats, mongodb) = tokio::join!(
-            Postgres::start(),
-            nats::Server::start_with(&store),
-            mongodb::Server::start(),
+            Postgres::start(&at_postgres),
+            nats::Server::start_within(&at_nats, &[]),
+            mongodb::Server::start_within(&at_mongodb, &[]),
         );
         let ports: Vec<_> = SERVICES.iter().map(|_| testkit::free_port()).collect();
         let wires = Wires::start(&postgres, &nats, &mongodb, &ports).await;
@@ -90,7 +89,6 @@ impl Stack {
             Service::new(name, *port, &binaries, environment)
         };
         let services = SERVICES.iter().zip(&ports).map(service);
-        let stored = store_of(disk.as_ref(), &nats)?;
         let stack = Self {
             endpoints: endpoints(&wires, &postgres, &nats, &mongodb, &ports),
             services: services
@@ -100,8 +98,7 @@ impl Stack {
             postgres: Mutex::new(postgres),
             nats: Mutex::new(nats),
             mongodb: Mutex::new(mongodb),
-            store: stored,
-            disk,
+            disks,
             logs: Logs::at(logs),
             binaries,
             http: reqwest::Client::builder().timeout(PROBE_DEADLINE).build()?,
@@ -203,12 +200,5 @@ fn endpoints(
         mongodb_database: COPY_DATABASE.to_owned(),
         stream: STREAM.to_owned(),
         consumer: CONSUMER.to_owned(),
-    }
-}
-
-fn store_of(disk: Option<&Disk>, nats: &nats::Server) -> anyhow::Result<PathBuf> {
-    match disk {
-        Some(disk) => Ok(disk.store()?.into()),
-        None => Ok(nats.store().to_owned()),
     }
 }

@@ -9,22 +9,35 @@ prepare_chaos() {
     export PG_BIN NATS_SERVER_BIN MONGOD_BIN
 }
 
-# A file system for faults to fill; in memory, as far as it is used.
-make_small_disk() {
-    mkdir "$STATE_DIR/disk"
-    if mount -t tmpfs -o size=512m chaos "$STATE_DIR/disk" 2>/dev/null; then
-        trap remove_small_disk EXIT
-        export CHAOS_DISK=$STATE_DIR/disk
+# A file system for each server, for faults to fill; in memory, as far as it is used. PostgreSQL, which runs as
+# another user, has to get there.
+make_small_disks() {
+    DISKS=$(mktemp -d --tmpdir users-pipeline-disks.XXXXXX)
+    chmod 711 "$DISKS"
+    trap remove_small_disks EXIT
+    if mount_small_disk postgres 2g && mount_small_disk nats 512m && mount_small_disk mongodb 3g; then
+        export CHAOS_DISKS=$DISKS
     else
         warn "no file system can be mounted here: the fault disk-full IS LEFT OUT"
     fi
 }
 
-remove_small_disk() {
+mount_small_disk() {
+    mkdir "$DISKS/$1"
+    mount -t tmpfs -o "size=$2" chaos "$DISKS/$1" 2>/dev/null
+}
+
+# Of what a run has left that was killed.
+empty_small_disks() {
+    [[ -z ${CHAOS_DISKS:-} ]] || find "$CHAOS_DISKS" -mindepth 2 -delete
+}
+
+remove_small_disks() {
     local status=$?
     set +e
     end_interruptible
-    umount --lazy "$STATE_DIR/disk"
+    umount --lazy "$DISKS"/* 2>/dev/null
+    rmdir "$DISKS"/* "$DISKS"
     (exit "$status")
     clean_up
 }

@@ -51,7 +51,7 @@ look_for() {
     shift
     # Kinds of faults without which the guard is hardly ever needed.
     mapfile -t kinds < <(sed -n 's/^Faults: /--only=/p' "$MUTATIONS/$name.patch")
-    rm -rf "${CHAOS_DISK:+${CHAOS_DISK:?}/nats}"
+    empty_small_disks
     run_interruptibly "$TARGET_DIR/$PROFILE/chaos" run --binaries "$TREE_BINARIES" --seed 1 \
         --faults "$MUTATION_FAULTS" "${kinds[@]}" "$@" >"$log" || true
     FOUND_BY=$(sed -n -e 's/^VIOLATION in round [0-9]* of seed [0-9]*: \([^:]*\):.*/\1/p' \

@@ -2,6 +2,8 @@
 
 mod replica_set;
 
+use std::{env, path::Path};
+
 use ::mongodb::{
     Client,
     bson::{Document, doc},
@@ -73,9 +75,17 @@ impl Server {
     /// # Panics
     /// If it can't be written to within a minute.
     pub async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_within(&env::temp_dir(), arguments).await
+    }
+
+    /// With all that it writes in this directory; backups as well.
+    ///
+    /// # Panics
+    /// If it can't be written to within a minute.
+    pub async fn start_within(directory: &Path, arguments: &[&str]) -> Self {
         let mut server = Self {
             port: free_port(),
-            data: tempfile::tempdir().expect("a temporary directory"),
+            data: tempfile::tempdir_in(directory).expect("a temporary directory"),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             process: None,
         };
@@ -112,7 +122,8 @@ impl Server {
     pub fn backup(&mut self) -> Backup {
         let process = self.process();
         process.freeze();
-        let backup = tempfile::tempdir().expect("a temporary directory");
+        let beside = self.data.path().parent().expect("a directory");
+        let backup = tempfile::tempdir_in(beside).expect("a temporary directory");
         copy_directory(self.data.path(), backup.path());
         self.process().thaw();
         Backup(backup)

@@ -1,5 +1,7 @@
 //! NATS with `JetStream`.
 
+use std::{env, path::Path};
+
 use async_nats::Client;
 use tempfile::TempDir;
 use tokio::{
@@ -104,9 +106,17 @@ impl Server {
     /// # Panics
     /// If it does not answer within a minute.
     pub async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_within(&env::temp_dir(), arguments).await
+    }
+
+    /// With what it stores in this directory.
+    ///
+    /// # Panics
+    /// If it does not answer within a minute.
+    pub async fn start_within(directory: &Path, arguments: &[&str]) -> Self {
         let mut server = Self {
             port: free_port(),
-            store: tempfile::tempdir().expect("a temporary directory"),
+            store: tempfile::tempdir_in(directory).expect("a temporary directory"),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             process: None,
         };
@@ -126,7 +136,7 @@ impl Server {
 
     /// Where it keeps its streams.
     #[must_use]
-    pub fn store(&self) -> &std::path::Path {
+    pub fn store(&self) -> &Path {
         self.store.path()
     }
 

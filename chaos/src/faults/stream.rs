@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use async_nats::jetstream::{self, stream::Stream};
 use fastrand::Rng;
 use tokio::{
@@ -78,13 +78,14 @@ pub(super) async fn restore_store(
     let mut nats = stack.nats.lock().await;
     let copy = tempfile::tempdir()?;
     nats.stop().await;
-    copy_all(&stack.store, copy.path()).await?;
+    let store = nats.store().to_owned();
+    copy_all(&store, copy.path()).await?;
     nats.restart().await;
     sleep(later).await;
     proof.stream_loses_messages();
     nats.kill();
-    empty(&stack.store).await?;
-    copy_all(copy.path(), &stack.store).await?;
+    empty(&store).await?;
+    copy_all(copy.path(), &store).await?;
     nats.restart().await;
     Ok(())
 }
@@ -104,18 +105,5 @@ async fn empty(directory: &Path) -> anyhow::Result<()> {
 async fn run(command: &mut Command) -> anyhow::Result<()> {
     let output = command.output().await?;
     ensure!(output.status.success(), "{command:?}: {output:?}");
-    Ok(())
-}
-
-/// The server turns `JetStream` off when it finds no room, until it is started again.
-pub(super) async fn fill_disk(stack: &Stack, proof: &Proof, lasts: Duration) -> anyhow::Result<()> {
-    let disk = stack.disk.as_ref().context("no disk to be filled")?;
-    let mut nats = stack.nats.lock().await;
-    proof.stream_loses_messages();
-    disk.fill()?;
-    sleep(lasts).await;
-    disk.make_room()?;
-    nats.kill();
-    nats.restart().await;
     Ok(())
 }

@@ -54,7 +54,7 @@ pub(crate) enum Kind {
     MongodbRestore,
     /// An operator rebuilds the copy, and is killed if that takes too long
     Rebuild,
-    /// The disk of the NATS server is full; needs --disk
+    /// The disk of a server is full; needs --disks
     DiskFull,
     /// Clients send their requests byte by byte
     TrickleClients,
@@ -83,14 +83,15 @@ impl Kind {
             Self::PostgresRestore | Self::PostgresPromotion | Self::Rebuild => 2,
             Self::MongodbRestore => 2,
             Self::StreamDelete | Self::StreamPurge | Self::StreamPurgeOlder => 1,
-            Self::NatsStoreRestore | Self::DiskFull | Self::Outage => 1,
+            Self::NatsStoreRestore | Self::Outage => 1,
+            Self::DiskFull => 3,
         }
     }
 
     pub(super) fn targets(self) -> &'static [&'static str] {
         match self {
             Self::Kill | Self::Freeze => &PROCESSES,
-            Self::Outage => &["postgres", "nats", "mongodb"],
+            Self::Outage | Self::DiskFull => &["postgres", "nats", "mongodb"],
             Self::Cut
             | Self::Stall
             | Self::BlackHole
@@ -106,8 +107,7 @@ impl Kind {
             | Self::StreamPurgeOlder
             | Self::MessageDelete
             | Self::NatsStoreRestore
-            | Self::ConsumerDelete
-            | Self::DiskFull => &["nats"],
+            | Self::ConsumerDelete => &["nats"],
             Self::MongodbStepDown | Self::MongodbLock | Self::MongodbRestore => &["mongodb"],
             Self::Rebuild => &["copy"],
             Self::TrickleClients | Self::DeafClients | Self::SilentClients => &CLIENT_WIRES,

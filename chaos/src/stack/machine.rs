@@ -10,9 +10,10 @@ pub(crate) struct Machine {
     /// Directory of the services' programs; by default that of this one
     #[arg(long, env = "CHAOS_BINARIES")]
     binaries: Option<PathBuf>,
-    /// An empty file system of at least 64 MiB, which NATS stores into and faults fill
-    #[arg(long, env = "CHAOS_DISK")]
-    pub(crate) disk: Option<PathBuf>,
+    /// Directory of an empty file system each for `postgres` (at least 1 GiB), `nats` (64 MiB) and `mongodb`
+    /// (1 GiB), which these servers write into and faults fill
+    #[arg(long, env = "CHAOS_DISKS")]
+    pub(crate) disks: Option<PathBuf>,
 }
 
 impl Machine {
@@ -20,7 +21,7 @@ impl Machine {
     pub(crate) fn of(binaries: &Path) -> Self {
         Self {
             binaries: Some(binaries.to_owned()),
-            disk: None,
+            disks: None,
         }
     }
 

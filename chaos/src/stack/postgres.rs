@@ -1,6 +1,6 @@
 //! The primary, and how others take its place.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use cluster_tests::processes;
 use nix::{sys::signal::Signal, unistd::Pid};
@@ -15,11 +15,12 @@ pub(crate) struct Postgres {
 }
 
 const DATABASE: &str = "users_db";
-const SETTINGS: [&str; 1] = ["max_connections=300"];
+/// Little of the write-ahead log is kept, so that a small disk has room for it.
+const SETTINGS: [&str; 2] = ["max_connections=300", "max_wal_size=256MB"];
 
 impl Postgres {
-    pub(super) async fn start() -> Self {
-        let server = Server::start_with(&SETTINGS).await;
+    pub(super) async fn start(directory: &Path) -> Self {
+        let server = Server::start_within(directory, &SETTINGS).await;
         server.execute(&["create database users_db"]).await;
         let front = Proxy::start(server.address()).await;
         Self { server, front }

@@ -19,9 +19,18 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::within(&env::temp_dir())
+    }
+
+    pub(super) fn within(parent: &Path) -> Self {
+        let directory = tempfile::tempdir_in(parent).expect("a temporary directory");
         let user = as_postgres(directory.path());
         Self { directory, user }
+    }
+
+    /// Another one at the same place.
+    pub(super) fn beside(&self) -> Self {
+        Self::within(self.path().parent().expect("a directory"))
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -1,5 +1,7 @@
 //! A server of the test's own.
 
+use std::{env, path::Path};
+
 use sqlx::AssertSqlSafe;
 
 use super::{
@@ -31,7 +33,15 @@ impl Server {
     /// # Panics
     /// If it can't be reached within a minute.
     pub async fn start_with(settings: &[&str]) -> Self {
-        let home = Home::new();
+        Self::start_within(&env::temp_dir(), settings).await
+    }
+
+    /// With all that it writes in this directory; copies of it as well.
+    ///
+    /// # Panics
+    /// If it can't be reached within a minute.
+    pub async fn start_within(directory: &Path, settings: &[&str]) -> Self {
+        let home = Home::within(directory);
         home.make_data(
             "initdb",
             &["--username=postgres", "--auth=trust", "--no-sync"],
@@ -59,7 +69,7 @@ impl Server {
 
     /// A copy of the data directory.
     pub(super) fn copy(&self, how: &[&str]) -> Home {
-        let home = Home::new();
+        let home = self.home.beside();
         let port = format!("--port={}", self.port);
         let from = ["--host=127.0.0.1", &port, "--username=postgres"];
         let quickly = ["--checkpoint=fast", "--no-sync"];
