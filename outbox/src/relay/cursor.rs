@@ -193,7 +193,8 @@ pub(super) async fn look_up_again(transaction: &mut Connection, stream: &str) ->
     .map(drop)
 }
 
-/// Remembers the cursor as a place to come back to.
+/// Remembers the cursor as a place to come back to. It must be exact: what a checkpoint has not passed is taken
+/// for published later.
 pub(super) async fn save_checkpoint(
     pool: &Pool,
     owned: &Owned,
@@ -269,6 +270,11 @@ pub(super) async fn checkpoints_from(
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(Cursor::from).collect())
+}
+
+/// Whether it is saved as it is, and not with some of its gaps joined.
+pub(super) fn is_exact(cursor: &Cursor) -> bool {
+    cursor.position.gaps().nth(SAVED_GAPS).is_none()
 }
 
 /// At which sequences the newest checkpoints are, at most so many; the newest first.

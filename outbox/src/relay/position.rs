@@ -76,8 +76,12 @@ impl Position {
         if gap.is_empty() {
             return;
         }
-        let touched: Vec<_> = (self.gaps())
-            .filter(|it| it.start <= gap.end && it.end >= gap.start)
+        let touched: Vec<_> = self
+            .gaps
+            .range(..=gap.end)
+            .rev()
+            .take_while(|(_, end)| **end >= gap.start)
+            .map(|(start, end)| *start..*end)
             .collect();
         for touched in touched {
             self.gaps.remove(&touched.start);

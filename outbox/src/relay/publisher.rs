@@ -336,7 +336,9 @@ impl<'a> Publisher<'a> {
 
     fn begin_save(&mut self) -> BoxFuture<'a, Result<(), Failure>> {
         let now = Instant::now();
-        let is_checkpoint = now >= self.checkpoint_at && self.cursor.tail.event_id.is_some();
+        let is_checkpoint = now >= self.checkpoint_at
+            && self.cursor.tail.event_id.is_some()
+            && cursor::is_exact(&self.cursor);
         if is_checkpoint {
             self.checkpoint_at = now + CHECKPOINT_INTERVAL;
             self.losses.checkpoint(self.cursor.tail.sequence);

@@ -196,6 +196,7 @@ impl StreamRelay<'_> {
         let losing = stream_loss::Watch {
             pool,
             jetstream,
+            topic,
             owned: &self.owned,
             metadata: &self.metadata,
             reread: &self.reread,

@@ -20,7 +20,10 @@ use std::{
 
 use async_nats::jetstream::Context;
 use postgres_pool::{Connection, Pool};
-use service_runtime::nats::stream::{Refill, Refills};
+use service_runtime::nats::{
+    Topic,
+    stream::{Refill, Refills},
+};
 
 use self::missing::Look;
 pub(super) use self::{reread::Reread, store::ledger_from};
@@ -97,6 +100,10 @@ pub(super) async fn begin(
         for ids in &ids {
             cursor.position.reopen(ids.clone());
         }
+        // They stood nowhere, and would be refused again.
+        for id in store::parked(pool, &ids).await? {
+            cursor.position.abandon(id..id + 1);
+        }
         cursor::save(pool, owned, &saved, cursor).await?;
     }
     let incarnations = incarnation::load(pool, &owned.stream).await?;
@@ -141,6 +148,7 @@ pub(super) async fn refills(pool: &Pool, stream: &str) -> sqlx::Result<(Refills,
 pub(super) struct Watch<'a> {
     pub(super) pool: &'a Pool,
     pub(super) jetstream: &'a Context,
+    pub(super) topic: &'a Topic,
     pub(super) owned: &'a Owned,
     pub(super) metadata: &'a MetadataWriter,
     pub(super) reread: &'a Reread,

@@ -9,7 +9,7 @@ use async_nats::{
 use clap::Parser;
 use futures::{FutureExt, StreamExt};
 use outbox::{Relay, RelayConfig, Routes, Written, relay_pool};
-use service_runtime::progress::Progress;
+use service_runtime::{nats::stream::StreamMetadata, progress::Progress};
 use sqlx::{Postgres, Transaction};
 use testkit::{eventually, nats, postgres::Database, unique};
 use tokio::task::JoinHandle;
@@ -227,6 +227,19 @@ impl World {
         let events = self.events().await;
         eventually("all events of the ledger on the stream", async || {
             (self.on_stream(target).await == events).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until readers are told that the event of this lost message is on the stream again.
+    pub(crate) async fn is_refilled(&self, target: &Target, sequence: u64) {
+        eventually("readers to be told", async || {
+            let stream = self.stream(target).await;
+            let refilled = StreamMetadata::of(stream.cached_info()).refilled;
+            let is_told = refilled
+                .iter()
+                .any(|it| it.missing == (sequence..=sequence));
+            is_told.then_some(())
         })
         .await;
     }

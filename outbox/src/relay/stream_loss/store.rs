@@ -164,6 +164,17 @@ pub(super) async fn open(pool: &Pool, stream: &str) -> sqlx::Result<(Vec<i64>, V
     Ok((firsts, ids.filter_map(bounds).collect()))
 }
 
+/// Events among these that were set aside.
+pub(super) async fn parked(pool: &Pool, ids: &[Range<i64>]) -> sqlx::Result<Vec<i64>> {
+    let ids: Vec<_> = ids.iter().cloned().map(PgRange::from).collect();
+    sqlx::query_scalar!(
+        "select id from outbox.parked where id <@ any ($1::int8range[])",
+        &ids,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 fn bounds(range: &PgRange<i64>) -> Option<Range<i64>> {
     match (range.start, range.end) {
         (Bound::Included(start), Bound::Excluded(end)) => Some(start..end),

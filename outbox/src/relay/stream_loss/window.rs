@@ -8,6 +8,7 @@ use std::ops::{Range, RangeInclusive};
 
 use async_nats::jetstream::Context;
 use postgres_pool::Pool;
+use service_runtime::nats::Topic;
 
 use super::{
     Watch,
@@ -48,6 +49,7 @@ pub(super) async fn note_losses(
     let Watch {
         pool,
         jetstream,
+        topic,
         owned,
         metrics,
         ..
@@ -60,7 +62,7 @@ pub(super) async fn note_losses(
         while let Some(next) = missing.next_if(|it| *it.end() <= window.reaches) {
             together.push(next);
         }
-        let loss = loss(pool, jetstream, &owned.stream, &window, together).await?;
+        let loss = loss(pool, jetstream, topic, &window, together).await?;
         if !store::insert(pool, owned, &loss).await? {
             return Err(Failure::LeaseLost);
         }
@@ -112,10 +114,11 @@ async fn window(
 async fn loss(
     pool: &Pool,
     jetstream: &Context,
-    stream: &str,
+    topic: &Topic,
     window: &Window,
     missing: Vec<RangeInclusive<i64>>,
 ) -> Result<Loss, Failure> {
+    let stream = &topic.stream;
     let before = window.from.tail.sequence;
     let info = stream_info::info(jetstream, stream).await?;
     let from = stream_info::first_sequence(&info).max(before + 1);
@@ -126,6 +129,8 @@ async fn loss(
     let mut lowest_kept = None;
     for sequences in unknown(&[from..=last], last, &missing) {
         each(jetstream, stream, sequences, |sequence, found| {
+            // A replay for one consumer names its event as well.
+            let found = found.filter(|it| it.subject() == topic.subject);
             if let Some(id) = found.as_ref().and_then(reread::outbox_id) {
                 position.pass(id);
                 again.pass(id);
