@@ -36,6 +36,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Two heartbeats and a little.
 const MAX_SILENCE: Duration = Duration::from_secs(5);
 const CONNECTION_CHECK: Duration = Duration::from_secs(1);
+/// Nothing is on its way any more when nothing has come for so long; and how long to wait for that.
+const SILENCE: Duration = Duration::from_millis(100);
+const MAX_ARRIVING: Duration = Duration::from_millis(500);
 /// How long answers may wait for a connection; without one, the messages come again anyway.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -206,6 +209,9 @@ impl PullSubscription {
         if self.client.connection_state() != State::Connected {
             return;
         }
+        // What the server has on its way is lost to an inbox that is gone.
+        let arriving = time::timeout(MAX_ARRIVING, self.await_silence(&mut held));
+        let _ = arriving.await;
         let given_back = time::timeout(ANSWER_DEADLINE, async {
             // First nothing more may come, or it would all come here again.
             self.arrivals.drain().await?;
@@ -226,6 +232,15 @@ impl PullSubscription {
                 error,
                 "could not give messages back; they will come again later"
             );
+        }
+    }
+
+    async fn await_silence(&mut self, held: &mut Vec<Message>) {
+        while self.asked > 0
+            && let Ok(Some(arrival)) = time::timeout(SILENCE, self.arrivals.next()).await
+            && let Ok(admitted) = self.admit(arrival)
+        {
+            held.extend(admitted);
         }
     }
 }
