@@ -177,10 +177,14 @@ impl<S: PositionStore> Holes<S> {
         let holes = now.holes.len();
         let now = now.written_to(server, held);
         let is_changed = stored.as_ref().map(|stored| &stored.position) != Some(&now);
-        let revision = stored.map(|stored| stored.revision);
-        if is_changed && !self.store.save(&now, revision).await? {
-            // Another process has looked meanwhile, and logs what it found.
-            return Ok(());
+        if is_changed || trust.wants_mark() {
+            let expected = stored.map(|stored| stored.revision);
+            let now = StoredPosition::after(expected, now);
+            if !self.store.save(&now, expected).await? {
+                // Another process has looked meanwhile, and logs what it found.
+                return Ok(());
+            }
+            trust.mark(now.revision);
         }
         for hole in news {
             tracing::error!(
@@ -209,7 +213,9 @@ impl<S: PositionStore> Holes<S> {
             let Some(position) = stored.position.rewound(common_up_to) else {
                 break;
             };
-            if self.store.save(&position, Some(stored.revision)).await? {
+            let expected = Some(stored.revision);
+            let position = StoredPosition::after(expected, position);
+            if self.store.save(&position, expected).await? {
                 break;
             }
         }

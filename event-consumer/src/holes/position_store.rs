@@ -57,11 +57,21 @@ pub struct Position {
     pub found: i64,
 }
 
-/// A position as it was read, and the revision that it must still have to be replaced.
+/// A position, and the revision that it must still have to be replaced.
 #[derive(Debug, Clone)]
 pub struct StoredPosition {
     pub position: Position,
     pub revision: i64,
+}
+
+impl StoredPosition {
+    /// With a revision that is higher than the one before, and than any of a backup: it tells the time, in
+    /// milliseconds since 1970. (Clocks of hosts must not differ by as much as a backup is old.)
+    pub(super) fn after(before: Option<i64>, position: Position) -> Self {
+        let now = Utc::now().timestamp_millis();
+        let revision = before.map_or(now, |before| now.max(before + 1));
+        Self { position, revision }
+    }
 }
 
 /// Keeps the [`Position`] of one consumer, beside what its handler writes, so that a backup has both as
@@ -81,14 +91,14 @@ pub trait PositionStore: Send + Sync + 'static {
     /// If the store does not answer.
     fn server(&self) -> impl Future<Output = anyhow::Result<Option<String>>> + Send;
 
-    /// Replaces the position if its revision is still `expected`, or creates it if that is `None`
-    /// and there is none. The new revision is higher. False if another process was faster.
+    /// Replaces the position and its revision if the revision is still `expected`, or creates them if that is
+    /// `None` and there is no position. False if another process was faster.
     ///
     /// # Errors
     /// If the store does not answer.
     fn save(
         &self,
-        position: &Position,
+        stored: &StoredPosition,
         expected: Option<i64>,
     ) -> impl Future<Output = anyhow::Result<bool>> + Send;
 }

@@ -7,6 +7,9 @@
 //! knows that its store is still the same. Only such a process moves the position on; so once it moves,
 //! all others know as much. Whoever starts, or finds the server restarted, waits for that a few looks, and
 //! then has what the store may lack delivered again.
+//!
+//! A backup may also be written into the running server step by step, old positions one after the other. So
+//! who waits marks the position first, by a revision that no backup has.
 
 /// How often a position is looked at before it is given up that another process moves it on.
 const LOOKS: u32 = 3;
@@ -42,6 +45,8 @@ pub(super) struct Trust {
 #[derive(Debug)]
 struct Doubt {
     first: Sighting,
+    /// The revision that whoever doubts has given it.
+    mark: Option<i64>,
     looks: u32,
 }
 
@@ -55,12 +60,15 @@ impl Trust {
         }
         self.known = None;
         let is_the_doubted = |doubt: &Doubt| {
-            doubt.first.server == seen.server && doubt.first.settled <= seen.settled
+            doubt.first.server == seen.server
+                && doubt.first.settled <= seen.settled
+                && doubt.mark <= Some(seen.revision)
         };
         let mut doubt = match self.doubt.take() {
             Some(doubt) if is_the_doubted(&doubt) => doubt,
             _ => Doubt {
                 first: seen,
+                mark: None,
                 looks: 0,
             },
         };
@@ -70,6 +78,20 @@ impl Trust {
         match looks < LOOKS {
             true => Judgement::Doubted,
             false => Judgement::Lacking,
+        }
+    }
+
+    /// Whether the position has to be saved once more, changed or not.
+    pub(super) fn wants_mark(&self) -> bool {
+        self.doubt
+            .as_ref()
+            .is_some_and(|doubt| doubt.mark.is_none())
+    }
+
+    /// The position was saved with this revision.
+    pub(super) fn mark(&mut self, revision: i64) {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.mark.get_or_insert(revision);
         }
     }
 
@@ -87,8 +109,10 @@ impl Trust {
 
     /// By a process that trusts it.
     fn is_moved_on(&self, seen: &Sighting) -> bool {
-        let is_moved =
-            |doubt: &Doubt| doubt.first.server == seen.server && doubt.first.settled < seen.settled;
+        let is_moved = |doubt: &Doubt| {
+            let is_later = doubt.mark.is_some_and(|mark| mark < seen.revision);
+            is_later && doubt.first.server == seen.server && doubt.first.settled < seen.settled
+        };
         self.doubt.as_ref().is_some_and(is_moved)
     }
 }
@@ -112,7 +136,9 @@ mod tests {
     fn judge(looks: &[(&str, i64, i64, i64)]) -> Vec<Judgement> {
         let mut trust = Trust::default();
         let judge = |&(server, revision, settled, delivered): &(&str, i64, i64, i64)| {
-            trust.judge(sighting(server, revision, settled), delivered)
+            let judgement = trust.judge(sighting(server, revision, settled), delivered);
+            trust.mark(revision);
+            judgement
         };
         looks.iter().map(judge).collect()
     }
@@ -174,6 +200,24 @@ mod tests {
             ("b", 9, 9, 20),
         ];
         assert_eq!(judge(&restarted), [Doubted; 4]);
+    }
+
+    /// Each row: what is seen, and the revision of the mark.
+    #[test]
+    fn a_store_into_which_a_backup_is_written_step_by_step_is_not_trusted() {
+        let mut trust = Trust::default();
+        assert_eq!(trust.judge(sighting("a", 5000, 20), 20), Trusted);
+        for (revision, settled, mark) in [(1000, 9, 5003), (1001, 10, 5004), (1002, 11, 5005)] {
+            assert_eq!(trust.judge(sighting("a", revision, settled), 20), Doubted);
+            assert!(trust.wants_mark());
+            trust.mark(mark);
+        }
+        assert_eq!(trust.judge(sighting("a", 5005, 11), 20), Doubted);
+        assert!(!trust.wants_mark());
+        let lacking = sighting("a", 5005, 11);
+        assert_eq!(trust.judge(lacking.clone(), 20), Lacking);
+        trust.trust(lacking);
+        assert_eq!(trust.judge(sighting("a", 1003, 12), 20), Doubted);
     }
 
     #[test]

@@ -21,10 +21,12 @@ struct Store {
     /// How often it was put back.
     server: u32,
     position: Option<StoredPosition>,
+    loads: u32,
 }
 
 impl PositionStore for InMemory {
     async fn load(&self) -> anyhow::Result<Option<StoredPosition>> {
+        self.0.send_modify(|store| store.loads += 1);
         Ok(self.0.borrow().position.clone())
     }
 
@@ -32,15 +34,12 @@ impl PositionStore for InMemory {
         Ok(Some(self.0.borrow().server.to_string()))
     }
 
-    async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
-        Ok(self.0.send_if_modified(|stored| {
-            if stored.position.as_ref().map(|it| it.revision) != expected {
+    async fn save(&self, stored: &StoredPosition, expected: Option<i64>) -> anyhow::Result<bool> {
+        Ok(self.0.send_if_modified(|store| {
+            if store.position.as_ref().map(|it| it.revision) != expected {
                 return false;
             }
-            stored.position = Some(StoredPosition {
-                position: position.clone(),
-                revision: expected.unwrap_or_default() + 1,
-            });
+            store.position = Some(stored.clone());
             true
         }))
     }
@@ -60,6 +59,20 @@ impl InMemory {
             store.server += 1;
             store.position = backup;
         });
+    }
+
+    /// The server goes on, and does not know.
+    fn write_back(&self, backup: Option<StoredPosition>) {
+        self.0.send_modify(|store| store.position = backup);
+    }
+
+    /// Waits until a look that begins now is over.
+    async fn looked_at(&self) {
+        let loads = self.0.borrow().loads;
+        eventually("two looks", async || {
+            (self.0.borrow().loads >= loads + 3).then_some(())
+        })
+        .await;
     }
 
     fn ranges(&self) -> Vec<(i64, i64)> {
@@ -217,6 +230,26 @@ async fn what_a_store_lacks_that_was_put_back_while_nobody_worked_is_read_again(
     store.restore(None);
     let running = run_with(&world, &store, &log);
     read(&log, &[(1..=10, 2), (11..=20, 3)]).await;
+    store.kept(20).await;
+    running.stop().await;
+}
+
+/// As `mongorestore` does with the operations that came during the dump.
+#[tokio::test]
+async fn what_a_store_lacks_into_which_a_backup_is_written_step_by_step_is_read_again() {
+    let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
+    let running = run_with(&world, &store, &log);
+    let first = back_up_at_10(&world, &store).await;
+    world.publish(11..=15).await;
+    store.kept(15).await;
+    let last = store.backup();
+    world.publish(16..=20).await;
+    store.kept(20).await;
+
+    store.write_back(first);
+    store.looked_at().await;
+    store.write_back(last);
+    read(&log, &[(1..=15, 1), (16..=20, 2)]).await;
     store.kept(20).await;
     running.stop().await;
 }

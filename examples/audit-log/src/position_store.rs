@@ -45,14 +45,15 @@ impl PositionStore for PositionRow {
         Ok(Some(server.fetch_one(&self.pool).await?))
     }
 
-    async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
-        let position = Json(position);
+    async fn save(&self, stored: &StoredPosition, expected: Option<i64>) -> anyhow::Result<bool> {
+        let position = Json(&stored.position);
         let saved = match expected {
             None => {
                 sqlx::query!(
                     "insert into stream_position (consumer, revision, position)
-                     values ($1, 1, $2) on conflict do nothing",
+                     values ($1, $2, $3) on conflict do nothing",
                     self.consumer,
+                    stored.revision,
                     position as _,
                 )
                 .execute(&self.pool)
@@ -60,11 +61,12 @@ impl PositionStore for PositionRow {
             }
             Some(revision) => {
                 sqlx::query!(
-                    "update stream_position set position = $3, revision = revision + 1
+                    "update stream_position set position = $3, revision = $4
                      where consumer = $1 and revision = $2",
                     self.consumer,
                     revision,
                     position as _,
+                    stored.revision,
                 )
                 .execute(&self.pool)
                 .await?

@@ -124,9 +124,8 @@ impl PositionStore for MongoPositionStore {
         Ok(mongo::server_process(&self.database, DEADLINE).await?)
     }
 
-    async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
-        let revision = expected.unwrap_or_default() + 1;
-        let document = StoredDocument::new(&self.id, revision, position);
+    async fn save(&self, stored: &StoredPosition, expected: Option<i64>) -> anyhow::Result<bool> {
+        let document = StoredDocument::new(&self.id, stored);
         Ok(match expected {
             None => self.insert(document).await?,
             Some(revision) => self.replace(revision, document).await?,
@@ -135,7 +134,8 @@ impl PositionStore for MongoPositionStore {
 }
 
 impl StoredDocument {
-    fn new(id: &str, revision: i64, position: &Position) -> Self {
+    fn new(id: &str, stored: &StoredPosition) -> Self {
+        let StoredPosition { position, revision } = stored;
         let range = |it: &Range| StoredRange {
             first: it.first,
             last: it.last,
@@ -151,7 +151,7 @@ impl StoredDocument {
         };
         Self {
             id: id.to_owned(),
-            revision,
+            revision: *revision,
             stream: position.stream,
             incarnation: position.incarnation.cast_signed(),
             settled: position.settled,

@@ -8,7 +8,7 @@ use std::{
 
 use event_consumer::{
     ConsumerSettings, EventConsumer, Handler, HandlerError, Holes, Message, Verdict,
-    holes::{Position, PositionStore, StoredPosition},
+    holes::{PositionStore, StoredPosition},
 };
 use service_runtime::{
     nats::{NatsSettings, Topic},
@@ -131,15 +131,12 @@ impl PositionStore for Reader {
         Ok(None)
     }
 
-    async fn save(&self, position: &Position, expected: Option<i64>) -> anyhow::Result<bool> {
-        let mut stored = self.position.lock().unwrap_or_else(PoisonError::into_inner);
-        if stored.as_ref().map(|it| it.revision) != expected {
+    async fn save(&self, stored: &StoredPosition, expected: Option<i64>) -> anyhow::Result<bool> {
+        let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        if position.as_ref().map(|it| it.revision) != expected {
             return Ok(false);
         }
-        *stored = Some(StoredPosition {
-            position: position.clone(),
-            revision: expected.unwrap_or_default() + 1,
-        });
+        *position = Some(stored.clone());
         Ok(true)
     }
 }
