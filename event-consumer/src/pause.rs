@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 /// The server ends the pause by itself after that, should nobody be left to end it.
-const LONGEST: Duration = Duration::from_secs(10);
+pub const LONGEST: Duration = Duration::from_secs(10);
 /// How long what was delivered may take to be settled.
 const SETTLE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -263,6 +263,8 @@ fn collection_name(text: &str) -> Result<String, String> {
 
 fn http_url(text: &str) -> Result<String, String> {
     match text.strip_prefix("http://") {
+        // Errors name the URL.
+        Some(host) if host.contains('@') => Err("must hold no password".to_owned()),
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
         _ => Err("must begin with http:// and name a host".to_owned()),
     }
@@ -286,6 +288,7 @@ mod tests {
             "--mongodb-collection=system.users",
             "--stream=a b",
             "--consumer=a.b",
+            "--verify-users=http://user:password@host",
             "--subject=user.*",
             "--drain-timeout=0s",
             "--tombstone-ttl=1s",

@@ -172,7 +172,8 @@ pub(crate) async fn call<T: Send + 'static>(
     }
 }
 
-/// Which process the primary is; `None` of servers that do not tell.
+/// Which process the primary is; `None` of servers that do not tell, and of a sharded cluster, where any of
+/// several routers may answer.
 ///
 /// # Errors
 /// If it does not answer within `deadline`.
@@ -183,6 +184,9 @@ pub(crate) async fn server_process(
     let database = database.clone();
     let hello = async move { database.run_command(doc! { "hello": 1 }).await };
     let answer = call(deadline, hello).await?;
+    if answer.get_str("msg").is_ok_and(|it| it == "isdbgrid") {
+        return Ok(None);
+    }
     let version = answer.get_document("topologyVersion").ok();
     let process = version.and_then(|version| version.get_object_id("processId").ok());
     Ok(process.map(|id| id.to_hex()))

@@ -13,7 +13,11 @@ mod reader;
 mod replay;
 mod source;
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use async_nats::jetstream;
@@ -21,7 +25,7 @@ use event_consumer::{holes::PositionStore, pause};
 use service_runtime::{nats, terminal::progress_bar};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +40,8 @@ const CONNECTION_NAME: &str = "notification-service rebuild";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Longer than a write may take.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
+/// For the collections to change places, while the projector is paused.
+const SWAP_TIME: Duration = Duration::from_secs(2);
 /// Users that an error names.
 const MAX_NAMED: usize = 10;
 
@@ -90,6 +96,7 @@ struct Rebuild {
     found: i64,
     /// Cancelled when nothing more is to be written.
     stop: CancellationToken,
+    may_be_swapped: AtomicBool,
 }
 
 impl Rebuild {
@@ -133,6 +140,7 @@ impl Rebuild {
             positions,
             found,
             stop: CancellationToken::new(),
+            may_be_swapped: AtomicBool::new(false),
         })
     }
 
@@ -157,8 +165,7 @@ impl Rebuild {
         self.swap(&mut replay).await?;
         // What the old collection was given at the last moment was on the stream by then.
         replay.catch_up(&self.live).await?;
-        let check = self.source.ensure_same(replay.passed).await;
-        check.context("the copy was swapped, but may lack the latest events: rebuild it again")?;
+        self.source.ensure_same(replay.passed).await?;
         // What was forced may lack the events as well.
         if !self.config.force && !self.positions.clear(Some(&[self.found])).await? {
             tracing::warn!("events were found missing during the rebuild; compare with verify");
@@ -195,7 +202,9 @@ impl Rebuild {
 
     async fn swap(&self, replay: &mut Replay<'_>) -> anyhow::Result<()> {
         let stream = self.source.stream();
-        if let Err(error) = pause::pause(stream, self.config.nats.consumer.as_str()).await {
+        let begun = Instant::now();
+        let paused = pause::pause(stream, self.config.nats.consumer.as_str()).await;
+        if let Err(error) = &paused {
             let error = format!("{error:#}");
             tracing::warn!(error, "readers may see users go back for a moment");
         }
@@ -210,10 +219,15 @@ impl Rebuild {
             self.ensure_same_server().await?;
             // Last, so that it still holds when the collections change places.
             ensure!(self.lease.renew().await?, "another rebuild has taken over");
+            ensure!(
+                paused.is_err() || begun.elapsed() < pause::LONGEST - SWAP_TIME,
+                "the projector can't be paused for as long as the swap takes: run this again"
+            );
+            self.may_be_swapped.store(true, Ordering::Relaxed);
             Ok(self.fresh.replace(&self.live).await?)
         };
         let swapped: anyhow::Result<()> = swapped.await;
-        pause::resume(stream, self.config.nats.consumer.as_str()).await?;
+        self.resume().await;
         swapped
     }
 
@@ -228,6 +242,12 @@ impl Rebuild {
     }
 
     async fn finish(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+        let outcome = match self.may_be_swapped.load(Ordering::Relaxed) {
+            true => outcome.context(
+                "the copy was swapped, or may have been, and may lack the latest events: rebuild it again",
+            ),
+            false => outcome,
+        };
         if outcome.is_err() {
             self.clean_up().await;
         }
@@ -240,6 +260,10 @@ impl Rebuild {
         if let Err(failure) = self.fresh.discard().await {
             tracing::warn!(%failure, "the half collection is left to the next rebuild");
         }
+        self.resume().await;
+    }
+
+    async fn resume(&self) {
         let resumed = pause::resume(self.source.stream(), self.config.nats.consumer.as_str()).await;
         if let Err(error) = resumed {
             let error = format!("{error:#}");
