@@ -41,6 +41,7 @@ pub(crate) const PROCESSES: [&str; 7] = [
     "nats",
     "mongodb",
 ];
+pub(crate) const SERVERS: [&str; 3] = ["postgres", "nats", "mongodb"];
 pub(crate) const SERVICES: [&str; 4] = ["users-1", "users-2", "notifications-1", "notifications-2"];
 
 const STREAM: &str = "USER_EVENTS";
@@ -70,8 +71,8 @@ impl Stack {
     ) -> anyhow::Result<Self> {
         let binaries = machine.binaries()?;
         let disks = machine.disks.as_deref().map(Disks::at).transpose()?;
-        let [at_postgres, at_nats, at_mongodb] = ["postgres", "nats", "mongodb"]
-            .map(|server| disks.as_ref().map_or_else(temp_dir, |it| it.of(server)));
+        let [at_postgres, at_nats, at_mongodb] =
+            SERVERS.map(|server| disks.as_ref().map_or_else(temp_dir, |it| it.of(server)));
         let (postgres, nats, mongodb) = tokio::join!(
             Postgres::start(&at_postgres),
             nats::Server::start_within(&at_nats, &[]),

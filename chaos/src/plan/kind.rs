@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use clap::ValueEnum;
 
-use crate::stack::{CLIENT_WIRES, PROCESSES, WIRES};
+use crate::stack::{CLIENT_WIRES, PROCESSES, SERVERS, WIRES};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
@@ -91,7 +91,7 @@ impl Kind {
     pub(super) fn targets(self) -> &'static [&'static str] {
         match self {
             Self::Kill | Self::Freeze => &PROCESSES,
-            Self::Outage | Self::DiskFull => &["postgres", "nats", "mongodb"],
+            Self::Outage | Self::DiskFull => &SERVERS,
             Self::Cut
             | Self::Stall
             | Self::BlackHole

@@ -9,6 +9,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 
+use crate::stack::SERVERS;
+
 pub(crate) struct Disks {
     path: PathBuf,
 }
@@ -24,7 +26,7 @@ impl Disks {
             let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;
             anyhow::Ok(metadata.dev())
         };
-        for server in ["postgres", "nats", "mongodb"] {
+        for server in SERVERS {
             let disk = disks.of(server);
             let is_its_own = device(&disk)? != device(path)?;
             ensure!(is_its_own, "{} is no file system", disk.display());

@@ -198,13 +198,19 @@ async fn back_up_at_10(world: &World, store: &InMemory) -> Option<StoredPosition
     store.backup()
 }
 
+/// As the store was after ten of twenty messages.
+async fn backed_up(world: &World, store: &InMemory) -> Option<StoredPosition> {
+    let backup = back_up_at_10(world, store).await;
+    world.publish(11..=20).await;
+    store.kept(20).await;
+    backup
+}
+
 #[tokio::test]
 async fn what_a_store_lacks_that_was_put_back_is_read_again() {
     let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
     let running = run_with(&world, &store, &log);
-    let backup = back_up_at_10(&world, &store).await;
-    world.publish(11..=20).await;
-    store.kept(20).await;
+    let backup = backed_up(&world, &store).await;
 
     store.restore(backup);
     read(&log, &[(1..=10, 1), (11..=20, 2)]).await;
@@ -216,9 +222,7 @@ async fn what_a_store_lacks_that_was_put_back_is_read_again() {
 async fn what_a_store_lacks_that_was_put_back_while_nobody_worked_is_read_again() {
     let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
     let running = run_with(&world, &store, &log);
-    let backup = back_up_at_10(&world, &store).await;
-    world.publish(11..=20).await;
-    store.kept(20).await;
+    let backup = backed_up(&world, &store).await;
     running.stop().await;
 
     store.restore(backup);
@@ -258,9 +262,7 @@ async fn what_a_store_lacks_into_which_a_backup_is_written_step_by_step_is_read_
 async fn a_store_that_is_older_than_the_first_message_misses_what_has_left_the_stream() {
     let (world, store, log) = (World::new().await, InMemory::default(), Log::default());
     let running = run_with(&world, &store, &log);
-    let backup = back_up_at_10(&world, &store).await;
-    world.publish(11..=20).await;
-    store.kept(20).await;
+    let backup = backed_up(&world, &store).await;
     let stream = world.stream().await;
     stream.purge().sequence(16).await.expect("purged");
 
