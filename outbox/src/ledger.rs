@@ -113,6 +113,39 @@ pub(crate) async fn end(
     .await
 }
 
+/// Of each of these events, by id and event id, whether the ledger does not have it. What was dropped after
+/// the retention was there; and what was parked has been. (`offset 0` keeps each lookup a lookup in one
+/// partition.)
+pub(crate) async fn lacks(
+    db: impl PgExecutor<'_>,
+    events: &[(i64, Uuid)],
+) -> sqlx::Result<Vec<bool>> {
+    let (ids, event_ids): (Vec<_>, Vec<_>) = events.iter().copied().unzip();
+    sqlx::query_scalar!(
+        r#"
+        select (
+            event.event_id is distinct from said.event_id
+            and not (
+                event.event_id is null and said.id < (select ledger_from from outbox.ledger)
+            )
+            and not exists (
+                select from outbox.parked
+                where parked.id = said.id and parked.event_id = said.event_id
+            )
+        ) as "is_lacking!"
+        from unnest($1::bigint[], $2::uuid[]) with ordinality as said (id, event_id, number)
+        left join lateral (
+            select event_id from outbox.event where id = said.id offset 0
+        ) as event on true
+        order by number
+        "#,
+        &ids,
+        &event_ids,
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// The last id that was given out; 0 before the first.
 pub(crate) async fn drawn_id(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     sqlx::query_scalar!(

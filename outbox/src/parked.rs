@@ -95,40 +95,6 @@ pub(crate) async fn park(
     Ok(traceparent.flatten())
 }
 
-/// Sets events aside whose aggregate types have no route; false if the epoch is over.
-pub(crate) async fn park_unrouted(
-    db: impl PgExecutor<'_>,
-    ids: &[i64],
-    stream: &str,
-    epoch: i64,
-    identity: &str,
-) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"
-        with held as (
-            select from outbox.cursor
-            where stream = $2 and epoch = $3 and outbox.database_identity() = $4
-        ), parked as (
-            insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type,
-                                       version, payload, headers, created_at, reason, attempts)
-            select event.id, event_id, aggregate_type, aggregate_id, event_type, version,
-                   payload, headers, created_at, 'no route for the aggregate type', 0
-            from unnest($1::bigint[]) as wanted (id)
-            cross join lateral (select * from outbox.event where id = wanted.id offset 0) as event
-            where exists (select from held)
-            on conflict (id) do nothing
-        )
-        select exists (select from held) as "is_held!"
-        "#,
-        ids,
-        stream,
-        epoch,
-        identity,
-    )
-    .fetch_one(db)
-    .await
-}
-
 /// The oldest first, at most `limit`.
 ///
 /// # Errors

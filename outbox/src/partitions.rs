@@ -137,13 +137,18 @@ async fn drop_done(pool: &Pool, existing: &[Partition], keep: Duration) -> sqlx:
 }
 
 /// Whatever is below this id is on its stream or parked. The last event stays: by it the relay knows
-/// the ledger.
+/// the ledger. What a stream has lost may not be among the cursor's gaps yet.
 async fn done_below(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"
-        select coalesce(
-            min(least((select min(lower(gap)) from unnest(gaps) as gap), last_id)), 0
-        ) as "id!"
+        select coalesce(min(least(
+            last_id,
+            (select min(lower(gap)) from unnest(gaps) as gap),
+            (
+                select min(lower(lost)) from outbox.stream_loss as loss, unnest(ids) as lost
+                where loss.stream = cursor.stream and refilled_through is null
+            )
+        )), 0) as "id!"
         from outbox.cursor
         "#,
     )

@@ -17,6 +17,7 @@ mod ledger_check;
 mod look;
 mod message;
 mod orphans;
+mod owned;
 mod parking;
 mod per_key_queue;
 mod position;
@@ -54,7 +55,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     claim::Claimed,
-    cursor::Owned,
     lease::Lease,
     session::{End, StreamRelay},
     stream_loss::Reread,
@@ -164,8 +164,10 @@ impl Relay {
         let client = client?;
         let source = config.event_source.clone().unwrap_or_else(program);
         let owner = owner();
-        let acquiring = || Lease::acquire(&pool, &owner, &routes, &progress);
-        while let Some(lease) = shutdown.run_until_cancelled(acquiring()).await {
+        let acquiring = |own| Lease::acquire(&pool, &owner, &routes, &progress, own);
+        let mut own = None;
+        while let Some(lease) = shutdown.run_until_cancelled(acquiring(own)).await {
+            own = Some(lease.epoch);
             tracing::info!(epoch = lease.epoch, "relay is active");
             decisions::lease_taken(&lease);
             metrics.active.set(1);
@@ -221,11 +223,7 @@ impl ActiveRelay<'_> {
             jetstream: jetstream(self.client.clone(), self.max_in_flight),
             stream,
             number,
-            owned: Owned {
-                stream: stream.topic.stream.clone(),
-                epoch: lease.epoch,
-                identity: lease.identity.clone(),
-            },
+            lease,
             metadata: MetadataWriter::new(
                 jetstream(self.client.clone(), self.max_in_flight),
                 stream.topic.stream.clone(),

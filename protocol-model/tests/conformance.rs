@@ -41,7 +41,7 @@ fn published(id: i64, sequence: i64) -> String {
 }
 
 fn saved(last_id: i64, gaps: &str) -> String {
-    let fields = format!(r#""from_id":0,"last_id":{last_id},"gaps":"{gaps}","tail":1"#);
+    let fields = format!(r#""last_id":{last_id},"gaps":"{gaps}","tail":1"#);
     of_relay("cursor_saved", &fields)
 }
 

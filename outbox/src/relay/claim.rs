@@ -18,7 +18,7 @@ use service_runtime::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    cursor::Owned, failure::Failure, identity, stream_info, stream_metadata::MetadataWriter,
+    failure::Failure, identity, owned::Owned, stream_info, stream_metadata::MetadataWriter,
 };
 
 /// How often an active relay looks who is named, one that waits asks, and one that can't listen for questions tries again.
@@ -45,6 +45,14 @@ pub(super) struct Claim<'a> {
     pub(super) owned: &'a Owned,
     pub(super) metadata: &'a MetadataWriter,
     pub(super) progress: &'a Progress,
+}
+
+/// What the database says of the stream.
+struct Known {
+    mine: LedgerIdentity,
+    adopts: bool,
+    /// The database that its relay was active with before.
+    before: Option<LedgerIdentity>,
 }
 
 /// The stream may be published to.
@@ -94,7 +102,11 @@ impl Claim<'_> {
     /// A relay that is named in the metadata may only be away for a moment: another database of the same
     /// ledger waits until nobody has answered for some time, unless it is the promoted one.
     pub(super) async fn ask(&self) -> Result<Permission, Failure> {
-        let (mine, adopts) = self.identity().await?;
+        let Known {
+            mine,
+            adopts,
+            before,
+        } = self.known().await?;
         let named = self.named().await?;
         let permission = Permission {
             mine,
@@ -111,7 +123,10 @@ impl Claim<'_> {
         {
             return Err(self.foreign(mine, named, reason));
         }
-        let is_successor = (named.as_ref()).is_none_or(|named| identity::supersedes(mine, named));
+        // A stream that was lost has lost its metadata too; the database knows who was active.
+        let before = named.as_ref().or(before.as_ref());
+        let is_successor =
+            before.is_none_or(|before| before == mine || identity::supersedes(mine, before));
         let patience = match adopts || is_successor {
             true => Duration::ZERO,
             false => SILENCE,
@@ -194,25 +209,30 @@ impl Claim<'_> {
         }
     }
 
-    async fn identity(&self) -> Result<(LedgerIdentity, bool), Failure> {
+    async fn known(&self) -> Result<Known, Failure> {
         let row = sqlx::query!(
             r#"
-            select ledger_id::text as "ledger_id!", adopts
+            select ledger_id::text as "ledger_id!", adopts, database_identity
             from outbox.cursor, outbox.ledger
-            where stream = $1 and epoch = $2 and outbox.database_identity() = $3
+            where stream = $1 and epoch = $2 and session = $4 and outbox.database_identity() = $3
             "#,
             self.owned.stream,
             self.owned.epoch,
             self.owned.identity,
+            self.owned.session,
         )
         .fetch_optional(self.pool)
         .await?
-        .ok_or(Failure::LeaseLost)?;
-        let mine = LedgerIdentity {
-            ledger_id: row.ledger_id,
-            database: self.owned.identity.clone(),
+        .ok_or(Failure::SessionOver)?;
+        let of = |database| LedgerIdentity {
+            ledger_id: row.ledger_id.clone(),
+            database,
         };
-        Ok((mine, row.adopts))
+        Ok(Known {
+            mine: of(self.owned.identity.clone()),
+            adopts: row.adopts,
+            before: row.database_identity.map(of),
+        })
     }
 
     /// Who is named in the metadata of the stream, if there is one.
@@ -246,11 +266,12 @@ impl Claim<'_> {
                 else unreconciled_since
             end
             from outbox.ledger
-            where stream = $1 and epoch = $2 and outbox.database_identity() = $3
+            where stream = $1 and epoch = $2 and session = $4 and outbox.database_identity() = $3
             ",
             self.owned.stream,
             self.owned.epoch,
             self.owned.identity,
+            self.owned.session,
         )
         .execute(self.pool)
         .await?;

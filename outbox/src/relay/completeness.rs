@@ -16,10 +16,10 @@ use service_runtime::nats::{
 use tokio::time::Instant;
 
 use super::{
-    cursor::Owned,
     failure::Failure,
     incarnation,
     look::{Sight, Sights},
+    owned::Owned,
     stream_check, stream_loss,
     stream_metadata::MetadataWriter,
 };
@@ -169,7 +169,8 @@ async fn note_published_runs(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<
                 )
                 and exists (
                     select from outbox.cursor
-                    where stream = $1 and epoch = $2 and outbox.database_identity() = $3
+                    where stream = $1 and epoch = $2 and session = $4
+                        and outbox.database_identity() = $3
                 )
         ), done as (
             delete from outbox.republish_run as run using published where run.id = published.id
@@ -178,7 +179,7 @@ async fn note_published_runs(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<
             set complete_from = greatest(
                 complete_from, (select max(stream_sequence) + 1 from published)
             )
-            where stream = $1 and epoch = $2 and exists (select from published)
+            where stream = $1 and session = $4 and exists (select from published)
             returning complete_from
         )
         select coalesce((select complete_from from raised), complete_from)
@@ -191,6 +192,7 @@ async fn note_published_runs(pool: &Pool, owned: &Owned) -> sqlx::Result<Option<
         owned.stream,
         owned.epoch,
         owned.identity,
+        owned.session,
     )
     .fetch_optional(pool)
     .await?;

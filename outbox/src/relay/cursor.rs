@@ -9,39 +9,11 @@ use postgres_pool::{Connection, Pool};
 use sqlx::{PgExecutor, postgres::types::PgRange};
 use uuid::Uuid;
 
-use super::{failure::Failure, position::Position};
+use super::{failure::Failure, owned::Owned, position::Position};
 
 /// Gaps in the saved cursor. Of more than these some are joined, and what lies between them is
 /// published a second time after a crash.
 const SAVED_GAPS: usize = 1000;
-
-/// Whose cursor it is, and the right to move it: until another relay has the lease.
-#[derive(Debug, Clone)]
-pub(super) struct Owned {
-    pub(super) stream: String,
-    pub(super) epoch: i64,
-    /// Of the database that gave the lease. A connection may come to another one without a word.
-    pub(super) identity: String,
-}
-
-impl Owned {
-    /// Whether the cursor is still this relay's. If so, it stays so until the transaction ends.
-    pub(super) async fn hold(&self, transaction: &mut Connection) -> Result<(), CursorError> {
-        let held = sqlx::query_scalar!(
-            r"
-            select epoch from outbox.cursor
-            where stream = $1 and epoch = $2 and outbox.database_identity() = $3 for update
-            ",
-            self.stream,
-            self.epoch,
-            self.identity,
-        );
-        match held.fetch_optional(transaction).await? {
-            Some(_) => Ok(()),
-            None => Err(CursorError::LeaseLost),
-        }
-    }
-}
 
 /// How far the ledger is on the stream, and how to tell that both still have it.
 #[derive(Debug, Clone, Default)]
@@ -85,9 +57,8 @@ struct CursorRow {
 pub(super) enum CursorError {
     #[error("the lease has passed to another relay")]
     LeaseLost,
-    /// By a statement of an earlier session that came late, or by the next owner of the lease.
-    #[error("the cursor was moved meanwhile")]
-    Moved,
+    #[error("another session of the stream has begun")]
+    SessionOver,
     #[error("the sequence of the outbox is behind the cursor")]
     SequenceBehind,
     #[error("Postgres did not keep the cursor")]
@@ -98,7 +69,7 @@ impl From<CursorError> for Failure {
     fn from(error: CursorError) -> Self {
         match error {
             CursorError::LeaseLost => Self::LeaseLost,
-            CursorError::Moved => Self::CursorMoved,
+            CursorError::SessionOver => Self::SessionOver,
             CursorError::SequenceBehind => Self::SequenceBehind,
             CursorError::Database(error) => Self::Database(error),
         }
@@ -119,21 +90,18 @@ pub(super) async fn load(db: impl PgExecutor<'_>, stream: &str) -> sqlx::Result<
     Ok(row.into())
 }
 
-/// Moves the cursor, under the lease, from where it is known to be: a statement of a session that was
-/// given up may come late, and must not undo what the next one has saved. Looks at the sequence of the
-/// ledger in passing: while it is behind the cursor, events get ids that the reader has passed already.
+/// Moves the cursor. Looks at the sequence of the ledger in passing: while it is behind the cursor, events
+/// get ids that the reader has passed already.
 pub(super) async fn save(
     db: impl PgExecutor<'_>,
     owned: &Owned,
-    from: &Cursor,
     cursor: &Cursor,
 ) -> Result<(), CursorError> {
     let drawn = sqlx::query_scalar!(
         r#"
         update outbox.cursor
         set last_id = $3, gaps = $4, stream_sequence = $5, stream_event_id = $6, last_event_id = $7
-        where stream = $1 and epoch = $2 and outbox.database_identity() = $8
-            and last_id = $9 and gaps = $10 and stream_sequence = $11
+        where stream = $1 and epoch = $2 and session = $9 and outbox.database_identity() = $8
         returning (select last_value from outbox.event_id_seq) as "drawn!"
         "#,
         owned.stream,
@@ -144,14 +112,12 @@ pub(super) async fn save(
         cursor.tail.event_id,
         cursor.last_event_id,
         owned.identity,
-        from.position.last_id(),
-        &ranges(&from.position),
-        from.tail.sequence,
+        owned.session,
     )
     .fetch_optional(db)
     .await?;
     match drawn {
-        None => Err(CursorError::Moved),
+        None => Err(CursorError::SessionOver),
         Some(drawn) if drawn < cursor.position.last_id() => Err(CursorError::SequenceBehind),
         Some(_) => Ok(()),
     }
@@ -207,7 +173,7 @@ pub(super) async fn save_checkpoint(
         select $1::text, $2::bigint, $3::uuid, $4::bigint, $5::int8range[], $6::uuid
         where exists (
             select from outbox.cursor
-            where stream = $1 and epoch = $7 and outbox.database_identity() = $8
+            where stream = $1 and epoch = $7 and session = $9 and outbox.database_identity() = $8
         )
         on conflict (stream, stream_sequence) do update
         set stream_event_id = excluded.stream_event_id, last_id = excluded.last_id,
@@ -222,6 +188,7 @@ pub(super) async fn save_checkpoint(
         cursor.last_event_id,
         owned.epoch,
         owned.identity,
+        owned.session,
     )
     .execute(pool)
     .await?;
@@ -320,6 +287,3 @@ fn bounds(range: &PgRange<i64>) -> Option<Range<i64>> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests;

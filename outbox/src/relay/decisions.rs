@@ -7,11 +7,7 @@ use async_nats::jetstream::publish::PublishAck;
 use service_runtime::telemetry::decisions::TARGET;
 use tracing::trace;
 
-use super::{
-    cursor::{Cursor, Owned},
-    lease::Lease,
-    position::Position,
-};
+use super::{cursor::Cursor, lease::Lease, owned::Owned, position::Position};
 use crate::ledger::Entry;
 
 pub(super) fn lease_taken(lease: &Lease) {
@@ -101,16 +97,15 @@ pub(super) fn passed(owned: &Owned, why: &'static str, ids: &Range<i64>) {
     );
 }
 
-pub(super) fn cursor_saved(owned: &Owned, from: &Cursor, to: &Cursor) {
+pub(super) fn cursor_saved(owned: &Owned, cursor: &Cursor) {
     trace!(
         target: TARGET,
         decision = "cursor_saved",
         stream = owned.stream,
         epoch = owned.epoch,
-        from_id = from.position.last_id(),
-        last_id = to.position.last_id(),
-        gaps = gaps(&to.position),
-        tail = to.tail.sequence,
+        last_id = cursor.position.last_id(),
+        gaps = gaps(&cursor.position),
+        tail = cursor.tail.sequence,
     );
 }
 

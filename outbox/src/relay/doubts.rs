@@ -2,7 +2,7 @@
 
 use postgres_pool::{Connection, Pool};
 
-use super::{cursor::Owned, failure::Failure};
+use super::{failure::Failure, owned::Owned};
 
 const BOTH_LOST: &str =
     "the stream has lost events, and the database is another one than before or was restored";

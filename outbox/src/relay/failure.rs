@@ -14,8 +14,8 @@ pub(super) enum Failure {
     LeaseLost,
     /// What the session knows no longer counts: begin another one, which finds out whether the lease is
     /// still held.
-    #[error("the cursor was moved meanwhile")]
-    CursorMoved,
+    #[error("another session of the stream has begun")]
+    SessionOver,
     /// `JetStream` will never take this event: park it after a few tries.
     #[error("JetStream refuses event {id}: {reason}")]
     Refused { id: i64, reason: String },

@@ -40,12 +40,13 @@ impl Lease {
     }
 
     /// Waits until the lease is free and takes it, with the cursors of all streams. `owner` is for
-    /// people to read.
+    /// people to read; `own` is the epoch that this relay had before.
     pub(super) async fn acquire(
         pool: &Pool,
         owner: &str,
         routes: &Routes,
         progress: &Progress,
+        own: Option<i64>,
     ) -> Self {
         let mut seen: Option<Seen> = None;
         loop {
@@ -58,7 +59,11 @@ impl Lease {
                     ..
                 }) => return Self { epoch, identity },
                 Ok(held) => {
-                    progress.succeeded();
+                    // A lease that was lost before it expired is no other relay's.
+                    match own == Some(held.held_epoch) {
+                        true => progress.attempted(),
+                        false => progress.succeeded(),
+                    }
                     if seen
                         .as_ref()
                         .is_none_or(|it| it.expires_at != held.expires_at)
@@ -85,7 +90,8 @@ impl Lease {
         while renewed_at.elapsed() < TTL {
             tokio::time::sleep(RENEW_INTERVAL).await;
             let asked_at = Instant::now();
-            match tokio::time::timeout(RENEW_INTERVAL, self.renew(pool)).await {
+            let left = TTL.saturating_sub(renewed_at.elapsed());
+            match tokio::time::timeout(left, self.renew(pool)).await {
                 Ok(Ok(true)) => renewed_at = asked_at,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed"),
@@ -149,6 +155,8 @@ struct Attempt {
     /// As Postgres writes it.
     expires_at: String,
     held_for_ms: i64,
+    /// Whose it is.
+    held_epoch: i64,
     identity: String,
 }
 
@@ -172,7 +180,8 @@ async fn try_acquire(
             where expires_at <= clock_timestamp() or expires_at::text = $3
             returning epoch
         )
-        select (select epoch from taken) as epoch, expires_at::text as "expires_at!",
+        select (select epoch from taken) as epoch, lease.epoch as held_epoch,
+               expires_at::text as "expires_at!",
                case when expires_at = '-infinity' then 0
                     else ceil(extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint
                end as "held_for_ms!",
@@ -245,19 +254,27 @@ fn millis(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::try_acquire;
+    use std::time::Duration;
+
+    use service_runtime::progress::Progress;
+
+    use super::{Lease, try_acquire};
     use crate::{
         Routes,
         tests::{create_database, pool_of},
     };
+
+    fn routes() -> Routes {
+        let route = "account=ACCOUNTS:account.events".parse();
+        Routes::new(vec![route.expect("a route")]).expect("routes")
+    }
 
     /// As by the promotion of a standby that lacks the last writes.
     #[tokio::test]
     async fn a_database_that_is_put_back_comes_to_no_epoch_of_a_moment_ago() {
         let database = create_database().await;
         let (pool, _) = pool_of(&database).await;
-        let route = "account=ACCOUNTS:account.events".parse();
-        let routes = Routes::new(vec![route.expect("a route")]).expect("routes");
+        let routes = routes();
         let mut epochs = Vec::new();
         for _ in 0..3 {
             let attempt = try_acquire(&pool, "a relay", &routes, None).await;
@@ -268,5 +285,21 @@ mod tests {
             done.expect("a statement that runs");
         }
         assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
+    }
+
+    /// It can't be renewed in time, over and over, and meanwhile nothing is published.
+    #[tokio::test]
+    async fn waiting_for_the_lease_that_it_has_lost_itself_makes_no_relay_ready() {
+        let database = create_database().await;
+        let (pool, _) = pool_of(&database).await;
+        let routes = routes();
+        let taken = try_acquire(&pool, "a relay", &routes, None).await;
+        let lost = taken.expect("an answer").epoch.expect("a free lease");
+        for (own, is_ready) in [(Some(lost), false), (None, true)] {
+            let progress = Progress::new("relay");
+            let lease = Lease::acquire(&pool, "a relay", &routes, &progress, own).await;
+            let check = progress.check(Duration::from_hours(1)).run().await;
+            assert_eq!(check.is_ok(), is_ready, "{lease:?}");
+        }
     }
 }

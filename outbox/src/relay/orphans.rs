@@ -23,11 +23,10 @@ use tokio::time::{sleep, timeout};
 
 use self::lookup::Findings;
 use super::{
-    ACK_TIMEOUT,
-    cursor::Owned,
-    doubts,
+    ACK_TIMEOUT, doubts,
     failure::Failure,
     look::{Sight, Sights},
+    owned::Owned,
     start::Start,
     stream_info,
 };
@@ -36,6 +35,9 @@ use crate::metrics::StreamMetrics;
 /// What the relay has published itself is acknowledged within this time, or the session ends.
 const ACK_PATIENCE: Duration = ACK_TIMEOUT;
 const ACK_PAUSE: Duration = Duration::from_millis(50);
+
+/// After which what was absent is read again.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// Sequences that are looked up at once.
 const BATCH: u64 = 1000;
@@ -82,7 +84,12 @@ pub(super) async fn reconcile(lookup: Lookup<'_>, start: &Start) -> Result<Looke
         doubts::note_gone(pool, owned).await?;
     }
     begin(lookup, &saved, from).await?;
-    let has_found = look_up(lookup, from.max(first.saturating_sub(1)), last).await?;
+    let holes = match start.lost.on_stream {
+        true => Holes::Known,
+        false => Holes::New,
+    };
+    let from_first = from.max(first.saturating_sub(1));
+    let has_found = look_up(lookup, from_first, last, holes).await?;
     restate::all(lookup).await?;
     if has_found {
         restate::report_without_function(pool, &owned.stream).await?;
@@ -93,8 +100,23 @@ pub(super) async fn reconcile(lookup: Lookup<'_>, start: &Start) -> Result<Looke
     Ok(looked_up)
 }
 
+/// Messages that are absent where others are looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holes {
+    /// Nobody knows of them.
+    New,
+    /// The stream has lost its end, and they may have been filled again behind the checkpoint; or an
+    /// operator is told already.
+    Known,
+}
+
 /// Looks up the messages above `from`, up to `to`; whether there are orphans among them.
-async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bool, Failure> {
+async fn look_up(
+    lookup: Lookup<'_>,
+    from: u64,
+    to: u64,
+    mut holes: Holes,
+) -> Result<bool, Failure> {
     if to <= from {
         return Ok(false);
     }
@@ -103,8 +125,18 @@ async fn look_up(lookup: Lookup<'_>, from: u64, to: u64) -> Result<bool, Failure
     let mut looked_up_to = from;
     while looked_up_to < to {
         let next = to.min(looked_up_to + BATCH);
-        let batch = scan::read(lookup.jetstream, lookup.topic, looked_up_to, next).await?;
-        let found = lookup::keep(lookup, batch, next).await?;
+        let read = || scan::read(lookup.jetstream, lookup.topic, looked_up_to, next);
+        let mut batch = read().await?;
+        if batch.has_holes && holes == Holes::New {
+            // A server that is starting or stopping says so of messages that it has.
+            sleep(SECOND_LOOK).await;
+            batch = read().await?;
+            if batch.has_holes {
+                doubts::note_gone(lookup.pool, lookup.owned).await?;
+                holes = Holes::Known;
+            }
+        }
+        let found = lookup::keep(lookup, batch.found, next).await?;
         findings.add(&found);
         lookup.progress.attempted();
         looked_up_to = next;
@@ -172,7 +204,7 @@ pub(super) async fn look_up_strangers(
     to: u64,
 ) -> Result<(), Failure> {
     let stream = &lookup.owned.stream;
-    if !look_up(lookup, from, to).await? {
+    if !look_up(lookup, from, to, Holes::New).await? {
         return Ok(());
     }
     if restate::is_due(lookup.pool, stream).await? {
@@ -233,16 +265,17 @@ async fn note_database(pool: &Pool, owned: &Owned, saved: &Saved) -> Result<(), 
     let noted = sqlx::query!(
         r"
         update outbox.cursor set database_identity = $3
-        where stream = $1 and epoch = $2 and outbox.database_identity() = $3
+        where stream = $1 and epoch = $2 and session = $4 and outbox.database_identity() = $3
         ",
         owned.stream,
         owned.epoch,
         owned.identity,
+        owned.session,
     )
     .execute(pool)
     .await?;
     match noted.rows_affected() {
-        0 => Err(Failure::LeaseLost),
+        0 => Err(Failure::SessionOver),
         _ => Ok(()),
     }
 }

@@ -1,9 +1,12 @@
-//! Setting an event aside that `JetStream` refuses for what it is.
+//! Setting events aside: that `JetStream` refuses for what they are, or that have no route.
 
 use postgres_pool::Pool;
 use uuid::Uuid;
 
-use super::cursor::{self, CursorError, Owned};
+use super::{
+    cursor::{self, CursorError},
+    owned::Owned,
+};
 use crate::{ledger, parked};
 
 /// What is known of an event that was parked.
@@ -24,16 +27,44 @@ pub(super) async fn park(
 ) -> Result<Event, CursorError> {
     let mut transaction = pool.begin().await?;
     let mut cursor = cursor::load(&mut *transaction, &owned.stream).await?;
-    let saved = cursor.clone();
     let event_id = ledger::event_id(&mut *transaction, id).await?;
     if let Some(event_id) = event_id {
         cursor.pass(id..id + 1, event_id);
     }
-    cursor::save(&mut *transaction, owned, &saved, &cursor).await?;
+    cursor::save(&mut *transaction, owned, &cursor).await?;
     let traceparent = parked::park(&mut *transaction, id, reason, attempts).await?;
     transaction.commit().await?;
     Ok(Event {
         id: event_id,
         traceparent,
     })
+}
+
+/// Sets events aside whose aggregate types have no route; false if another session has begun.
+pub(super) async fn park_unrouted(pool: &Pool, owned: &Owned, ids: &[i64]) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        with held as (
+            select from outbox.cursor
+            where stream = $2 and epoch = $3 and session = $5 and outbox.database_identity() = $4
+        ), parked as (
+            insert into outbox.parked (id, event_id, aggregate_type, aggregate_id, event_type,
+                                       version, payload, headers, created_at, reason, attempts)
+            select event.id, event_id, aggregate_type, aggregate_id, event_type, version,
+                   payload, headers, created_at, 'no route for the aggregate type', 0
+            from unnest($1::bigint[]) as wanted (id)
+            cross join lateral (select * from outbox.event where id = wanted.id offset 0) as event
+            where exists (select from held)
+            on conflict (id) do nothing
+        )
+        select exists (select from held) as "is_held!"
+        "#,
+        ids,
+        owned.stream,
+        owned.epoch,
+        owned.identity,
+        owned.session,
+    )
+    .fetch_one(pool)
+    .await
 }

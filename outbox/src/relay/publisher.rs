@@ -14,18 +14,19 @@ use uuid::Uuid;
 use self::begun::{Begun, Finished, Published, finish};
 use super::{
     ACK_TIMEOUT,
-    cursor::{self, Cursor, Owned, Tail},
+    cursor::{self, Cursor, Tail},
     decisions,
     failure::{Failure, within},
     message,
     orphans::{self, LookedUp, Lookup},
+    owned::Owned,
+    parking,
     per_key_queue::PerKeyQueue,
     send_span::SendSpan,
     stream_loss::Losses,
     stream_progress::StreamProgress,
     task::{Publication, Task},
 };
-use crate::parked;
 
 /// The cursor is saved when so many events were acknowledged since, or after this time. Either
 /// bounds what is published a second time after a crash.
@@ -52,8 +53,6 @@ pub(super) struct Publisher<'a> {
     owned: &'a Owned,
     /// What is done.
     cursor: Cursor,
-    /// As it was last saved.
-    saved: Cursor,
     /// Events done, or ids abandoned, since the cursor was last saved.
     unsaved: usize,
     saved_at: Instant,
@@ -80,7 +79,6 @@ impl<'a> Publisher<'a> {
             pool,
             to,
             owned,
-            saved: cursor.clone(),
             cursor,
             unsaved: 0,
             saved_at: now,
@@ -168,7 +166,7 @@ impl<'a> Publisher<'a> {
         }
         self.lookup.metrics.in_flight.set(0);
         if self.unsaved > 0 && !self.has_strangers() {
-            save(self.pool, self.owned, &self.saved, &self.cursor).await?;
+            save(self.pool, self.owned, &self.cursor).await?;
         }
         result
     }
@@ -179,14 +177,8 @@ impl<'a> Publisher<'a> {
             Task::Park(events) => {
                 let ids: Vec<_> = events.iter().map(|(id, _)| *id).collect();
                 let (pool, owned) = (self.pool, self.owned);
-                let parking = Box::pin(async move {
-                    let Owned {
-                        stream,
-                        epoch,
-                        identity,
-                    } = owned;
-                    parked::park_unrouted(pool, &ids, stream, *epoch, identity).await
-                });
+                let parking =
+                    Box::pin(async move { parking::park_unrouted(pool, owned, &ids).await });
                 Begun::Parking(events, parking)
             }
             Task::Skip(ids, last_event_id) => Begun::Skipped(ids, last_event_id),
@@ -247,7 +239,7 @@ impl<'a> Publisher<'a> {
             }
             Finished::Parked(events, is_held) => {
                 if !is_held? {
-                    return Err(Failure::LeaseLost);
+                    return Err(Failure::SessionOver);
                 }
                 let metrics = self.lookup.metrics;
                 metrics.parked.increment(events.len() as u64);
@@ -346,9 +338,8 @@ impl<'a> Publisher<'a> {
         self.saved_at = now;
         self.unsaved = 0;
         let (pool, owned, cursor) = (self.pool, self.owned, self.cursor.clone());
-        let before = std::mem::replace(&mut self.saved, cursor.clone());
         Box::pin(async move {
-            save(pool, owned, &before, &cursor).await?;
+            save(pool, owned, &cursor).await?;
             if is_checkpoint {
                 cursor::save_checkpoint(pool, owned, &cursor).await?;
             }
@@ -357,8 +348,8 @@ impl<'a> Publisher<'a> {
     }
 }
 
-async fn save(pool: &Pool, owned: &Owned, from: &Cursor, to: &Cursor) -> Result<(), Failure> {
-    cursor::save(pool, owned, from, to).await?;
-    decisions::cursor_saved(owned, from, to);
+async fn save(pool: &Pool, owned: &Owned, cursor: &Cursor) -> Result<(), Failure> {
+    cursor::save(pool, owned, cursor).await?;
+    decisions::cursor_saved(owned, cursor);
     Ok(())
 }

@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ActiveRelay, STREAM_TIMEOUT,
     claim::{Claim, Claimed},
-    completeness,
-    cursor::Owned,
-    decisions,
+    completeness, decisions,
     failure::{Failure, within},
+    lease::Lease,
     look::Looker,
     orphans::{self, Lookup, superseded::Superseded},
+    owned::Owned,
     parking,
     publisher::{Destination, Publisher},
     reader::{Interest, Reader},
@@ -57,7 +57,7 @@ pub(super) struct StreamRelay<'a> {
     pub(super) stream: &'a RoutedStream,
     /// Among the relay's streams.
     pub(super) number: usize,
-    pub(super) owned: Owned,
+    pub(super) lease: &'a Lease,
     pub(super) metadata: MetadataWriter,
     pub(super) reread: Reread,
     pub(super) claimed: Claimed,
@@ -70,7 +70,7 @@ impl StreamRelay<'_> {
     pub(super) async fn lead(&self, shutdown: &CancellationToken) -> Result<(), End> {
         tokio::select! {
             ended = self.run_sessions(shutdown) => ended,
-            never = (self.claimed).answer(self.relay.client, &self.owned.stream) => match never {},
+            never = (self.claimed).answer(self.relay.client, &self.stream.topic.stream) => match never {},
         }
     }
 
@@ -97,8 +97,14 @@ impl StreamRelay<'_> {
                     }
                 }
                 failure => {
+                    if matches!(failure, Failure::JetStream(_) | Failure::Unacknowledged(_)) {
+                        self.reread.doubt(&self.jetstream).await;
+                    }
                     self.report_refusal(&failure, &mut is_refused);
-                    sessions.failed(&format_args!("stream {}: {failure}", self.owned.stream));
+                    sessions.failed(&format_args!(
+                        "stream {}: {failure}",
+                        self.stream.topic.stream
+                    ));
                 }
             }
         }
@@ -114,7 +120,7 @@ impl StreamRelay<'_> {
         }
         if *is_refused && !was_refused {
             tracing::error!(
-                stream = self.owned.stream,
+                stream = self.stream.topic.stream,
                 reason = %failure,
                 "the relay refuses to publish to the stream"
             );
@@ -122,7 +128,12 @@ impl StreamRelay<'_> {
     }
 
     async fn park(&self, id: i64, reason: &str, attempts: i32) -> bool {
-        match parking::park(self.relay.pool, &self.owned, id, reason, attempts).await {
+        let pool = self.relay.pool;
+        let parking = async {
+            let owned = Owned::begin(pool, self.lease, &self.stream.topic.stream).await?;
+            parking::park(pool, &owned, id, reason, attempts).await
+        };
+        match parking.await {
             Ok(event) => {
                 self.metrics.parked.increment(1);
                 let created_in = event.traceparent.as_deref().and_then(Traceparent::parse);
@@ -147,11 +158,12 @@ impl StreamRelay<'_> {
     async fn session(&self, shutdown: &CancellationToken) -> Result<(), Failure> {
         let (pool, jetstream) = (self.relay.pool, &self.jetstream);
         let topic = &self.stream.topic;
+        let owned = &Owned::begin(pool, self.lease, &topic.stream).await?;
         let claim = Claim {
             client: self.relay.client,
             jetstream,
             pool,
-            owned: &self.owned,
+            owned,
             metadata: &self.metadata,
             progress: self.relay.progress,
         };
@@ -162,25 +174,18 @@ impl StreamRelay<'_> {
         within(STREAM_TIMEOUT, preparing).await?;
         let mine = claim.take(permission).await?;
         self.claimed.set(Some(mine.clone()));
-        let lookup = self.lookup();
-        let finding = start::find(
-            pool,
-            jetstream,
-            topic,
-            &self.owned,
-            &self.metadata,
-            self.metrics,
-        );
+        let lookup = self.lookup(owned);
+        let finding = start::find(pool, jetstream, topic, owned, &self.metadata, self.metrics);
         let start = Box::pin(finding).await?;
         completeness::tell_changes(pool, &self.metadata, &topic.stream).await?;
         let looked_up = Box::pin(orphans::reconcile(lookup, &start)).await?;
         let mut cursor = start.cursor;
-        let losses = stream_loss::begin(pool, &self.owned, &mut cursor).await?;
+        let losses = stream_loss::begin(pool, owned, &mut cursor).await?;
         self.metrics.session_began(losses.incarnation());
-        decisions::session_began(&self.owned, &cursor, losses.ids(), losses.missing());
+        decisions::session_began(owned, &cursor, losses.ids(), losses.missing());
 
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        let interest = Interest::of(self.stream, self.relay.routes, &self.owned.identity);
+        let interest = Interest::of(self.stream, self.relay.routes, &owned.identity);
         let superseded = Superseded::load(pool, &topic.stream).await?;
         let reader = Reader::new(pool.clone(), BATCH, interest, &cursor)
             .without(superseded)
@@ -197,7 +202,7 @@ impl StreamRelay<'_> {
             pool,
             jetstream,
             topic,
-            owned: &self.owned,
+            owned,
             metadata: &self.metadata,
             reread: &self.reread,
             metrics: self.metrics,
@@ -207,13 +212,12 @@ impl StreamRelay<'_> {
             pool,
             jetstream,
             topic,
-            owned: &self.owned,
+            owned,
             mine: &mine,
             metadata: &self.metadata,
         };
         let known = (lookup, &looked_up);
-        let publisher =
-            Publisher::new(pool, to, &self.owned, cursor, losses, &self.progress, known);
+        let publisher = Publisher::new(pool, to, owned, cursor, losses, &self.progress, known);
         // When reading ends, for whatever reason, the publisher finishes what it has in hand.
         let both = async {
             let (read, published) =
@@ -277,12 +281,12 @@ impl StreamRelay<'_> {
         }
     }
 
-    fn lookup(&self) -> Lookup<'_> {
+    fn lookup<'a>(&'a self, owned: &'a Owned) -> Lookup<'a> {
         Lookup {
             pool: self.relay.pool,
             jetstream: &self.jetstream,
             topic: &self.stream.topic,
-            owned: &self.owned,
+            owned,
             aggregate_types: &self.stream.aggregate_types,
             progress: self.relay.progress,
             metrics: self.metrics,

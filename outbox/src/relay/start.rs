@@ -8,10 +8,12 @@ use service_runtime::nats::Topic;
 
 use super::{
     completeness,
-    cursor::{self, Cursor, CursorError, Owned},
+    cursor::{self, Cursor, CursorError},
     decisions, doubts,
     failure::Failure,
-    incarnation, ledger_check, look, stream_check, stream_info, stream_loss,
+    incarnation, ledger_check, look,
+    owned::Owned,
+    stream_check, stream_info, stream_loss,
     stream_metadata::MetadataWriter,
 };
 use crate::{ledger, metrics::StreamMetrics};
@@ -150,7 +152,7 @@ async fn move_back(
     is_ledger_restored: bool,
 ) -> Result<(), CursorError> {
     let mut transaction = pool.begin().await?;
-    cursor::save(&mut *transaction, owned, saved, checkpoint).await?;
+    cursor::save(&mut *transaction, owned, checkpoint).await?;
     let sequence = checkpoint.tail.sequence;
     cursor::forget_checkpoints_above(&mut *transaction, &owned.stream, sequence).await?;
     cursor::look_up_again(&mut transaction, &owned.stream).await?;

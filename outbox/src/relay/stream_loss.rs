@@ -7,9 +7,9 @@
 //! begin: gaps of the cursor ─► reader, publisher ─► look: on the stream again ─► readers are told
 //! ```
 
+mod found;
 mod missing;
 mod reread;
-mod server_time;
 mod store;
 mod window;
 
@@ -28,10 +28,12 @@ use service_runtime::nats::{
 use self::missing::Look;
 pub(super) use self::{reread::Reread, store::ledger_from};
 use super::{
-    cursor::{self, Cursor, Owned},
+    cursor::{self, Cursor},
     failure::Failure,
     incarnation,
     look::{Sight, Sights},
+    owned::Owned,
+    position::Position,
     stream_metadata::MetadataWriter,
 };
 use crate::metrics::StreamMetrics;
@@ -94,9 +96,9 @@ pub(super) async fn begin(
     cursor: &mut Cursor,
 ) -> Result<Losses, Failure> {
     store::end_at_cursor(pool, owned, cursor.position.last_id()).await?;
-    let (taken_back, ids) = store::open(pool, &owned.stream).await?;
+    let (taken_back, named) = store::open(pool, &owned.stream).await?;
+    let ids = passed(&cursor.position, &named);
     if !ids.is_empty() {
-        let saved = cursor.clone();
         for ids in &ids {
             cursor.position.reopen(ids.clone());
         }
@@ -104,7 +106,7 @@ pub(super) async fn begin(
         for id in store::parked(pool, &ids).await? {
             cursor.position.abandon(id..id + 1);
         }
-        cursor::save(pool, owned, &saved, cursor).await?;
+        cursor::save(pool, owned, cursor).await?;
     }
     let incarnations = incarnation::load(pool, &owned.stream).await?;
     let checkpoints = cursor::newest_checkpoints(pool, &owned.stream, 2).await?;
@@ -116,6 +118,19 @@ pub(super) async fn begin(
         taken_back,
         checkpoints: [newest, second],
     })
+}
+
+/// What the cursor has passed of these. A gap that it has already may hold an event that was never published,
+/// which must come before newer ones of its aggregate.
+fn passed(position: &Position, ids: &[Range<i64>]) -> Vec<Range<i64>> {
+    let mut passed = Position::new(position.last_id(), []);
+    for ids in ids {
+        passed.reopen(ids.clone());
+    }
+    for gap in position.gaps() {
+        passed.abandon(gap);
+    }
+    passed.gaps().collect()
 }
 
 /// The stream goes on from this sequence, in this transaction: what is known of later ones no longer
@@ -204,7 +219,11 @@ impl Watch<'_> {
             let reread = async {
                 let stream = &self.owned.stream;
                 let missing = (self.reread).missing(self.pool, self.jetstream, stream, &sight);
-                window::note_losses(self, missing.await?).await
+                let missing = missing.await;
+                if let Err(Failure::JetStream(_)) = &missing {
+                    self.reread.doubt(self.jetstream).await;
+                }
+                window::note_losses(self, missing?).await
             };
             if trouble.or_later(reread.await, &self.owned.stream)? {
                 return Err(Failure::MessagesMissing);
@@ -266,5 +285,17 @@ impl Trouble {
                 looked
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Position, passed};
+
+    #[test]
+    fn a_gap_that_was_there_before_is_not_published_again() {
+        let position = Position::new(9, [4..5, 7..8]);
+        let named = [2..5, 6..7, 4..5, 7..8, 10..20];
+        assert_eq!(passed(&position, &named), [2..4, 6..7]);
     }
 }

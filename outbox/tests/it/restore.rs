@@ -306,6 +306,46 @@ async fn what_has_left_the_stream_unread_is_reported_and_publishing_goes_on() {
     relay.stop().await;
 }
 
+/// Also if others around them are still there.
+#[tokio::test]
+async fn a_message_that_was_deleted_before_it_could_be_looked_up_is_left_to_an_operator() {
+    let (world, accounts) = restored().await;
+    world.execute(REGISTER).await;
+    let stream = world.stream(&accounts).await;
+    stream.delete_message(5).await.expect("gone");
+    let relay = start(&world, &accounts);
+    world
+        .has(1, "outbox.cursor where unreconciled_since is not null")
+        .await;
+    world.change("another", "after").await;
+    world.drained(&accounts).await;
+    relay.stop().await;
+}
+
+/// What they say is lost with them is another event.
+#[tokio::test]
+async fn an_event_that_was_lost_is_published_again_though_an_orphan_has_its_id() {
+    let (world, accounts) = restored().await;
+    world.execute(REGISTER).await;
+    world.change("created elsewhere", "after").await;
+    let taken = world.messages(&accounts).await.len();
+    let relay = start(&world, &accounts);
+    world.converges(&accounts).await;
+    world.drained(&accounts).await;
+    let messages = world.messages(&accounts).await;
+    let of_elsewhere = |(id, ..): &(String, i64, Option<String>)| id == "created elsewhere";
+    let index = messages.iter().position(of_elsewhere);
+    let index = index.expect("a message");
+    assert!(index >= taken, "it is none of the orphans: {messages:?}");
+
+    let stream = world.stream(&accounts).await;
+    let sequence = index as u64 + 1;
+    stream.delete_message(sequence).await.expect("gone");
+    world.is_refilled(&accounts, sequence).await;
+    world.converges(&accounts).await;
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn a_relay_that_crashed_finds_no_orphans_among_its_own_events() {
     let world = World::with_accounts().await;

@@ -140,3 +140,27 @@ async fn a_copy_does_not_take_over_while_the_relay_of_the_original_is_started_ag
     relay.stop().await;
     other.stop().await;
 }
+
+/// With the stream its metadata are gone, which named the original.
+#[tokio::test]
+async fn a_copy_does_not_take_over_a_stream_that_was_lost_while_the_original_is_started_again() {
+    let (original, copy, accounts) = original_and_copy().await;
+    let relay = start(&original, &accounts);
+    original.change("a", "original").await;
+    original.holds(&accounts, 2).await;
+    original.drained(&accounts).await;
+
+    relay.stop().await;
+    let deleted = original.jetstream.delete_stream(&accounts.stream).await;
+    deleted.expect("no stream");
+    let other = start(&copy, &accounts);
+    copy.change("c", "copy").await;
+    has_tried(&copy).await;
+    let relay = start(&original, &accounts);
+    original.change("b", "original").await;
+    original.holds(&accounts, 3).await;
+    original.drained(&accounts).await;
+    original.has_all(&accounts).await;
+    relay.stop().await;
+    other.stop().await;
+}

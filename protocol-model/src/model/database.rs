@@ -115,19 +115,19 @@ impl Database {
         u8::try_from(self.rows.len()).expect("few rows") + 1
     }
 
-    /// Moves the cursor under the lease, from where the session knows it to be; whether it did.
+    /// Moves the cursor under the lease, unless another session has begun; whether it did.
     pub(crate) fn save(
         &mut self,
         protocol: &Protocol,
         epoch: u8,
-        from: &Cursor,
+        is_over: bool,
         to: Cursor,
     ) -> bool {
         let is_owner = epoch == self.epoch || !protocol.has(Guard::EpochFence);
-        let is_known = *from == self.cursor || !protocol.has(Guard::KnownCursor);
-        if is_owner && is_known {
+        let is_current = !is_over || !protocol.has(Guard::Session);
+        if is_owner && is_current {
             self.cursor = to;
         }
-        is_owner && is_known
+        is_owner && is_current
     }
 }

@@ -79,6 +79,6 @@ pub(crate) fn crash(state: &mut State, relay: usize) {
 
 pub(crate) fn arrive_save(protocol: &Protocol, state: &mut State) {
     state.left.late_saves -= 1;
-    let LateSave { epoch, from, to } = state.late_saves.remove(0);
-    state.database.save(protocol, epoch, &from, to);
+    let LateSave { epoch, is_over, to } = state.late_saves.remove(0);
+    state.database.save(protocol, epoch, is_over, to);
 }

@@ -202,10 +202,10 @@ pub const NEEDED: &[Needed] = &[
     backed_up(
         &[Guard::EpochFence],
         TWO_RELAYS,
-        "nothing by itself: a cursor that was moved is not where the earlier owner knows it to be",
+        "nothing by itself: the earlier owner's session is over once the next owner's begins",
     ),
-    needed(&[Guard::KnownCursor], LATE_SAVES),
-    needed(&[Guard::EpochFence, Guard::KnownCursor], TWO_RELAYS),
+    needed(&[Guard::Session], LATE_SAVES),
+    needed(&[Guard::EpochFence, Guard::Session], TWO_RELAYS),
     needed(&[Guard::Gaps], LATE_COMMITS),
     needed(&[Guard::NewFirst], MANY_COMMITS),
     needed(&[Guard::GapBound], LATE_COMMITS),

@@ -32,8 +32,10 @@ pub(crate) struct Session {
     pub(crate) in_flight: Vec<Flight>,
     /// What is acknowledged or need not be published.
     pub(crate) done: Cursor,
-    /// Where it knows the saved cursor to be.
+    /// As it was last saved.
     pub(crate) saved: Cursor,
+    /// Another relay's session has begun, without its knowledge.
+    pub(crate) is_over: bool,
     /// Up to this sequence, messages were looked up or are its own.
     looked_up: u8,
     /// Sequences that were missing when it began, and those whose events it is to publish again.
@@ -61,11 +63,12 @@ pub(crate) enum Way {
     Unknown,
 }
 
-/// A statement that moves the cursor, of a session that has ended meanwhile.
+/// A statement that moves the cursor, of a session that was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LateSave {
     pub(crate) epoch: u8,
-    pub(crate) from: Cursor,
+    /// Another session has begun since.
+    pub(crate) is_over: bool,
     pub(crate) to: Cursor,
 }
 
@@ -82,7 +85,7 @@ pub(crate) fn end_session(state: &mut State, relay: usize) {
     if state.left.late_saves > 0 && session.done != session.saved {
         state.late_saves.push(LateSave {
             epoch: it.epoch,
-            from: session.saved,
+            is_over: session.is_over,
             to: session.done,
         });
     }

@@ -1,6 +1,7 @@
 //! A stream of events: its settings, and what its metadata says of it.
 
 mod metadata;
+mod server_time;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use async_nats::jetstream::{
 pub use self::metadata::{
     Incarnation, Incarnations, LedgerIdentity, Refill, Refills, StreamMetadata,
 };
+pub use self::server_time::server_time;
 use super::Topic;
 
 /// How the stream keeps what it holds. Its owner, the relay, keeps it to this; a consumer that

@@ -6,9 +6,7 @@ use testkit::{nats, unique};
 use tokio::time::timeout;
 
 use super::while_claimed;
-use crate::relay::{
-    claim::Claim, cursor::Owned, failure::Failure, stream_metadata::MetadataWriter,
-};
+use crate::relay::{claim::Claim, failure::Failure, owned::Owned, stream_metadata::MetadataWriter};
 
 fn identity(database: &str) -> LedgerIdentity {
     LedgerIdentity {
@@ -36,6 +34,7 @@ async fn a_takeover_is_seen_while_postgres_does_not_answer() {
     let owned = Owned {
         stream,
         epoch: 0,
+        session: 0,
         identity: mine.database.clone(),
     };
     let claim = Claim {

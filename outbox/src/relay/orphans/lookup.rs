@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{Lookup, scan::Found};
 use crate::{
+    ledger,
     relay::{doubts, failure::Failure, ledger_check},
     said::Said,
 };
@@ -121,43 +122,15 @@ async fn missing(
     Ok(missing)
 }
 
-/// By their ids. `offset 0` keeps each lookup a lookup in one partition. What was dropped after the
-/// retention was there; and what was parked has been.
 async fn missing_with_id(
     db: &mut Connection,
     said: Vec<(u64, Said)>,
 ) -> sqlx::Result<Vec<(u64, Said)>> {
-    let ids: Vec<_> = said.iter().filter_map(|(_, said)| said.id).collect();
-    let event_ids: Vec<_> = said.iter().map(|(_, said)| said.event_id).collect();
-    let mut is_missing = vec![false; said.len()];
-    let missing = sqlx::query_scalar!(
-        r#"
-        select number as "number!"
-        from unnest($1::bigint[], $2::uuid[]) with ordinality as message (id, event_id, number)
-        left join lateral (
-            select event_id from outbox.event where id = message.id offset 0
-        ) as event on true
-        where event.event_id is distinct from message.event_id
-            and not (
-                event.event_id is null
-                and message.id < (select ledger_from from outbox.ledger)
-            )
-            and not exists (
-                select from outbox.parked
-                where parked.id = message.id and parked.event_id = message.event_id
-            )
-        "#,
-        &ids,
-        &event_ids,
-    )
-    .fetch_all(db)
-    .await?;
-    for number in missing {
-        let index = usize::try_from(number - 1).unwrap_or(usize::MAX);
-        if let Some(it) = is_missing.get_mut(index) {
-            *it = true;
-        }
-    }
+    let events = said.iter();
+    let events: Vec<_> = events
+        .filter_map(|(_, said)| Some((said.id?, said.event_id)))
+        .collect();
+    let is_missing = ledger::lacks(db, &events).await?;
     let all = said.into_iter().zip(is_missing);
     Ok(all
         .filter_map(|(it, is_missing)| is_missing.then_some(it))

@@ -20,25 +20,35 @@ pub(super) struct Found {
     pub(super) event: Result<Said, &'static str>,
 }
 
-/// The messages on the relay's subject above `from`, up to `to`, in order.
+/// Messages that were read together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Those on the relay's subject, in order.
+    pub(super) found: Vec<Found>,
+    /// Whether some of the sequences have no message, or none that can be read.
+    pub(super) has_holes: bool,
+}
+
+/// The messages above `from`, up to `to`.
 pub(super) async fn read(
     jetstream: &Context,
     topic: &Topic,
     from: u64,
     to: u64,
-) -> Result<Vec<Found>, Failure> {
-    let mut found = Vec::new();
+) -> Result<Batch, Failure> {
+    let mut batch = Batch::default();
     let sequences = from.cast_signed() + 1..=to.cast_signed();
     stored_message::each(jetstream, &topic.stream, sequences, |sequence, message| {
+        batch.has_holes |= message.is_none();
         if let Some(message) = message.filter(|it| it.subject() == topic.subject) {
-            found.push(Found {
+            batch.found.push(Found {
                 sequence: sequence.cast_unsigned(),
                 event: read_one(&message),
             });
         }
     })
     .await?;
-    Ok(found)
+    Ok(batch)
 }
 
 fn read_one(message: &StoredMessage) -> Result<Said, &'static str> {

@@ -7,14 +7,16 @@ use async_nats::jetstream::{
     stream::{Info, State},
 };
 use chrono::{DateTime, TimeDelta};
+use futures::TryFutureExt;
 use postgres_pool::Pool;
+use service_runtime::nats::stream;
 
-use super::{server_time::server_time, store};
+use super::store;
 use crate::relay::{
     STREAM_TIMEOUT,
-    cursor::Owned,
     failure::{Failure, within},
     look::{Beginning, Sight},
+    owned::Owned,
     stream_info::first_sequence,
 };
 
@@ -152,10 +154,12 @@ async fn kept_too_short(
         return Ok(Some(0));
     };
     let max_age = max_age.saturating_sub(MARGIN);
-    let server_time = server_time(jetstream, &config.name).await?;
+    let asking = stream::server_time(jetstream, &config.name)
+        .map_err(|error| Failure::JetStream(format!("{error:#}")));
+    let server_time = within(STREAM_TIMEOUT, asking).await?.unix_timestamp();
     let expired = TimeDelta::from_std(max_age)
         .ok()
-        .and_then(|it| server_time.checked_sub_signed(it));
+        .and_then(|it| DateTime::from_timestamp(server_time, 0)?.checked_sub_signed(it));
     let Some(expired) = expired else {
         return Ok(Some(0));
     };

@@ -7,14 +7,13 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use async_nats::jetstream::{Context, stream::Info};
 use postgres_pool::Pool;
-use service_runtime::nats::headers;
 use tokio::{sync::Mutex, time::sleep};
 
 use super::{missing::unknown, store};
 use crate::relay::{
     failure::Failure,
     look::Sight,
-    stored_message::{StoredMessage, each},
+    stored_message::each,
     stream_info::{first_sequence, info},
 };
 
@@ -30,8 +29,9 @@ pub(in crate::relay) struct Reread(Mutex<Progress>);
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// The server that is read, and its leader.
+    /// The server that is asked, and the stream's leader.
     server: String,
+    leader: Option<String>,
     /// All below it was read.
     next: i64,
     absent: Vec<i64>,
@@ -39,6 +39,16 @@ struct Progress {
 }
 
 impl Reread {
+    /// The stream could not be had. If its leader is not the server that the client is connected to, it may have
+    /// been started again without a word.
+    pub(in crate::relay) async fn doubt(&self, jetstream: &Context) {
+        let mut progress = self.0.lock().await;
+        let connected = jetstream.client().server_info().server_name;
+        if progress.leader.as_ref().is_some_and(|it| *it != connected) {
+            *progress = Progress::default();
+        }
+    }
+
     /// Sequences that can't be read and are not known for it. Empty if there is nothing new to read.
     pub(super) async fn missing(
         &self,
@@ -48,10 +58,11 @@ impl Reread {
         sight: &Sight,
     ) -> Result<Vec<RangeInclusive<i64>>, Failure> {
         let mut progress = self.0.lock().await;
-        let server = server(jetstream, &sight.info);
-        if progress.server != server {
+        let (server, leader) = (server(jetstream), leader(&sight.info));
+        if progress.server != server || progress.leader != leader {
             *progress = Progress {
                 server,
+                leader,
                 ..Progress::default()
             };
         }
@@ -78,7 +89,9 @@ impl Reread {
                 still_absent.extend(absent(jetstream, stream, range).await?);
             }
             let info_after = info(jetstream, stream).await?;
-            if progress.server != self::server(jetstream, &info_after) {
+            let is_same = progress.server == self::server(jetstream)
+                && progress.leader == self::leader(&info_after);
+            if !is_same {
                 return Ok(Vec::new());
             }
             // What has expired meanwhile is not missing.
@@ -93,10 +106,13 @@ impl Reread {
 }
 
 /// The messages may be others on another one, or after its start.
-fn server(jetstream: &Context, info: &Info) -> String {
-    let leader = (info.cluster.as_ref()).and_then(|it| it.leader.as_ref());
-    let server_id = jetstream.client().server_info().server_id;
-    format!("{server_id} {leader:?}")
+fn server(jetstream: &Context) -> String {
+    jetstream.client().server_info().server_id
+}
+
+/// `None` without a cluster.
+fn leader(info: &Info) -> Option<String> {
+    info.cluster.as_ref()?.leader.clone()
 }
 
 async fn absent(
@@ -116,10 +132,4 @@ async fn absent(
 
 fn single(sequences: &[i64]) -> Vec<RangeInclusive<i64>> {
     sequences.iter().map(|it| *it..=*it).collect()
-}
-
-/// If the message is an event of an outbox.
-pub(super) fn outbox_id(message: &StoredMessage) -> Option<i64> {
-    let map = message.headers()?;
-    map.get(headers::CE_OUTBOX_ID)?.as_str().parse().ok()
 }

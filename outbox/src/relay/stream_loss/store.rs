@@ -6,9 +6,9 @@ use std::{
 };
 
 use postgres_pool::{Connection, Pool};
-use sqlx::postgres::types::PgRange;
+use sqlx::{PgExecutor, postgres::types::PgRange};
 
-use crate::relay::{cursor::Owned, look::Beginning};
+use crate::relay::{look::Beginning, owned::Owned};
 
 /// The end of a range that is not known yet.
 pub(super) const NO_END: i64 = i64::MAX;
@@ -39,26 +39,33 @@ pub(super) struct Finished {
     pub(super) through: i64,
 }
 
-/// Whether this relay may write it: it must have the lease.
+/// False if it has to be looked up again: by the next session, or because the ledger has dropped some of the
+/// events meanwhile. What is kept here it does not drop.
 pub(super) async fn insert(pool: &Pool, owned: &Owned, loss: &Loss) -> sqlx::Result<bool> {
     let firsts: Vec<_> = loss.missing.iter().map(|it| *it.start()).collect();
     let lasts: Vec<_> = loss.missing.iter().map(|it| *it.end()).collect();
     let ids = loss.ids.iter().chain(&loss.not_passed);
     let ids: Vec<_> = ids.cloned().map(PgRange::from).collect();
+    let first_id = loss.ids.iter().map(|ids| ids.start).min();
     let mut transaction = pool.begin().await?;
     let held = sqlx::query!(
         r"
         update outbox.cursor set complete_from = case when $3 then complete_from end
-        where stream = $1 and epoch = $2 and outbox.database_identity() = $4
+        where stream = $1 and epoch = $2 and session = $5 and outbox.database_identity() = $4
         ",
         owned.stream,
         owned.epoch,
         loss.is_complete,
         owned.identity,
+        owned.session,
     )
     .execute(&mut *transaction)
     .await?;
     if held.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let ledger_from = ledger_from(&mut *transaction).await?;
+    if first_id.is_some_and(|id| id < ledger_from) {
         return Ok(false);
     }
     // The first of the rows has the events of all.
@@ -97,7 +104,7 @@ pub(super) async fn end_at_cursor(pool: &Pool, owned: &Owned, last_id: i64) -> s
             where upper(range) <> $4 or lower(range) < $5
         )
         from outbox.cursor
-        where cursor.stream = $1 and epoch = $2 and outbox.database_identity() = $3
+        where cursor.stream = $1 and epoch = $2 and session = $6 and outbox.database_identity() = $3
             and loss.stream = $1 and refilled_through is null
             and exists (select from unnest(loss.ids) as range where upper(range) = $4)
         ",
@@ -106,6 +113,7 @@ pub(super) async fn end_at_cursor(pool: &Pool, owned: &Owned, last_id: i64) -> s
         owned.identity,
         NO_END,
         last_id + 1,
+        owned.session,
     )
     .execute(pool)
     .await
@@ -220,7 +228,7 @@ pub(super) async fn finish(
         with finished as (
             update outbox.stream_loss as loss set refilled_through = cursor.stream_sequence
             from outbox.cursor
-            where cursor.stream = $1 and epoch = $2 and outbox.database_identity() = $3
+            where cursor.stream = $1 and epoch = $2 and session = $5 and outbox.database_identity() = $3
                 and loss.stream = $1 and refilled_through is null
                 and first_sequence = any ($4)
                 and not exists (
@@ -248,6 +256,7 @@ pub(super) async fn finish(
         owned.epoch,
         owned.identity,
         taken_back,
+        owned.session,
     )
     .fetch_optional(pool)
     .await?;
@@ -295,13 +304,13 @@ pub(super) async fn save_beginning(
         r"
         with forgotten as (
             delete from outbox.stream_loss as loss using outbox.cursor
-            where cursor.stream = $1 and epoch = $2 and outbox.database_identity() = $3
+            where cursor.stream = $1 and epoch = $2 and session = $8 and outbox.database_identity() = $3
                 and loss.stream = $1 and last_sequence < $4 and refilled_through < $4
                 and found_at < clock_timestamp() - $7::float8 * interval '1 second'
         )
         update outbox.cursor
         set stream_first_sequence = $4, stream_first_at = $5, stream_max_age_seconds = $6
-        where stream = $1 and epoch = $2 and outbox.database_identity() = $3
+        where stream = $1 and epoch = $2 and session = $8 and outbox.database_identity() = $3
         ",
         owned.stream,
         owned.epoch,
@@ -310,6 +319,7 @@ pub(super) async fn save_beginning(
         beginning.published_at,
         beginning.max_age_seconds,
         2.0 * duplicate_window.as_secs_f64(),
+        owned.session,
     )
     .execute(pool)
     .await
@@ -335,9 +345,9 @@ pub(super) async fn published_before(
 }
 
 /// Events with lower ids may have been dropped.
-pub(in crate::relay) async fn ledger_from(pool: &Pool) -> sqlx::Result<i64> {
+pub(in crate::relay) async fn ledger_from(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     sqlx::query_scalar!("select ledger_from from outbox.ledger")
-        .fetch_one(pool)
+        .fetch_one(db)
         .await
 }
 

@@ -11,9 +11,8 @@ use postgres_pool::Pool;
 use service_runtime::nats::Topic;
 
 use super::{
-    Watch,
+    Watch, found,
     missing::unknown,
-    reread,
     store::{self, Loss},
 };
 use crate::relay::{
@@ -21,7 +20,6 @@ use crate::relay::{
     decisions,
     failure::Failure,
     position::Position,
-    stored_message::each,
     stream_info,
 };
 
@@ -64,7 +62,7 @@ pub(super) async fn note_losses(
         }
         let loss = loss(pool, jetstream, topic, &window, together).await?;
         if !store::insert(pool, owned, &loss).await? {
-            return Err(Failure::LeaseLost);
+            return Err(Failure::MessagesMissing);
         }
         decisions::loss_noted(owned, &loss.missing, loss.ids.iter().cloned());
         metrics.lost(loss.messages());
@@ -128,15 +126,11 @@ async fn loss(
     let first_missing = missing.first().map_or(last, |it| *it.start());
     let mut lowest_kept = None;
     for sequences in unknown(&[from..=last], last, &missing) {
-        each(jetstream, stream, sequences, |sequence, found| {
-            // A replay for one consumer names its event as well.
-            let found = found.filter(|it| it.subject() == topic.subject);
-            if let Some(id) = found.as_ref().and_then(reread::outbox_id) {
-                position.pass(id);
-                again.pass(id);
-                if sequence < first_missing {
-                    lowest_kept = Some(lowest_kept.unwrap_or(id).min(id));
-                }
+        found::each_event((pool, jetstream, topic), sequences, |sequence, id| {
+            position.pass(id);
+            again.pass(id);
+            if sequence < first_missing {
+                lowest_kept = Some(lowest_kept.unwrap_or(id).min(id));
             }
         })
         .await?;

@@ -21,7 +21,7 @@ pub(crate) fn save(protocol: &Protocol, state: &mut State, relay: usize) {
     let Some(session) = &state.relays[relay].session else {
         return;
     };
-    let (from, to) = (session.saved, session.to_save(protocol));
+    let (is_over, to) = (session.is_over, session.to_save(protocol));
     let looked_up = session.looked_up;
     let tail = to.tail_sequence();
     if protocol.has(Guard::Strangers) && tail > looked_up {
@@ -32,7 +32,7 @@ pub(crate) fn save(protocol: &Protocol, state: &mut State, relay: usize) {
         }
     }
     let epoch = state.relays[relay].epoch;
-    if !state.database.save(protocol, epoch, &from, to) {
+    if !state.database.save(protocol, epoch, is_over, to) {
         return end_session(state, relay);
     }
     if let Some(session) = &mut state.relays[relay].session {

@@ -37,6 +37,7 @@ pub(crate) fn must_wait(protocol: &Protocol, state: &State) -> bool {
 
 /// Looks at both ends before anything is published.
 pub(crate) fn begin(protocol: &Protocol, state: &mut State, relay: usize) {
+    end_others(state);
     let found = find(protocol, state);
     if found != state.database.cursor {
         move_back(protocol, state, found);
@@ -54,12 +55,25 @@ pub(crate) fn begin(protocol: &Protocol, state: &mut State, relay: usize) {
         in_flight: Vec::new(),
         done: cursor,
         saved: cursor,
+        is_over: false,
         looked_up,
         missing: losses::known(&state.database),
         taken_back,
         missed: None,
         has_failed: false,
     });
+}
+
+/// By taking the next number.
+fn end_others(state: &mut State) {
+    for it in &mut state.relays {
+        if let Some(session) = &mut it.session {
+            session.is_over = true;
+        }
+    }
+    for it in &mut state.late_saves {
+        it.is_over = true;
+    }
 }
 
 /// Readers are told before anything is published.

@@ -1,7 +1,7 @@
 use postgres_pool::Pool;
 use testkit::postgres::Database;
 
-use super::{Finished, Owned, finish};
+use super::{Finished, Loss, Owned, finish, insert};
 use crate::tests::{create_database, pool_of};
 
 /// A cursor at the end of a stream that has lost the message of one event.
@@ -18,6 +18,7 @@ impl World {
         let owned = Owned {
             stream: "ACCOUNTS".to_owned(),
             epoch: 0,
+            session: 0,
             identity,
         };
         let world = Self {
@@ -86,4 +87,25 @@ async fn a_loss_that_was_found_since_the_session_began_is_not_over() {
         .await
         .expect("losses");
     assert_eq!(open, [4]);
+}
+
+/// It would be closed at a cursor that is not the one behind which its events were looked up.
+#[tokio::test]
+async fn a_loss_that_a_session_notes_after_its_end_is_not_kept() {
+    let world = World::new().await;
+    world.execute("update outbox.cursor set session = 1").await;
+    let loss = Loss {
+        missing: vec![4..=4],
+        ids: Vec::from([4..5]),
+        not_passed: Vec::new(),
+        is_complete: true,
+    };
+    let inserted = insert(&world.pool, &world.owned, &loss).await;
+    assert!(!inserted.expect("an answer"));
+    let losses = "select count(*) from outbox.stream_loss where first_sequence = 4";
+    let losses: i64 = sqlx::query_scalar(losses)
+        .fetch_one(&world.database.pool)
+        .await
+        .expect("a count");
+    assert_eq!(losses, 0);
 }
