@@ -68,7 +68,7 @@ mod handler;
 pub mod holes;
 mod incarnation;
 mod lag;
-mod message;
+pub mod message;
 pub mod metrics;
 pub mod pause;
 mod pull_subscription;

@@ -4,7 +4,10 @@ use anyhow::Context as _;
 use async_nats::{HeaderMap, HeaderValue, jetstream};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use service_runtime::nats::headers::{CE_ID, CE_TIME, MESSAGE_ID, REPLAY_OF};
+use service_runtime::nats::{
+    Topic,
+    headers::{CE_ID, CE_TIME, MESSAGE_ID, REPLAY_OF},
+};
 
 /// A message that was delivered and is not acknowledged yet.
 #[derive(Debug)]
@@ -70,8 +73,13 @@ impl Message {
     /// When the event was written, by its publisher's clock: `ce-time`, if it has one.
     #[must_use]
     pub fn written_at(&self) -> Option<DateTime<Utc>> {
-        let time = DateTime::parse_from_rfc3339(self.header(CE_TIME)?).ok()?;
-        Some(time.to_utc())
+        written_at(self.headers()?)
+    }
+
+    /// Whether it was rejected before, and is published again.
+    #[must_use]
+    pub fn is_replay(&self) -> bool {
+        is_replay(&self.original.subject, self.headers())
     }
 
     /// `None` if the server does not say, which it always does.
@@ -94,6 +102,20 @@ impl Message {
         let delivery = self.delivery.context("a delivery without its place")?;
         Ok(delivery.stream_sequence)
     }
+}
+
+/// Of a message with these headers, see [`Message::written_at`].
+#[must_use]
+pub fn written_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let time = headers.get(CE_TIME)?.as_str();
+    Some(DateTime::parse_from_rfc3339(time).ok()?.to_utc())
+}
+
+/// See [`Message::is_replay`].
+#[must_use]
+pub fn is_replay(subject: &str, headers: Option<&HeaderMap>) -> bool {
+    let is_said = headers.is_some_and(|it| it.get(REPLAY_OF).is_some());
+    is_said || Topic::is_of_replays(subject)
 }
 
 /// Of a message with these headers, see [`Message::id`].

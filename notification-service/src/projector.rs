@@ -24,6 +24,8 @@ const MAX_ROUNDS: usize = 5;
 const MAX_TIME: Duration = Duration::from_secs(2);
 /// When an event is delivered again that MongoDB did not take.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
+/// A replay is not applied in the last tenth of a tombstone's time.
+const CLOCKS_DIFFER: u32 = 10;
 const RETRY: Verdict = Verdict::Retry { after: RETRY_DELAY };
 
 /// Applies events to the copy.
@@ -111,6 +113,17 @@ impl Projector {
         Ok(())
     }
 
+    /// Whether the tombstone of a user who was deleted since may be gone: then a replay would bring the
+    /// user back.
+    fn is_too_old(&self, message: &Message, event: &UserEvent) -> bool {
+        if !message.is_replay() || matches!(event, UserEvent::UserDeleted(_)) {
+            return false;
+        }
+        let written_at = message.written_at().unwrap_or(event.state().updated_at);
+        let age = (Utc::now() - written_at).to_std().unwrap_or_default();
+        age >= self.tombstone_ttl - self.tombstone_ttl / CLOCKS_DIFFER
+    }
+
     fn count(&self, decided: &Decided<usize>, stale: usize, contended: usize) {
         let count = |counter: &Counter, events: usize| counter.increment(events as u64);
         let metrics = &self.metrics;
@@ -163,6 +176,7 @@ impl Handler for Projector {
             let handled = HandledEvent::delivered(message, event.as_ref().ok());
             batch.handled.push(handled);
             match event {
+                Ok(event) if self.is_too_old(message, &event) => batch.reject(place, too_old()),
                 Ok(event) => events.push(ReceivedEvent {
                     event,
                     message: place,
@@ -170,7 +184,7 @@ impl Handler for Projector {
                 Err(unreadable) => batch.reject(place, reject(&unreadable)),
             }
         }
-        let has_unreadable = events.len() < messages.len();
+        let has_rejected = events.len() < messages.len();
         let applied = self.apply(events, &mut batch).await;
         let is_too_slow = applied.as_ref().is_err_and(Failure::is_time_limit);
         if !is_too_slow {
@@ -180,8 +194,8 @@ impl Handler for Projector {
             Ok(()) => Ok(batch.verdicts),
             // What it has written by then does no harm when it is written again.
             Err(failure) if is_too_slow => Err(HandlerError::TooSlow(waiting_for_mongodb(failure))),
-            // What can't be read need not wait for MongoDB: it is rejected, the rest comes again.
-            Err(failure) if has_unreadable => {
+            // What is rejected need not wait for MongoDB: the rest comes again.
+            Err(failure) if has_rejected => {
                 tracing::warn!(%failure, "MongoDB did not take events; trying again later");
                 Ok(batch.verdicts)
             }
@@ -202,6 +216,16 @@ impl Handler for Projector {
 
 fn reject(unreadable: &UnreadableEvent) -> Rejection {
     Rejection::new(unreadable.category(), unreadable.to_string())
+}
+
+fn too_old() -> Rejection {
+    Rejection::new(
+        Category::TooOld.as_str(),
+        "the replay of an event that is about as old as tombstones become: if the user was deleted since, \
+         nobody may know it any more; `notification-service verify --repair` has the user as the user \
+         service has it"
+            .to_owned(),
+    )
 }
 
 fn waiting_for_mongodb(failure: Failure) -> anyhow::Error {

@@ -13,7 +13,7 @@ use async_nats::{
 use bytes::Bytes;
 use service_runtime::nats::{
     ConsumerName, Topic,
-    headers::{EXPECTED_STREAM, MESSAGE_ID, REPLAY_OF},
+    headers::{CE_TIME, EXPECTED_STREAM, MESSAGE_ID, REPLAY_OF},
 };
 use uuid::Uuid;
 
@@ -90,6 +90,9 @@ async fn publish_in_some_form(
         identity.insert(REPLAY_OF, original.clone());
     } else if let Some(original) = &letter.message_id {
         identity.insert(REPLAY_OF, original.as_str());
+    }
+    if let Some(written_at) = letter.headers.get(CE_TIME) {
+        identity.insert(CE_TIME, written_at.clone());
     }
     identity.insert(MESSAGE_ID, Uuid::now_v7().to_string());
     let mut whole = letter.headers.clone();

@@ -93,7 +93,8 @@ async fn list(State(source): State<Source>, page: Page) -> Result<Response, Prob
 /// Publish the event again, for this consumer alone, and forget the dead letter
 ///
 /// For when what was wrong has been mended. If it can't be applied yet, it becomes another dead
-/// letter. To repeat this is harmless.
+/// letter; so it does if it is so old that its user may have been deleted and forgotten since. To repeat
+/// this is harmless.
 #[utoipa::path(
     post, path = "/dead-letters/{sequence}/retry", tag = "dead letters",
     params(("sequence" = u64, Path, minimum = 1)),

@@ -13,17 +13,20 @@ pub(crate) enum Category {
     WrongShape,
     RefusedByMongodb,
     UnreadableHeaders,
+    /// A replay so late that nobody may know any more that the user was deleted since.
+    TooOld,
     /// Dead letters of earlier releases say no more.
     Other,
 }
 
 impl Category {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::NotJson,
         Self::UnknownType,
         Self::WrongShape,
         Self::RefusedByMongodb,
         Self::UnreadableHeaders,
+        Self::TooOld,
         Self::Other,
     ];
 
@@ -34,6 +37,7 @@ impl Category {
             Self::WrongShape => "wrong_shape",
             Self::RefusedByMongodb => "refused_by_mongodb",
             Self::UnreadableHeaders => Rejection::UNREADABLE_HEADERS,
+            Self::TooOld => "too_old",
             Self::Other => "other",
         }
     }

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::jetstream::{
-    self, Context,
-    consumer::{DeliverPolicy, pull},
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        self, Context,
+        consumer::{DeliverPolicy, pull},
+    },
 };
 use bytes::Bytes;
-use event_consumer::raw_message;
+use chrono::{DateTime, Utc};
+use event_consumer::{message, raw_message};
 use futures::StreamExt;
 use service_runtime::nats;
 use tokio::time;
@@ -26,6 +30,20 @@ pub(super) struct Item {
     pub(super) sequence: u64,
     /// Empty if the headers are unreadable: the projector makes a dead letter of it.
     pub(super) payload: Bytes,
+    pub(super) is_replay: bool,
+    /// Of the event, if the headers say so.
+    pub(super) written_at: Option<DateTime<Utc>>,
+}
+
+impl Item {
+    fn new(sequence: u64, subject: &str, headers: Option<&HeaderMap>, payload: Bytes) -> Self {
+        Self {
+            sequence,
+            payload,
+            is_replay: message::is_replay(subject, headers),
+            written_at: headers.and_then(message::written_at),
+        }
+    }
 }
 
 /// Reads over a connection of its own: unreadable headers cost it that.
@@ -63,10 +81,12 @@ impl<'a> Reader<'a> {
                 return self.step_over(after).await;
             };
             let info = message.info().map_err(anyhow::Error::from_boxed)?;
-            items.push(Item {
-                sequence: info.stream_sequence,
-                payload: message.payload.clone(),
-            });
+            items.push(Item::new(
+                info.stream_sequence,
+                &message.subject,
+                message.headers.as_ref(),
+                message.payload.clone(),
+            ));
         }
         Ok(items)
     }
@@ -82,15 +102,18 @@ impl<'a> Reader<'a> {
                 raw_message::next_of_any(&self.jetstream, stream, &subjects, last + 1).await?;
             let Some(message) = message else { break };
             last = message.sequence;
-            let is_readable = message.has_readable_headers();
-            items.push(Item {
-                sequence: message.sequence,
-                payload: if is_readable {
-                    message.payload
-                } else {
-                    Bytes::new()
-                },
-            });
+            let headers = raw_message::headers::parse(&message.headers);
+            let is_readable = message.headers.is_empty() || headers.is_some();
+            let payload = match is_readable {
+                true => message.payload,
+                false => Bytes::new(),
+            };
+            items.push(Item::new(
+                message.sequence,
+                &message.subject,
+                headers.as_ref(),
+                payload,
+            ));
             if !is_readable {
                 break;
             }

@@ -83,14 +83,21 @@ impl<'a> Replay<'a> {
         Ok(last.map_or(0, |message| message.sequence))
     }
 
+    /// Of a user who was deleted before the stream begins nothing is on it but such replays. What only
+    /// a replay had is missed before the swap.
+    fn is_too_old(&self, message: &Item, event: &UserEvent) -> bool {
+        let written_at = message.written_at.unwrap_or(event.state().updated_at);
+        message.is_replay && written_at < self.source.began_at()
+    }
+
     async fn apply(&mut self, projection: &Projection, batch: Vec<Item>) -> anyhow::Result<()> {
         let mut events = Vec::with_capacity(batch.len());
         let next = self.passed + 1;
         let mut is_gapless = true;
         for message in &batch {
             match UserEvent::parse(&message.payload) {
-                Ok(event) => events.push(event),
-                Err(_) => self.skipped += 1,
+                Ok(event) if !self.is_too_old(message, &event) => events.push(event),
+                _ => self.skipped += 1,
             }
             let sequence = message.sequence;
             is_gapless &= sequence == self.passed + 1;

@@ -37,6 +37,12 @@ impl Source {
         })
     }
 
+    /// When the first message that it has was stored.
+    pub(super) fn began_at(&self) -> chrono::DateTime<chrono::Utc> {
+        let first = self.stream.cached_info().state.first_timestamp;
+        chrono::DateTime::from_timestamp(first.unix_timestamp(), 0).unwrap_or_default()
+    }
+
     pub(super) fn stream(&self) -> &Stream {
         &self.stream
     }

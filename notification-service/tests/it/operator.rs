@@ -67,6 +67,7 @@ async fn a_replayed_dead_letter_is_applied_and_gone() {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", "the first id");
     headers.insert("ce-type", "user_updated");
+    headers.insert("ce-time", chrono::Utc::now().to_rfc3339());
     world.publish_raw(headers, &body).await;
     world.settled().await;
     assert_eq!(world.dead_letter_count().await, 1);

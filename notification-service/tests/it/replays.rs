@@ -334,3 +334,27 @@ async fn replays_for_another_service_are_neither_missing_nor_behind_nor_unreadab
     assert_eq!(world.version(2).await, Some(1));
     service.stop().await;
 }
+
+/// By then its tombstone is gone.
+#[tokio::test]
+async fn a_replay_as_old_as_tombstones_become_does_not_bring_a_deleted_user_back() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    refuse(&world).await;
+    let written_at = chrono::Utc::now() - chrono::TimeDelta::days(28);
+    let mut headers = HeaderMap::new();
+    headers.insert("ce-time", written_at.to_rfc3339());
+    let body = serde_json::to_vec(&named(1, 1, "refused")).expect("JSON");
+    world.publish_raw(headers, &body).await;
+    world.settled().await;
+    accept(&world).await;
+    assert_eq!(listed(&service).await, [1]);
+
+    let (replayed, output) = world.run(&["dead-letters", "replay", "1"]).await;
+    assert!(replayed, "{output}");
+    world.settled().await;
+    assert_eq!(world.document(1).await, None);
+    let letters = service.get("/dead-letters").await.json::<Value>().await;
+    assert_eq!(letters.expect("an array")[0]["reason"], "too_old");
+    service.stop().await;
+}

@@ -10,6 +10,7 @@ use async_nats::{
     HeaderMap,
     jetstream::{self, stream::Stream},
 };
+use chrono::Utc;
 use futures::future::join_all;
 use mongodb::{
     Collection,
@@ -140,14 +141,17 @@ impl World {
         self.publish_all([event]).await;
     }
 
-    /// Publishes in order, and waits for all acknowledgements together.
+    /// Publishes in order, as written now, and waits for all acknowledgements together.
     pub(crate) async fn publish_all(&self, events: impl IntoIterator<Item = &UserEvent>) {
         let mut stored = Vec::new();
+        let mut headers = HeaderMap::new();
+        headers.insert("ce-time", Utc::now().to_rfc3339());
         for event in events {
             let body = serde_json::to_vec(event).expect("an event is JSON");
-            let publish = self
-                .jetstream
-                .publish(self.topic.subject.clone(), body.into());
+            let subject = self.topic.subject.clone();
+            let publish =
+                self.jetstream
+                    .publish_with_headers(subject, headers.clone(), body.into());
             stored.push(publish.await.expect("sent").into_future());
         }
         for stored in join_all(stored).await {

@@ -3,6 +3,9 @@
 /// Leaves room for what is put before and behind it.
 const MAX_NAME_BYTES: usize = 200;
 
+/// What the subjects of replays begin with.
+const REPLAYS: &str = "replay.";
+
 /// A stream and the subject whose messages it keeps. It also keeps those that are published again
 /// for one of its consumers, see [`ConsumerName`](super::ConsumerName).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +64,13 @@ impl Topic {
 
     /// The subject above those of each consumer's replays.
     pub(super) fn replays(&self) -> String {
-        format!("replay.{}", self.subject)
+        format!("{REPLAYS}{}", self.subject)
+    }
+
+    /// Whether messages on this subject are replays for one consumer, of whatever topic.
+    #[must_use]
+    pub fn is_of_replays(subject: &str) -> bool {
+        subject.starts_with(REPLAYS)
     }
 }
 
