@@ -46,8 +46,8 @@ impl Connection {
             .is_some_and(|client| client.connection_state() == State::Connected)
     }
 
-    /// Asks once a second, while there is a connection, until `shutdown`; each time is an attempt. A failure is expected
-    /// while NATS is away, so it is only logged for debugging, as one of `subject`.
+    /// Asks once a second, while there is a connection, until `shutdown`; each time is an attempt. When it begins to
+    /// fail, that is logged as one of `subject`.
     pub(crate) async fn observe<F: Future<Output = anyhow::Result<()>>>(
         &self,
         subject: &'static str,
@@ -57,6 +57,7 @@ impl Connection {
     ) {
         let mut ticks = time::interval(OBSERVATION_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_failing = false;
         let observing = async {
             loop {
                 ticks.tick().await;
@@ -64,9 +65,21 @@ impl Connection {
                 let Some(jetstream) = self.jetstream() else {
                     continue;
                 };
-                if let Err(error) = ask(jetstream).await {
-                    let error = format!("{error:#}");
-                    tracing::debug!(subject, error, "observation failed");
+                let asked = ask(jetstream).await;
+                let was_failing = std::mem::replace(&mut is_failing, asked.is_err());
+                match asked {
+                    Err(error) if !was_failing => {
+                        let error = format!("{error:#}");
+                        tracing::warn!(
+                            subject,
+                            error,
+                            "a look at the consumer failed; trying again"
+                        );
+                    }
+                    Ok(()) if was_failing => {
+                        tracing::info!(subject, "looking at the consumer again")
+                    }
+                    _ => {}
                 }
             }
         };

@@ -59,10 +59,10 @@ pub(crate) async fn bind(
             if let Some(holes) = holes {
                 holes.rewind(rewind.common_up_to).await?;
             }
-            rewind.run(&stream, &info, &config).await?;
+            rewind.run(jetstream, &stream, &info, &config).await?;
         }
         if let Some(holes) = holes {
-            deliver_what_is_lacking(holes, &stream, name, &config).await?;
+            deliver_what_is_lacking(holes, (jetstream, &stream), name, &config).await?;
         }
         // It can't be changed, but by creating the consumer again.
         if let Some(info) = existing(&stream, name).await? {
@@ -83,7 +83,7 @@ pub(crate) async fn bind(
 /// The store of the handler's effects may be older than the consumer.
 async fn deliver_what_is_lacking(
     holes: &dyn Watch,
-    stream: &Stream,
+    (jetstream, stream): (&Context, &Stream),
     name: &ConsumerName,
     config: &Config,
 ) -> anyhow::Result<()> {
@@ -98,7 +98,7 @@ async fn deliver_what_is_lacking(
         return Ok(());
     };
     let rewind = Rewind::to_what_is_settled(lacking.settled);
-    rewind.run(stream, &consumer, config).await?;
+    rewind.run(jetstream, stream, &consumer, config).await?;
     holes.redelivered(lacking);
     Ok(())
 }

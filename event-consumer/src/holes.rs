@@ -9,16 +9,19 @@ mod position;
 mod position_store;
 mod trust;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use async_nats::jetstream::{Context, consumer, stream};
 use futures::{FutureExt, future::BoxFuture};
 use service_runtime::{
     nats::{ConsumerName, Topic, stream::StreamMetadata},
     progress::Progress,
 };
-use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -28,6 +31,9 @@ use self::{
 use crate::{Connection, incarnation, metrics, raw_message};
 
 pub use self::position_store::{Claim, Hole, Position, PositionStore, Range, StoredPosition};
+
+/// What was found so long ago says only how it was then.
+const STALE: Duration = Duration::from_secs(15);
 
 /// What the consumer's sessions need of it, wherever the position is kept.
 pub(crate) trait Watch: Send + Sync {
@@ -98,8 +104,8 @@ pub struct Holes<S> {
     store: S,
     topic: Topic,
     consumer: ConsumerName,
-    /// How many there are, as of the last look.
-    open: watch::Sender<Option<usize>>,
+    /// How many there are, as of the last look, and when that was.
+    open: watch::Sender<Option<(usize, Instant)>>,
     trust: Arc<Mutex<Trust>>,
     /// Whether the store may lack messages that were delivered, as of the last look.
     is_lacking: watch::Sender<bool>,
@@ -120,16 +126,16 @@ impl<S: PositionStore> Holes<S> {
         }
     }
 
-    /// How many there were at the last look; `None` before the first.
+    /// How many there are; `None` if nobody could look for the last 15 s.
     #[must_use]
     pub fn open(&self) -> Option<usize> {
-        *self.open.borrow()
+        known(*self.open.borrow())
     }
 
     /// # Errors
-    /// If messages are missing.
+    /// If messages are missing, or if that is not known.
     pub fn check(&self) -> anyhow::Result<()> {
-        let open = self.open().unwrap_or_default();
+        let open = self.open().context("missing events can't be looked for")?;
         ensure!(open == 0, "events are missing in {open} holes");
         Ok(())
     }
@@ -145,7 +151,7 @@ impl<S: PositionStore> Holes<S> {
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let open = self.open.clone();
-        metrics::show_holes(move || *open.borrow(), &self.consumer);
+        metrics::show_holes(move || known(*open.borrow()), &self.consumer);
         let holes = &self;
         let look = |jetstream| async move { holes.look(&jetstream).await };
         connection
@@ -182,6 +188,7 @@ impl<S: PositionStore> Holes<S> {
             let now = StoredPosition::after(expected, now);
             if !self.store.save(&now, expected).await? {
                 // Another process has looked meanwhile, and logs what it found.
+                self.note(holes);
                 return Ok(());
             }
             trust.mark(now.revision);
@@ -202,8 +209,12 @@ impl<S: PositionStore> Holes<S> {
                 "events that had left the stream were published again, and are read"
             );
         }
-        self.open.send_replace(Some(holes));
+        self.note(holes);
         Ok(())
+    }
+
+    fn note(&self, holes: usize) {
+        self.open.send_replace(Some((holes, Instant::now())));
     }
 
     /// The consumer goes back, to messages after `common_up_to`: what is missing there was not read.
@@ -302,6 +313,11 @@ impl<S: PositionStore> Holes<S> {
         let next = raw_message::next_of_any(jetstream, stream, &subjects, floor + 1).await?;
         Ok(next.map_or(last, |message| last.min(message.sequence - 1)))
     }
+}
+
+fn known(open: Option<(usize, Instant)>) -> Option<usize> {
+    let (holes, looked) = open?;
+    (looked.elapsed() < STALE).then_some(holes)
 }
 
 fn sighting(

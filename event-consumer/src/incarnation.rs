@@ -77,6 +77,7 @@ impl Rewind {
     /// would count for the messages that stand there now.
     pub(crate) async fn run(
         self,
+        jetstream: &Context,
         stream: &Stream,
         consumer: &Info,
         config: &Config,
@@ -93,7 +94,7 @@ impl Rewind {
             "the consumer goes back and reads messages again"
         );
         metrics::went_back(&consumer.name);
-        if let Err(error) = pause::pause(stream, &consumer.name).await {
+        if let Err(error) = pause::pause(jetstream, stream, &consumer.name).await {
             let error = format!("{error:#}");
             tracing::warn!(error, "going back while messages are in hand");
         }

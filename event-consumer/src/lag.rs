@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Connection, backlog::Backlog, dead_letters, metrics, raw_message};
 
+/// Messages that wait for so long while none is delivered are held up. Longer than a pause lasts.
+const MAX_STANDSTILL: Duration = Duration::from_secs(15);
 /// A figure that is older than this says only how it was then.
 const STALE: Duration = Duration::from_secs(5);
 /// How long one look may take.
@@ -34,7 +36,22 @@ pub struct Lag(watch::Sender<Option<Sample>>);
 struct Sample {
     lag: Duration,
     backlog: Backlog,
+    /// The last message that was delivered.
+    delivered: u64,
+    /// Since when messages have waited and none was delivered; `taken` if that is not so.
+    still_since: Instant,
     taken: Instant,
+}
+
+impl Sample {
+    fn after(self, earlier: Option<Self>) -> Self {
+        let is_still = |it: &Self| self.backlog.pending > 0 && it.delivered == self.delivered;
+        let still_since = earlier.filter(is_still).map(|it| it.still_since);
+        Self {
+            still_since: still_since.unwrap_or(self.taken),
+            ..self
+        }
+    }
 }
 
 impl Default for Lag {
@@ -79,6 +96,30 @@ impl Lag {
         Ok(())
     }
 
+    /// Fails if messages wait and the server has delivered none for 15 s, as when too many are not
+    /// acknowledged. (That the server answers says nothing of that.)
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check_deliveries(&self) -> anyhow::Result<()> {
+        let Some(sample) = *self.0.borrow() else {
+            return Ok(());
+        };
+        let Backlog {
+            pending,
+            unacknowledged,
+            ..
+        } = sample.backlog;
+        let still = sample.taken.duration_since(sample.still_since);
+        ensure!(
+            still < MAX_STANDSTILL,
+            "{pending} messages wait and none was delivered for {} s; {unacknowledged} that were \
+             delivered are not acknowledged",
+            still.as_secs()
+        );
+        Ok(())
+    }
+
     /// Finds it out once a second, so that no request has to wait for it.
     ///
     /// # Errors
@@ -97,12 +138,15 @@ impl Lag {
         let look = |jetstream| async move {
             let taken = Instant::now();
             let looked = time::timeout(DEADLINE, look(&jetstream, topic, consumer)).await;
-            let (age, backlog) = looked.context("no answer in time").flatten()?;
-            lag.0.send_replace(Some(Sample {
+            let (age, backlog, delivered) = looked.context("no answer in time").flatten()?;
+            let sample = Sample {
                 lag: age,
                 backlog,
+                delivered,
+                still_since: taken,
                 taken,
-            }));
+            };
+            lag.0.send_modify(|it| *it = Some(sample.after(it.take())));
             Ok(())
         };
         connection.observe("lag", &progress, &shutdown, look).await;
@@ -110,12 +154,12 @@ impl Lag {
     }
 }
 
-/// The age and the figures, of one answer about the consumer.
+/// The age, the figures and the last message that was delivered, of one answer about the consumer.
 async fn look(
     jetstream: &Context,
     topic: &Topic,
     name: &ConsumerName,
-) -> anyhow::Result<(Duration, Backlog)> {
+) -> anyhow::Result<(Duration, Backlog, u64)> {
     let stream = jetstream.get_stream_no_info(&topic.stream).await?;
     // The stream of dead letters may be without a leader while this one is not.
     let (consumer, dead_letters) = join!(
@@ -133,7 +177,8 @@ async fn look(
         ack_floor: consumer.ack_floor.stream_sequence,
         dead_letters: known(dead_letters),
     };
-    Ok((age(jetstream, topic, name, &backlog).await?, backlog))
+    let age = age(jetstream, topic, name, &backlog).await?;
+    Ok((age, backlog, consumer.delivered.stream_sequence))
 }
 
 fn known(dead_letters: Result<anyhow::Result<u64>, time::error::Elapsed>) -> Option<u64> {

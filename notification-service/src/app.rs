@@ -317,7 +317,10 @@ fn checks(
 ) -> Vec<Check> {
     let (holes, lag) = (holes.clone(), lag.clone());
     let holes = Check::new("holes", move || ready(holes.check()));
-    let mut checks = vec![ping, progress.check(MAX_PROJECTOR_SILENCE), holes];
+    let delivering = lag.clone();
+    let deliveries = Check::new("deliveries", move || ready(delivering.check_deliveries()));
+    let projector = progress.check(MAX_PROJECTOR_SILENCE);
+    let mut checks = vec![ping, projector, deliveries, holes];
     if let Some(limit) = max_lag {
         checks.push(Check::new("lag", move || ready(lag.check(limit))));
     }

@@ -25,7 +25,7 @@ use event_consumer::{holes::PositionStore, pause};
 use service_runtime::{nats, terminal::progress_bar};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{self, Instant},
+    time,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +96,7 @@ struct Rebuild {
     found: i64,
     /// Cancelled when nothing more is to be written.
     stop: CancellationToken,
+    may_be_paused: AtomicBool,
     may_be_swapped: AtomicBool,
 }
 
@@ -140,6 +141,7 @@ impl Rebuild {
             positions,
             found,
             stop: CancellationToken::new(),
+            may_be_paused: AtomicBool::new(false),
             may_be_swapped: AtomicBool::new(false),
         })
     }
@@ -202,8 +204,9 @@ impl Rebuild {
 
     async fn swap(&self, replay: &mut Replay<'_>) -> anyhow::Result<()> {
         let stream = self.source.stream();
-        let begun = Instant::now();
-        let paused = pause::pause(stream, self.config.nats.consumer.as_str()).await;
+        let consumer = self.config.nats.consumer.as_str();
+        self.may_be_paused.store(true, Ordering::Relaxed);
+        let paused = pause::pause(&self.jetstream, stream, consumer).await;
         if let Err(error) = &paused {
             let error = format!("{error:#}");
             tracing::warn!(error, "readers may see users go back for a moment");
@@ -217,11 +220,12 @@ impl Rebuild {
                 "options or indexes of the collection were changed meanwhile: run this again"
             );
             self.ensure_same_server().await?;
-            // Last, so that it still holds when the collections change places.
+            // These last, so that they still hold when the collections change places.
             ensure!(self.lease.renew().await?, "another rebuild has taken over");
+            let is_paused = matches!(paused, Ok(true));
             ensure!(
-                paused.is_err() || begun.elapsed() < pause::LONGEST - SWAP_TIME,
-                "the projector can't be paused for as long as the swap takes: run this again"
+                !is_paused || pause::lasts(stream, consumer, SWAP_TIME).await?,
+                "the projector is not paused for as long as the swap takes: run this again"
             );
             self.may_be_swapped.store(true, Ordering::Relaxed);
             Ok(self.fresh.replace(&self.live).await?)
@@ -263,7 +267,11 @@ impl Rebuild {
         self.resume().await;
     }
 
+    /// What this run has paused: not for another one that has taken over.
     async fn resume(&self) {
+        if !self.may_be_paused.swap(false, Ordering::Relaxed) {
+            return;
+        }
         let resumed = pause::resume(self.source.stream(), self.config.nats.consumer.as_str()).await;
         if let Err(error) = resumed {
             let error = format!("{error:#}");

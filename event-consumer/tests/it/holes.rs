@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use event_consumer::{
     Holes,
     holes::{Position, PositionStore, StoredPosition},
@@ -22,11 +23,13 @@ struct Store {
     server: u32,
     position: Option<StoredPosition>,
     loads: u32,
+    is_away: bool,
 }
 
 impl PositionStore for InMemory {
     async fn load(&self) -> anyhow::Result<Option<StoredPosition>> {
         self.0.send_modify(|store| store.loads += 1);
+        ensure!(!self.0.borrow().is_away, "the store is away");
         Ok(self.0.borrow().position.clone())
     }
 
@@ -286,5 +289,32 @@ async fn a_store_of_an_earlier_incarnation_lacks_what_came_in_the_place_of_its_m
 
     store.restore(backup);
     read(&log, &[(1..=4, 1), (5..=10, 3)]).await;
+    running.stop().await;
+}
+
+/// Otherwise what was found last would count for as long as nobody can look.
+#[tokio::test]
+async fn holes_that_can_not_be_looked_for_are_not_known_to_be_none() {
+    let (world, store) = (World::new().await, InMemory::default());
+    let holes = holes(&world, &store);
+    assert!(holes.check().is_err(), "nobody has looked yet");
+    let consumer = world
+        .consumer(Log::default().handler())
+        .with_holes(holes.clone());
+    let connection = consumer.connection();
+    let running = Running::start(consumer, Duration::from_secs(10));
+    let observing =
+        holes
+            .clone()
+            .observe(connection, Progress::new("holes"), running.shutdown.clone());
+    tokio::spawn(observing);
+    eventually("a look", async || holes.check().ok()).await;
+
+    store.0.send_modify(|store| store.is_away = true);
+    eventually("a check that fails", async || holes.check().err()).await;
+    assert_eq!(holes.open(), None);
+
+    store.0.send_modify(|store| store.is_away = false);
+    eventually("a look again", async || holes.check().ok()).await;
     running.stop().await;
 }

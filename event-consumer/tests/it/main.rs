@@ -7,5 +7,6 @@ mod holes;
 mod incarnations;
 mod quarantine;
 mod recovery;
+mod standstill;
 mod support;
 mod verdicts;

@@ -62,12 +62,17 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     tasks.watch(&progress, config.process.stall_timeout);
     let shutdown = tasks.shutdown();
     let grace = config.process.drain_timeout / 2;
+    let lag = Lag::new();
     let checks = vec![
         postgres_check(pool),
         progress.check(MAX_SILENCE),
         Check::new("holes", {
             let holes = holes.clone();
             move || ready(holes.check())
+        }),
+        Check::new("deliveries", {
+            let lag = lag.clone();
+            move || ready(lag.check_deliveries())
         }),
     ];
     let stop = shutdown.clone();
@@ -80,7 +85,7 @@ pub async fn serve(config: ServeConfig) -> anyhow::Result<()> {
     });
     let (connection, stop) = (consumer.connection(), shutdown.clone());
     tasks.spawn_watched("lag", config.process.stall_timeout, |progress| {
-        Lag::new().observe(connection, topic, consumer_name, progress, stop)
+        lag.observe(connection, topic, consumer_name, progress, stop)
     });
     tasks.spawn("consumer", async move {
         let migrating = postgres_pool::migrate(&database, sqlx::migrate!(), SCHEMA_REQUIREMENT);

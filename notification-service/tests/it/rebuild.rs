@@ -339,6 +339,30 @@ async fn a_rebuild_that_lost_its_lease_does_not_swap() {
     service.stop().await;
 }
 
+/// By another rebuild that was late, or by a session of the projector that began meanwhile.
+#[tokio::test]
+async fn a_rebuild_whose_pause_somebody_has_ended_does_not_swap() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    let users = with_many_users(&world).await;
+    world.complete_from(1).await;
+    let stream = world.stream().await;
+    let ending_pauses = async {
+        loop {
+            // Without a consumer there is nothing to end.
+            let _ = stream.resume_consumer(&world.consumer).await;
+        }
+    };
+    let (done, output) = tokio::select! {
+        outcome = rebuild(&world, &[]) => outcome,
+        never = ending_pauses => never,
+    };
+    assert!(!done && output.contains("is not paused"), "{output}");
+    assert!(collections_of_rebuilds(&world).await.is_empty());
+    assert_eq!(world.count(doc! {}).await, users);
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn a_rebuild_that_is_told_to_stop_leaves_nothing_behind() {
     let world = World::new().await;
