@@ -18,7 +18,7 @@ use crate::{
     support::{Service, World},
 };
 
-const STREAM: &str = "/notifications/stream";
+pub(crate) const STREAM: &str = "/notifications/stream";
 
 impl World {
     /// A service that applies nothing: its events are others.
@@ -72,7 +72,7 @@ impl Follower {
         Self::new(service.get_with(STREAM, "last-event-id", last).await)
     }
 
-    fn new(response: reqwest::Response) -> Self {
+    pub(crate) fn new(response: reqwest::Response) -> Self {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {

@@ -23,3 +23,4 @@ mod users_api;
 mod verification;
 mod verify;
 mod waiting;
+mod withdrawal;

@@ -3,11 +3,11 @@
 mod granted;
 mod rejections;
 mod tokens;
+mod withdrawal;
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
-use arc_swap::ArcSwap;
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, Method, header},
@@ -16,12 +16,13 @@ use axum::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
-use tokio::time;
+use tokio::{sync::watch, time};
 
 pub(super) use self::granted::router;
 use self::{
     rejections::{Reason, Rejections},
     tokens::{Scope, Tokens, Verdict},
+    withdrawal::Grant,
 };
 use super::{ClientAddress, HttpSettings};
 use crate::problem::{Kind, Problem};
@@ -33,7 +34,8 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Access {
     settings: HttpSettings,
-    tokens: ArcSwap<Tokens>,
+    /// Watched by all that was begun with one of them.
+    tokens: watch::Sender<Tokens>,
     /// What the file held at the start.
     file_hash: Option<[u8; 32]>,
     /// Paths whose operations need a token of scope repair.
@@ -55,7 +57,7 @@ impl Access {
         }
         let file = settings.token_file.as_deref().map(read).transpose()?;
         Ok(Some(Arc::new(Self {
-            tokens: ArcSwap::from_pointee(parse(file.as_ref(), settings)?),
+            tokens: watch::Sender::new(parse(file.as_ref(), settings)?),
             file_hash: file.as_ref().map(hash),
             settings: settings.clone(),
             repair_paths,
@@ -87,13 +89,17 @@ impl Access {
         match file.and_then(|file| parse(Some(&file), &self.settings)) {
             Ok(tokens) => {
                 tracing::info!(tokens = tokens.len(), "reloaded the API tokens");
-                self.tokens.store(Arc::new(tokens));
+                self.tokens.send_replace(tokens);
             }
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
                 "could not reload the API tokens; the former ones stay valid"
             ),
         }
+    }
+
+    fn judge(&self, token: &str, needed: Scope) -> Verdict {
+        self.tokens.borrow().judge(token, needed)
     }
 
     fn needed_scope(&self, request: &Request) -> Scope {
@@ -131,7 +137,7 @@ fn parse(file: Option<&SecretString>, settings: &HttpSettings) -> anyhow::Result
     Ok(tokens)
 }
 
-/// Lets a request pass whose token may do what it asks.
+/// Lets a request pass whose token may do what it asks, for as long as it may.
 pub(super) async fn check(
     State(access): State<Arc<Access>>,
     client: ClientAddress,
@@ -141,14 +147,22 @@ pub(super) async fn check(
     let needed = access.needed_scope(&request);
     let verdict = match bearer(request.headers()) {
         None => Err(Reason::NoToken),
-        Some(token) => match access.tokens.load().judge(token, needed) {
-            Verdict::Granted => Ok(()),
+        Some(token) => match access.judge(token, needed) {
+            Verdict::Granted => Ok(SecretString::from(token)),
             Verdict::Unknown => Err(Reason::UnknownToken),
             Verdict::OutOfScope => Err(Reason::InsufficientScope),
         },
     };
-    let Err(reason) = verdict else {
-        return next.run(request).await;
+    let reason = match verdict {
+        Ok(token) => {
+            let grant = Grant {
+                access,
+                token,
+                scope: needed,
+            };
+            return grant.answer(request, next).await;
+        }
+        Err(reason) => reason,
     };
     access.rejections.log(client, reason);
     if reason == Reason::InsufficientScope {

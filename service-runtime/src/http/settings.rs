@@ -12,8 +12,9 @@ use super::{client, connection_settings::ConnectionSettings};
 pub struct HttpSettings {
     /// File of valid tokens, a line each: `read TOKEN`, `write TOKEN` (may read too) or `repair
     /// TOKEN` (may read, and repair what others made). Read again within a second after it
-    /// changes; if it is not valid then, the former tokens stay. Several may be valid at once, so
-    /// that they can be replaced without a gap
+    /// changes; if it is not valid then, the former tokens stay. A token that is removed ends the
+    /// streams and imports that were begun with it. Several may be valid at once, so that they can
+    /// be replaced without a gap
     #[arg(long, env = "API_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The same without a file, separated by commas; best set by the environment

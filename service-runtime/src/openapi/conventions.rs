@@ -70,7 +70,8 @@ impl Modify for Api {
 
 fn tokens() -> SecurityScheme {
     let description = "Needed if the service has tokens set: one of any scope for GET, one of scope \
-                       write for all else unless the operation says repair.";
+                       write for all else unless the operation says repair. If it is withdrawn, \
+                       streams and imports that were begun with it end within seconds.";
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
     SecurityScheme::Http(scheme.description(Some(description)).build())
 }

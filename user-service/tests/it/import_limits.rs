@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc, future::join_all, stream};
 use reqwest::{Body, StatusCode, header};
 use serde_json::json;
+use tempfile::NamedTempFile;
 use testkit::eventually;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::interval};
 
@@ -261,6 +262,43 @@ async fn sigterm_ends_an_import_with_a_line_that_says_so_and_its_key_goes_on() {
 
     let api = world.serve(&["--no-relay"]).await;
     let answers = results(import(&api, "", Some("k"), users(0..1500)).await).await;
+    let done = json!({"done": {"created": 1500, "refused": 0}});
+    assert_eq!(answers.last(), Some(&done));
+    assert_eq!((count(&world).await, events(&world).await), (1500, 1500));
+}
+
+#[tokio::test]
+async fn a_token_that_is_withdrawn_ends_its_import_and_the_key_goes_on_under_another() {
+    let (withdrawn, other) = ("withdrawn-withdrawn", "other-other-other-other");
+    let file = NamedTempFile::new().expect("a file");
+    let set = |tokens: String| fs::write(file.path(), tokens).expect("written");
+    set(format!("write {withdrawn}\nwrite {other}\n"));
+    let world = World::new().await;
+    let path = file.path().to_str().expect("text");
+    let api = world.serve(&["--no-relay", "--token-file", path]).await;
+    let import_with = async |token: &str, body: Body| {
+        let request = api.client().post(api.to("/users/import"));
+        let request = request.header(header::CONTENT_TYPE, "application/x-ndjson");
+        let request = request.header("idempotency-key", "k").bearer_auth(token);
+        request.body(body).send().await.expect("an answer")
+    };
+    let (sender, receiver) = mpsc::unbounded::<Result<Bytes, Infallible>>();
+    let send = |lines: String| sender.unbounded_send(Ok(lines.into()));
+    send(users(0..1000)).expect("a listener");
+    let response = import_with(withdrawn, Body::wrap_stream(receiver)).await;
+    // No whole chunk, and the body goes on.
+    send(users(1000..1500)).expect("a listener");
+    set(format!("write {other}\n"));
+    let answers = results(response).await;
+    assert_eq!(answers.len(), 1001);
+    let broken_off = &answers[1000]["broken_off"];
+    assert_eq!(broken_off["line"], 1001);
+    assert_eq!(broken_off["problem"]["status"], 400);
+    assert_eq!(count(&world).await, 1000);
+
+    let refused = import_with(withdrawn, users(0..1500).into()).await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let answers = results(import_with(other, users(0..1500).into()).await).await;
     let done = json!({"done": {"created": 1500, "refused": 0}});
     assert_eq!(answers.last(), Some(&done));
     assert_eq!((count(&world).await, events(&world).await), (1500, 1500));

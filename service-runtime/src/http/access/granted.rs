@@ -42,7 +42,7 @@ async fn granted(State(access): State<Option<Arc<Access>>>, headers: HeaderMap) 
         let Some(access) = &access else {
             return true;
         };
-        let verdict = bearer(&headers).map(|token| access.tokens.load().judge(token, scope));
+        let verdict = bearer(&headers).map(|token| access.judge(token, scope));
         verdict == Some(Verdict::Granted)
     };
     Json(Granted {
