@@ -8,6 +8,7 @@ mod withdrawal;
 use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
+use arc_swap::ArcSwap;
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, Method, header},
@@ -34,8 +35,9 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Access {
     settings: HttpSettings,
-    /// Watched by all that was begun with one of them.
-    tokens: watch::Sender<Tokens>,
+    tokens: ArcSwap<Tokens>,
+    /// Told to all that was begun with one of them.
+    changed: watch::Sender<()>,
     /// What the file held at the start.
     file_hash: Option<[u8; 32]>,
     /// Paths whose operations need a token of scope repair.
@@ -57,7 +59,8 @@ impl Access {
         }
         let file = settings.token_file.as_deref().map(read).transpose()?;
         Ok(Some(Arc::new(Self {
-            tokens: watch::Sender::new(parse(file.as_ref(), settings)?),
+            tokens: ArcSwap::from_pointee(parse(file.as_ref(), settings)?),
+            changed: watch::Sender::new(()),
             file_hash: file.as_ref().map(hash),
             settings: settings.clone(),
             repair_paths,
@@ -89,7 +92,8 @@ impl Access {
         match file.and_then(|file| parse(Some(&file), &self.settings)) {
             Ok(tokens) => {
                 tracing::info!(tokens = tokens.len(), "reloaded the API tokens");
-                self.tokens.send_replace(tokens);
+                self.tokens.store(Arc::new(tokens));
+                self.changed.send_replace(());
             }
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
@@ -99,7 +103,7 @@ impl Access {
     }
 
     fn judge(&self, token: &str, needed: Scope) -> Verdict {
-        self.tokens.borrow().judge(token, needed)
+        self.tokens.load().judge(token, needed)
     }
 
     fn needed_scope(&self, request: &Request) -> Scope {

@@ -15,7 +15,7 @@ use tokio::time;
 
 use super::{
     Access,
-    tokens::{Scope, Tokens, Verdict},
+    tokens::{Scope, Verdict},
 };
 
 /// How long the answer to a change may go on, so that it can say how far the change came.
@@ -48,13 +48,11 @@ impl Grant {
 
     /// Waits until the token is withdrawn, or lacks the scope.
     async fn withdrawn(self) {
-        let mut tokens = self.access.tokens.subscribe();
-        let is_withdrawn = |tokens: &Tokens| {
-            let verdict = tokens.judge(self.token.expose_secret(), self.scope);
-            verdict != Verdict::Granted
-        };
+        let mut changed = self.access.changed.subscribe();
+        let is_granted =
+            || self.access.judge(self.token.expose_secret(), self.scope) == Verdict::Granted;
         // No error: the grant has the sender.
-        let _ = tokens.wait_for(is_withdrawn).await;
+        while is_granted() && changed.changed().await.is_ok() {}
     }
 
     async fn answer_is_over(self) {
@@ -100,10 +98,10 @@ mod tests {
     use tokio::time::Instant;
     use tower::ServiceExt;
 
-    use super::{LAST_WORDS, Tokens, until};
+    use super::{LAST_WORDS, until};
     use crate::http::{
         ClientAddress, HttpSettings,
-        access::{self, Access},
+        access::{self, Access, tokens::Tokens},
     };
 
     fn one_token() -> Arc<Access> {
@@ -138,7 +136,8 @@ mod tests {
             let answer = routes.oneshot(request(method)).await.expect("an answer");
             assert_eq!(answer.status(), 200);
 
-            access.tokens.send_replace(Tokens::default());
+            access.tokens.store(Arc::new(Tokens::default()));
+            access.changed.send_replace(());
             let withdrawn = Instant::now();
             let chunk = answer.into_body().into_data_stream().next().await;
             chunk.expect("no regular end").expect_err("it breaks off");
