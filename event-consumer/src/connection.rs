@@ -77,7 +77,7 @@ impl Connection {
                         );
                     }
                     Ok(()) if was_failing => {
-                        tracing::info!(subject, "looking at the consumer again")
+                        tracing::info!(subject, "looking at the consumer again");
                     }
                     _ => {}
                 }
