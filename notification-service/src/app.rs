@@ -26,7 +26,7 @@ use crate::{
     dead_letters::{self, api::Source},
     holes, lag,
     live::{self, Live},
-    mongo,
+    mongo::{self, Pool},
     notifications::{self, Copy, Reader},
     projection::{MongoPositionStore, Projection},
     projector::Projector,
@@ -35,6 +35,11 @@ use crate::{
 
 /// Longer than a write may take, and than JetStream may be silent.
 const MAX_PROJECTOR_SILENCE: Duration = Duration::from_secs(15);
+/// To MongoDB, of requests, unless its URI says how many.
+const REQUEST_CONNECTIONS: u32 = 20;
+/// To MongoDB, of the projector, of what is looked at now and then, and of the check: a few for each, so
+/// that none waits for an index that is being made, or for a call that is late.
+const PROJECTOR_CONNECTIONS: u32 = 8;
 /// To MongoDB, of the verification: it reads in turns, and keeps its lease meanwhile.
 const VERIFICATION_CONNECTIONS: u32 = 2;
 
@@ -111,16 +116,17 @@ impl App {
         let listener = http::bind(config.listen.listen_addr).await?;
         let (uri, collection) = (&config.mongo.mongodb_uri, &config.mongo.mongodb_collection);
         let database_name = &config.mongo.mongodb_database;
-        let database = mongo::client(uri).await?.database(database_name);
+        let pool = Pool::open(uri, database_name, PROJECTOR_CONNECTIONS).await?;
+        let requests = Pool::open_for_requests(uri, database_name, REQUEST_CONNECTIONS).await?;
         let streams = mongo::change_stream_client(uri, live::MAX_STREAMS).await?;
         let topic = config.projector.nats.topic();
         let consumer = config.projector.nats.consumer.clone();
         let mut tasks = Tasks::new();
         config.process.start_traces(&mut tasks)?;
 
-        let projection = Projection::new(database.clone(), collection.clone());
-        let positions = MongoPositionStore::new(&database, collection);
-        let holes = Holes::new(positions.clone(), topic.clone(), consumer.clone());
+        let projection = Projection::new(pool.clone(), collection.clone());
+        let positions = MongoPositionStore::new(&pool, collection);
+        let holes = Holes::new(positions, topic.clone(), consumer.clone());
         let lag = Lag::new();
         let recent = RecentEvents::default();
         let progress = Progress::new("projector");
@@ -139,18 +145,19 @@ impl App {
 
         let streams = mongo::primary(&streams.database(database_name), collection);
         let live = Live::new(streams, tasks.shutdown());
-        let reader = Reader::new(&database, collection, live.clone(), &config.limits);
+        let reader = Reader::new(&requests, collection, live.clone(), &config.limits);
         let letters = Source {
             connection: projector.connection(),
             topic: topic.clone(),
             consumer: consumer.clone(),
         };
         let verification = verification(&config, lag.clone()).await?;
-        let verification_store = Store::new(&database, collection);
+        let verification_store = Store::new(&pool, collection);
         let shown = verification::Shown {
-            projection: projection.clone(),
-            store: verification_store.clone(),
+            projection: Projection::new(requests.clone(), collection.clone()),
+            store: Store::new(&requests, collection),
         };
+        let shown_positions = MongoPositionStore::new(&requests, collection);
         let known = Known::default();
         let feed = consumer::Source {
             feed: Feed::new(config.limits.followers(), tasks.shutdown()),
@@ -161,11 +168,11 @@ impl App {
                 lag: lag.clone(),
                 holes: holes.clone(),
                 verification: known.clone(),
-                ping: mongo::check(database.clone()),
+                ping: mongo::check(pool.clone()),
             },
         };
         let watched = consumer::routes().with_state(feed.watched());
-        let ping = mongo::check(database);
+        let ping = mongo::check(pool);
         let checks = checks(ping, &progress, &holes, &lag, config.max_lag);
         let stamp = MapResponseLayer::new({
             let lag = lag.clone();
@@ -177,7 +184,7 @@ impl App {
                 .bounded
                 .layer(stamp.clone())
                 .merge(dead_letters::api::router().with_state(letters))
-                .merge(holes::router().with_state(positions))
+                .merge(holes::router().with_state(shown_positions))
                 .merge(verification::router().with_state(shown))
                 .merge(watched.bounded),
             streaming: notifications
@@ -294,15 +301,14 @@ async fn verification(config: &ServeConfig, lag: Lag) -> anyhow::Result<Option<V
         mongodb_collection: collection,
         ..
     } = &config.mongo;
-    let client = mongo::background_client(uri, VERIFICATION_CONNECTIONS).await?;
-    let database = client.database(name);
+    let pool = Pool::open(uri, name, VERIFICATION_CONNECTIONS).await?;
     Verification::new(
         &users,
         settings,
-        Copy::new(mongo::primary(&database, collection)),
-        Projection::new(database.clone(), collection.clone()),
-        MongoPositionStore::new(&database, collection),
-        Store::new(&database, collection),
+        Copy::new(&pool, collection),
+        Projection::new(pool.clone(), collection.clone()),
+        MongoPositionStore::new(&pool, collection),
+        Store::new(&pool, collection),
         lag,
     )
     .map(Some)

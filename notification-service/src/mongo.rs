@@ -1,6 +1,6 @@
-//! Talking to MongoDB: one client per process, and a bound on every call.
+//! Talking to MongoDB: pools of connections for each kind of work, and a bound on every call.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use mongodb::{
@@ -13,7 +13,10 @@ use mongodb::{
     },
 };
 use service_runtime::{connection_url::ConnectionUrl, health::Check};
-use tokio::time::timeout;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, error::Elapsed, timeout_at},
+};
 
 const APP_NAME: &str = "notification-service";
 /// How long the driver looks for a server that can take a command.
@@ -37,12 +40,82 @@ pub(crate) fn whole_number(document: &RawDocument, field: &str) -> Option<i64> {
     value.as_i64().or(value.as_i32().map(i64::from))
 }
 
-/// A client of its own pool of connections, opened when first used.
+/// A database, over connections that other work does not use.
 ///
-/// # Errors
-/// If the URI is not one that MongoDB understands.
-pub(crate) async fn client(uri: &ConnectionUrl) -> anyhow::Result<Client> {
-    Client::with_options(options(uri).await?).map_err(|error| without_uri(&error))
+/// The driver's queue for connections has no bound, and what waits in it can't be taken back. So there
+/// are as many permits as connections: a call waits for one before the driver hears of it, and keeps it
+/// until it is over, whether somebody still waits for its answer or not.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    database: Database,
+    permits: Arc<Semaphore>,
+}
+
+impl Pool {
+    /// At most `connections`, opened when first used.
+    ///
+    /// # Errors
+    /// If the URI is not one that MongoDB understands.
+    pub(crate) async fn open(
+        uri: &ConnectionUrl,
+        database: &str,
+        connections: u32,
+    ) -> anyhow::Result<Self> {
+        Self::with(options(uri).await?, database, connections)
+    }
+
+    /// At most `connections`, unless the URI says how many (`maxPoolSize`).
+    ///
+    /// # Errors
+    /// If the URI is not one that MongoDB understands.
+    pub(crate) async fn open_for_requests(
+        uri: &ConnectionUrl,
+        database: &str,
+        connections: u32,
+    ) -> anyhow::Result<Self> {
+        let options = options(uri).await?;
+        let connections = options.max_pool_size.unwrap_or(connections);
+        Self::with(options, database, connections)
+    }
+
+    fn with(options: ClientOptions, database: &str, connections: u32) -> anyhow::Result<Self> {
+        let client = client(options, connections)?;
+        Ok(Self::new(client.database(database), connections))
+    }
+
+    /// The client of `database` has so many connections.
+    pub(crate) fn new(database: Database, connections: u32) -> Self {
+        Self {
+            database,
+            permits: Arc::new(Semaphore::new(connections as usize)),
+        }
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Awaits `call` for at most `deadline`, and before that for a permit. Whoever is dropped while it
+    /// waits for a permit leaves nothing behind.
+    ///
+    /// # Errors
+    /// If the call failed or is late; a late call may still take effect.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let end = Instant::now() + deadline;
+        let permit = timeout_at(end, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = permit.map_err(|_| Failure::Late(deadline))?;
+        let permit = permit.expect("nobody closes the semaphore");
+        let call = async move {
+            let _held = permit;
+            call.await
+        };
+        let answer = detached(end, call).await;
+        Ok(answer.map_err(|_| Failure::Late(deadline))??)
+    }
 }
 
 /// A client for up to `streams` change streams at once. Each holds a connection while it waits
@@ -54,21 +127,13 @@ pub(crate) async fn change_stream_client(
     uri: &ConnectionUrl,
     streams: u32,
 ) -> anyhow::Result<Client> {
-    let mut options = options(uri).await?;
-    options.max_pool_size = Some(streams + SPARE_CONNECTIONS);
-    Client::with_options(options).map_err(|error| without_uri(&error))
+    client(options(uri).await?, streams + SPARE_CONNECTIONS)
 }
 
-/// A client for one task that works in the background, with at most `connections`.
-///
-/// # Errors
-/// If the URI is not one that MongoDB understands.
-pub(crate) async fn background_client(
-    uri: &ConnectionUrl,
-    connections: u32,
-) -> anyhow::Result<Client> {
-    let mut options = options(uri).await?;
+fn client(mut options: ClientOptions, connections: u32) -> anyhow::Result<Client> {
     options.max_pool_size = Some(connections);
+    // The driver would keep to a `minPoolSize` of the URI that is above that.
+    options.min_pool_size = options.min_pool_size.map(|least| least.min(connections));
     Client::with_options(options).map_err(|error| without_uri(&error))
 }
 
@@ -150,12 +215,8 @@ impl Failure {
     }
 }
 
-/// Awaits `call` for at most `deadline`.
-///
-/// The driver's futures are not to be dropped midway, yet deadlines and clients that hang up drop
-/// ours: the call runs in a task of its own. The driver's heartbeats end it if the server hangs. If
-/// but its own connection has fallen silent, it is dropped after all, which closes the connection:
-/// the pool would run out of connections otherwise.
+/// Awaits `call` for at most `deadline`, without a permit: for change streams, which are few and hold
+/// connections between their calls.
 ///
 /// # Errors
 /// If the call failed or is late; a late call may still take effect.
@@ -163,12 +224,25 @@ pub(crate) async fn call<T: Send + 'static>(
     deadline: Duration,
     call: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
 ) -> Result<T, Failure> {
-    let call = tokio::spawn(timeout(deadline + LATE_CALL_LIMIT, call));
-    match timeout(deadline, call).await {
-        Ok(Ok(answer)) => Ok(answer.map_err(|_| Failure::Late(deadline))??),
+    let answer = detached(Instant::now() + deadline, call).await;
+    Ok(answer.map_err(|_| Failure::Late(deadline))??)
+}
+
+/// Awaits `call` until `end`.
+///
+/// The driver's futures are not to be dropped midway, yet deadlines and clients that hang up drop
+/// ours: the call runs in a task of its own. The driver's heartbeats end it if the server hangs. If
+/// but its own connection has fallen silent, it is dropped after all, which closes the connection:
+/// the pool would run out of connections otherwise.
+async fn detached<T: Send + 'static>(
+    end: Instant,
+    call: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Elapsed> {
+    let call = tokio::spawn(timeout_at(end + LATE_CALL_LIMIT, call));
+    match timeout_at(end, call).await? {
+        Ok(answer) => answer,
         // Nobody aborts the task, so what ended it early can only be a panic.
-        Ok(Err(ended)) => std::panic::resume_unwind(ended.into_panic()),
-        Err(_) => Err(Failure::Late(deadline)),
+        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
     }
 }
 
@@ -178,12 +252,12 @@ pub(crate) async fn call<T: Send + 'static>(
 /// # Errors
 /// If it does not answer within `deadline`.
 pub(crate) async fn server_process(
-    database: &Database,
+    pool: &Pool,
     deadline: Duration,
 ) -> Result<Option<String>, Failure> {
-    let database = database.clone();
+    let database = pool.database.clone();
     let hello = async move { database.run_command(doc! { "hello": 1 }).await };
-    let answer = call(deadline, hello).await?;
+    let answer = pool.call(deadline, hello).await?;
     if answer.get_str("msg").is_ok_and(|it| it == "isdbgrid") {
         return Ok(None);
     }
@@ -193,19 +267,63 @@ pub(crate) async fn server_process(
 }
 
 /// Whether a server takes commands now.
-pub(crate) fn check(database: Database) -> Check {
+pub(crate) fn check(pool: Pool) -> Check {
     Check::new("mongodb", move || {
-        let database = database.clone();
+        let pool = pool.clone();
+        let database = pool.database.clone();
         let ping = async move { database.run_command(doc! { "ping": 1 }).await };
-        async move { Ok(call(PING_DEADLINE, ping).await.map(drop)?) }
+        async move { Ok(pool.call(PING_DEADLINE, ping).await.map(drop)?) }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use mongodb::error::Error;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
 
-    use super::Failure;
+    use mongodb::{Client, error::Error};
+    use tokio::{sync::oneshot, time::timeout};
+
+    use super::{Failure, Pool};
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    #[tokio::test]
+    async fn what_waits_for_a_permit_is_late_in_time_and_leaves_nothing_behind_if_it_is_given_up() {
+        let client = Client::with_uri_str("mongodb://localhost").await;
+        let pool = Pool::new(client.expect("a URI").database("test"), 1);
+        let (tell, begun) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        let abandoned = pool.call(LONG, async move {
+            tell.send(()).expect("somebody listens");
+            ended.await.expect("it is ended");
+            Ok(())
+        });
+        tokio::select! {
+            _ = abandoned => panic!("it goes on"),
+            begun = begun => begun.expect("begun"),
+        }
+
+        let has_run = Arc::new(AtomicBool::new(false));
+        let runs = Arc::clone(&has_run);
+        let given_up = pool.call(LONG, async move {
+            runs.store(true, Ordering::Relaxed);
+            Ok(())
+        });
+        let given_up = timeout(Duration::from_millis(10), given_up).await;
+        assert!(given_up.is_err(), "the other one goes on");
+        let late = pool.call(Duration::from_millis(10), async { Ok(()) }).await;
+        assert!(matches!(late, Err(Failure::Late(_))));
+        end.send(()).expect("it goes on");
+        let next = pool.call(LONG, async { Ok(()) }).await;
+        next.expect("the permit of the first");
+        assert!(!has_run.load(Ordering::Relaxed));
+    }
 
     #[test]
     fn a_failure_is_told_without_what_the_driver_adds() {

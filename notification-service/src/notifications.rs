@@ -12,12 +12,20 @@ use std::{sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, header};
 use metrics::Gauge;
-use mongodb::{Collection, Database, bson::RawDocumentBuf};
+use mongodb::{
+    Collection,
+    bson::{RawDocumentBuf, doc},
+};
 use service_runtime::http::{PerClientLimit, Routes};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::{copy::Copy, pace::Pace};
-use crate::{config::ReaderLimits, live::Live, metrics::FOLLOWERS, mongo};
+use crate::{
+    config::ReaderLimits,
+    live::Live,
+    metrics::FOLLOWERS,
+    mongo::{self, Failure, Pool},
+};
 
 /// How long a read may take; MongoDB ends it itself shortly before.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
@@ -27,14 +35,49 @@ const MAX_TIME: Duration = Duration::from_secs(4);
 const NO_CACHE: &str =
     "With `no-cache` the primary of MongoDB answers, whatever the service's settings prefer";
 
+/// The documents of the copy, and the connections to read them over.
+#[derive(Debug, Clone)]
+struct Documents {
+    pool: Pool,
+    collection: Collection<RawDocumentBuf>,
+}
+
+impl Documents {
+    fn primary(pool: &Pool, collection: &str) -> Self {
+        Self {
+            pool: pool.clone(),
+            collection: mongo::primary(pool.database(), collection),
+        }
+    }
+
+    fn preferred(pool: &Pool, collection: &str) -> Self {
+        Self {
+            pool: pool.clone(),
+            collection: mongo::preferred(pool.database(), collection),
+        }
+    }
+
+    /// What is kept of the user, living or deleted.
+    async fn find(&self, id: i64) -> Result<Option<RawDocumentBuf>, Failure> {
+        let collection = self.collection.clone();
+        let finding = self.pool.call(READ_DEADLINE, async move {
+            collection
+                .find_one(doc! { "_id": id })
+                .max_time(MAX_TIME)
+                .await
+        });
+        finding.await
+    }
+}
+
 /// What the handlers work with, behind an `Arc`: every layer of the HTTP server makes a copy for each
 /// request.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     /// On the members that the URI prefers, which may be behind.
-    preferred: Collection<RawDocumentBuf>,
+    preferred: Documents,
     /// On the member that has every version that was announced.
-    primary: Collection<RawDocumentBuf>,
+    primary: Documents,
     live: Live,
     followers: PerClientLimit,
     /// How many they are.
@@ -43,15 +86,10 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(
-        database: &Database,
-        collection: &str,
-        live: Live,
-        limits: &ReaderLimits,
-    ) -> Self {
+    pub(crate) fn new(pool: &Pool, collection: &str, live: Live, limits: &ReaderLimits) -> Self {
         Self {
-            preferred: mongo::preferred(database, collection),
-            primary: mongo::primary(database, collection),
+            preferred: Documents::preferred(pool, collection),
+            primary: Documents::primary(pool, collection),
             live,
             followers: limits.followers(),
             following: FOLLOWERS.with([]),
@@ -61,7 +99,7 @@ impl Reader {
 
     /// Where a request is answered that names no version: on the primary if it says that a copy will
     /// not do.
-    fn copy_for(&self, request: &HeaderMap) -> &Collection<RawDocumentBuf> {
+    fn copy_for(&self, request: &HeaderMap) -> &Documents {
         let wants_the_latest = request
             .get_all(header::CACHE_CONTROL)
             .iter()

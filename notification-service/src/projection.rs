@@ -30,7 +30,7 @@ use shared_events::UserEvent;
 
 use crate::{
     metrics::WRITE_DURATION,
-    mongo::{self, Failure},
+    mongo::{Failure, Pool},
 };
 
 use self::command::Form;
@@ -49,7 +49,7 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Where the copy is written. Any number of writers may do so at once.
 #[derive(Debug, Clone)]
 pub(crate) struct Projection {
-    database: Database,
+    pool: Pool,
     collection: String,
     /// Whether most creations of the last batch met documents, as when a stream is read again. Then
     /// to insert first would be a command for nothing.
@@ -67,9 +67,9 @@ pub(crate) struct Applied {
 }
 
 impl Projection {
-    pub(crate) fn new(database: Database, collection: String) -> Self {
+    pub(crate) fn new(pool: Pool, collection: String) -> Self {
         Self {
-            database,
+            pool,
             collection,
             is_replay: Arc::default(),
             write_duration: WRITE_DURATION.with([]),
@@ -113,13 +113,11 @@ impl Projection {
     ) -> Result<Vec<usize>, Failure> {
         let mut found = Vec::new();
         for command in command::commands(&self.collection, events, places, form, outcomes) {
-            let database = self.database.clone();
+            let database = self.pool.database().clone();
             let spans = command_span::of_update(&database, &self.collection, command.events.len());
             let started = Instant::now();
-            let reply = mongo::call(WRITE_DEADLINE, async move {
-                database.run_raw_command(command.body).await
-            })
-            .await;
+            let update = async move { database.run_raw_command(command.body).await };
+            let reply = self.pool.call(WRITE_DEADLINE, update).await;
             self.write_duration.record(started.elapsed());
             command_span::conclude(&spans, &reply);
             drop(spans);
@@ -141,32 +139,32 @@ impl Projection {
 
     /// A command that only reads.
     async fn run(&self, command: Document) -> Result<Document, Failure> {
-        let database = self.database.clone();
-        mongo::call(WRITE_DEADLINE, async move {
-            database.run_command(command).await
-        })
-        .await
+        let database = self.pool.database().clone();
+        let read = async move { database.run_command(command).await };
+        self.pool.call(WRITE_DEADLINE, read).await
     }
 
+    /// Runs a command that changes something, until a majority has the change.
     async fn change(&self, command: Document) -> Result<Document, Failure> {
-        change(self.database.clone(), WRITE_DEADLINE, command).await
+        let database = self.pool.database().clone();
+        self.change_in(database, WRITE_DEADLINE, command).await
     }
-}
 
-/// Runs a command that changes something, until a majority has the change.
-async fn change(
-    database: Database,
-    deadline: Duration,
-    mut command: Document,
-) -> Result<Document, Failure> {
-    let majority = doc! { "w": "majority", "j": true, "wtimeout": command::MAX_TIME_MS };
-    command.insert("writeConcern", majority);
-    let changed = mongo::call(deadline, async move { database.run_command(command).await });
-    let reply = changed.await?;
-    // Carried out here, and may yet be rolled back. The driver takes that for success.
-    match reply.get_document("writeConcernError") {
-        Ok(error) => Err(Failure::Unconfirmed(error.to_string())),
-        Err(_) => Ok(reply),
+    async fn change_in(
+        &self,
+        database: Database,
+        deadline: Duration,
+        mut command: Document,
+    ) -> Result<Document, Failure> {
+        let majority = doc! { "w": "majority", "j": true, "wtimeout": command::MAX_TIME_MS };
+        command.insert("writeConcern", majority);
+        let change = async move { database.run_command(command).await };
+        let reply = self.pool.call(deadline, change).await?;
+        // Carried out here, and may yet be rolled back. The driver takes that for success.
+        match reply.get_document("writeConcernError") {
+            Ok(error) => Err(Failure::Unconfirmed(error.to_string())),
+            Err(_) => Ok(reply),
+        }
     }
 }
 

@@ -31,13 +31,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::{replay::Replay, source::Source};
 use crate::{
-    config::RebuildConfig,
-    mongo,
+    config::{MongoConfig, RebuildConfig},
+    mongo::Pool,
     projection::{Lease, MongoPositionStore, Projection, Settings},
 };
 
 const CONNECTION_NAME: &str = "notification-service rebuild";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// It writes in turns, and keeps its lease meanwhile.
+const MONGODB_CONNECTIONS: u32 = 4;
 /// Longer than a write may take.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// For the collections to change places, while the projector is paused.
@@ -109,13 +111,17 @@ impl Rebuild {
             .context("NATS can't be reached")??;
         let jetstream = jetstream::new(nats);
         let source = Source::open(&jetstream, &config.nats.stream, config.force).await?;
-        let client = mongo::client(&config.mongo.mongodb_uri).await?;
-        let database = client.database(&config.mongo.mongodb_database);
-        let name = &config.mongo.mongodb_collection;
-        let positions = MongoPositionStore::new(&database, name);
+        let MongoConfig {
+            mongodb_uri: uri,
+            mongodb_database: database,
+            mongodb_collection: name,
+            ..
+        } = &config.mongo;
+        let pool = Pool::open(uri, database, MONGODB_CONNECTIONS).await?;
+        let positions = MongoPositionStore::new(&pool, name);
         let server = positions.server().await?;
         let found = positions.position().await?.found;
-        let live = Projection::new(database.clone(), name.clone());
+        let live = Projection::new(pool.clone(), name.clone());
 
         let run = uuid::Uuid::now_v7().simple().to_string();
         let lease = live
@@ -128,7 +134,7 @@ impl Rebuild {
             left_behind.discard().await?;
         }
         let settings = live.settings().await?;
-        let fresh = Projection::new(database, format!("{prefix}{run}"));
+        let fresh = Projection::new(pool, format!("{prefix}{run}"));
         Ok(Self {
             config,
             jetstream,

@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use mongodb::{
-    Collection,
-    bson::{RawDocumentBuf, doc},
-};
+use mongodb::bson::RawDocumentBuf;
 use service_runtime::digests::{DigestQuery, Digests, DigestsBuilder};
 use shared_events::{UserState, user_digest};
 use tokio::time::Instant;
 
-use super::{MAX_TIME, READ_DEADLINE, list, pace::Pace};
+use super::{Documents, list, pace::Pace};
 use crate::{
-    mongo::{self, Failure},
+    mongo::{Failure, Pool},
     projection::{Damaged, Notification, StoredUser},
 };
 
@@ -25,11 +22,16 @@ const DAMAGED_DIGEST: u64 = 0x6461_6d61_6765_6421;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Copy {
-    documents: Collection<RawDocumentBuf>,
+    documents: Documents,
 }
 
 impl Copy {
-    pub(crate) fn new(documents: Collection<RawDocumentBuf>) -> Self {
+    /// As the primary has it.
+    pub(crate) fn new(pool: &Pool, collection: &str) -> Self {
+        Self::of(Documents::primary(pool, collection))
+    }
+
+    pub(super) fn of(documents: Documents) -> Self {
         Self { documents }
     }
 
@@ -37,14 +39,8 @@ impl Copy {
         &self,
         id: i64,
     ) -> Result<Option<Result<StoredUser, Damaged>>, Failure> {
-        let documents = self.documents.clone();
-        let found = mongo::call(READ_DEADLINE, async move {
-            documents
-                .find_one(doc! { "_id": id })
-                .max_time(MAX_TIME)
-                .await
-        });
-        Ok(found.await?.map(|document| StoredUser::read(&document)))
+        let found = self.documents.find(id).await?;
+        Ok(found.map(|document| StoredUser::read(&document)))
     }
 
     /// Digests of the living users and of damaged documents. An answer that takes longer than

@@ -29,7 +29,7 @@ pub(super) async fn digests(
     headers: HeaderMap,
 ) -> Result<Json<Digests>, ReadError> {
     let pace = Pace::unlimited(Progress::new("digests"));
-    let copy = Copy::new(reader.copy_for(&headers).clone());
+    let copy = Copy::of(reader.copy_for(&headers).clone());
     let digests = copy.digests(query, &pace, MAX_TIME).await?;
     Ok(Json(digests))
 }

@@ -9,7 +9,6 @@ use axum::{
 };
 use futures::TryStreamExt;
 use mongodb::{
-    Collection,
     action::Action,
     bson::{Document, RawDocumentBuf, doc},
     error::ErrorKind,
@@ -18,7 +17,7 @@ use mongodb::{
 use service_runtime::page::{Page, PageParameters};
 use shared_events::UserState;
 
-use super::{MAX_TIME, NO_CACHE, READ_DEADLINE, Reader, error::ReadError};
+use super::{Documents, MAX_TIME, NO_CACHE, READ_DEADLINE, Reader, error::ReadError};
 use crate::{
     mongo::{self, Failure},
     projection::{LIVING_INDEX, Notification, StoredUser},
@@ -65,11 +64,7 @@ struct Found {
 
 impl Found {
     /// Reads until the page is full or all is read: what is damaged does not end a list.
-    async fn read(
-        copy: &Collection<RawDocumentBuf>,
-        after: i64,
-        limit: u16,
-    ) -> Result<Self, Failure> {
+    async fn read(copy: &Documents, after: i64, limit: u16) -> Result<Self, Failure> {
         let mut found = Self::default();
         let mut after = after;
         loop {
@@ -114,7 +109,7 @@ pub(super) fn listed_id(document: &RawDocumentBuf) -> Option<i64> {
 /// The next living users up to `last`, by the index that holds no others; by their primary key while
 /// that index is still being made.
 pub(super) async fn read(
-    copy: &Collection<RawDocumentBuf>,
+    copy: &Documents,
     after: i64,
     last: i64,
     limit: usize,
@@ -133,16 +128,16 @@ pub(super) async fn read(
 }
 
 async fn find(
-    copy: &Collection<RawDocumentBuf>,
+    copy: &Documents,
     filter: Document,
     order: Document,
     hint: Option<Hint>,
     limit: usize,
 ) -> Result<Vec<RawDocumentBuf>, Failure> {
-    let copy = copy.clone();
+    let collection = copy.collection.clone();
     let limit = u16::try_from(limit).unwrap_or(u16::MAX);
-    mongo::call(READ_DEADLINE, async move {
-        let cursor = copy
+    let finding = copy.pool.call(READ_DEADLINE, async move {
+        let cursor = collection
             .find(filter)
             .sort(order)
             .optional(hint, |find, hint| find.hint(hint))
@@ -151,8 +146,8 @@ async fn find(
             .max_time(MAX_TIME)
             .await?;
         cursor.try_collect().await
-    })
-    .await
+    });
+    finding.await
 }
 
 /// MongoDB has one code for a hint that names no index and other faults of a query; ours has none.

@@ -9,10 +9,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
-use mongodb::{
-    Collection,
-    bson::{RawDocumentBuf, doc},
-};
 use serde::Deserialize;
 use service_runtime::{
     etag,
@@ -23,11 +19,8 @@ use service_runtime::{
 use tokio::time::{self, Instant};
 use utoipa::IntoParams;
 
-use super::{MAX_TIME, NO_CACHE, READ_DEADLINE, Reader, error::ReadError};
-use crate::{
-    mongo,
-    projection::{Notification, StoredUser},
-};
+use super::{Documents, NO_CACHE, Reader, error::ReadError};
+use crate::projection::{Notification, StoredUser};
 
 /// With the reads before and after it, the wait must fit into a request's deadline.
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -102,12 +95,8 @@ pub(super) async fn get(
     }
 }
 
-async fn read(copy: &Collection<RawDocumentBuf>, id: i64) -> Result<Option<StoredUser>, ReadError> {
-    let copy = copy.clone();
-    let document = mongo::call(READ_DEADLINE, async move {
-        copy.find_one(doc! { "_id": id }).max_time(MAX_TIME).await
-    });
-    let document = document.await?;
+async fn read(copy: &Documents, id: i64) -> Result<Option<StoredUser>, ReadError> {
+    let document = copy.find(id).await?;
     let user = document.map(|document| StoredUser::read(&document));
     user.transpose().map_err(ReadError::Damaged)
 }
@@ -181,11 +170,7 @@ impl Wanted {
 
     /// What the copy has, if that will do. An earlier deletion does not: after a restore of the users
     /// one who was deleted may be there again.
-    async fn read(
-        self,
-        copy: &Collection<RawDocumentBuf>,
-        id: i64,
-    ) -> Result<StoredUser, ReadError> {
+    async fn read(self, copy: &Documents, id: i64) -> Result<StoredUser, ReadError> {
         let user = read(copy, id).await?;
         let user = user.filter(|user| user.version() >= self.min_version);
         user.ok_or(ReadError::NotYet(self.min_version))

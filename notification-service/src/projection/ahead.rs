@@ -31,7 +31,7 @@ impl Projection {
     /// that they were deleted. Both are read in the order of ids, side by side.
     pub(crate) async fn ahead_of(&self, other: &Self) -> Result<Vec<Known>, Failure> {
         let (ours, theirs) = (self.documents(), other.documents());
-        mongo::call(SCAN_DEADLINE, async move {
+        let scanning = self.pool.call(SCAN_DEADLINE, async move {
             let mut ours = known(&ours, doc! {}).await?;
             let mut theirs = known(&theirs, doc! {}).await?;
             let mut ahead = Vec::new();
@@ -48,8 +48,8 @@ impl Projection {
                 }
             }
             Ok(ahead)
-        })
-        .await
+        });
+        scanning.await
     }
 
     /// The users of whom others know more than this copy.
@@ -59,10 +59,10 @@ impl Projection {
             let copy = self.documents();
             let ids: Vec<_> = others.iter().map(|it| it.id).collect();
             let filter = doc! { "_id": { "$in": ids } };
-            let ours: Vec<Known> = mongo::call(SCAN_DEADLINE, async move {
+            let looking_up = self.pool.call(SCAN_DEADLINE, async move {
                 known(&copy, filter).await?.try_collect().await
-            })
-            .await?;
+            });
+            let ours: Vec<Known> = looking_up.await?;
             let ours: HashMap<_, _> = ours.into_iter().map(|it| (it.id, it)).collect();
             let is_behind = |other: &&Known| other.is_ahead_of(ours.get(&other.id).copied());
             behind.extend(others.iter().filter(is_behind).map(|it| it.id));
@@ -71,7 +71,7 @@ impl Projection {
     }
 
     fn documents(&self) -> Collection<RawDocumentBuf> {
-        mongo::primary(&self.database, &self.collection)
+        mongo::primary(self.pool.database(), &self.collection)
     }
 }
 

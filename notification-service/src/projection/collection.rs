@@ -79,22 +79,22 @@ impl Projection {
         let names = documents(&found).filter_map(|it| it.get_str("name").ok());
         let others = names.filter(|name| name.starts_with(prefix));
         Ok(others
-            .map(|name| Self::new(self.database.clone(), name.to_owned()))
+            .map(|name| Self::new(self.pool.clone(), name.to_owned()))
             .collect())
     }
 
     /// Puts this collection in the place of `other`, which is gone from then on: readers see the
     /// one or the other, and nothing between.
     pub(crate) async fn replace(&self, other: &Self) -> Result<(), Failure> {
-        let name =
-            |projection: &Self| format!("{}.{}", projection.database.name(), projection.collection);
+        let database = self.pool.database();
+        let name = |projection: &Self| format!("{}.{}", database.name(), projection.collection);
         let rename = doc! {
             "renameCollection": name(self),
             "to": name(other),
             "dropTarget": true,
         };
-        let admin = self.database.client().database("admin");
-        let renamed = super::change(admin, WRITE_DEADLINE, rename);
+        let admin = database.client().database("admin");
+        let renamed = self.change_in(admin, WRITE_DEADLINE, rename);
         renamed.await.map(drop)
     }
 }

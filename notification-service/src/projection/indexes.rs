@@ -55,7 +55,8 @@ impl Projection {
             // No tombstone has the field. (That a field is absent can't be a condition.)
             "partialFilterExpression": { "updated_at": { "$exists": true } },
         });
-        let built = super::change(self.database.clone(), BUILD_DEADLINE, create);
+        let database = self.pool.database().clone();
+        let built = self.change_in(database, BUILD_DEADLINE, create);
         built.await.map(drop)
     }
 

@@ -52,7 +52,7 @@ impl Projection {
 
     fn leases(&self, work: &str) -> Self {
         let name = format!("{}.{work}_lease", self.collection);
-        Self::new(self.database.clone(), name)
+        Self::new(self.pool.clone(), name)
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use chrono::DateTime;
 use event_consumer::holes::{Claim, Hole, Position, PositionStore, Range, StoredPosition};
 use mongodb::{
-    Collection, Database,
+    Collection,
     bson::{self, doc},
     error::ErrorKind,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::mongo::{self, Failure};
+use crate::mongo::{self, Failure, Pool};
 
 const COLLECTION: &str = "projection_state";
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -56,17 +56,17 @@ struct StoredHole {
 /// Keeps the position of the consumer that writes one copy, beside that copy.
 #[derive(Debug, Clone)]
 pub(crate) struct MongoPositionStore {
-    database: Database,
+    pool: Pool,
     collection: Collection<StoredDocument>,
     id: String,
 }
 
 impl MongoPositionStore {
     /// For the copy in the collection `copy`.
-    pub(crate) fn new(database: &Database, copy: &str) -> Self {
+    pub(crate) fn new(pool: &Pool, copy: &str) -> Self {
         Self {
-            database: database.clone(),
-            collection: mongo::primary(database, COLLECTION),
+            pool: pool.clone(),
+            collection: mongo::primary(pool.database(), COLLECTION),
             id: copy.to_owned(),
         }
     }
@@ -87,21 +87,22 @@ impl MongoPositionStore {
         let change = doc! { "$set": { "holes": [] }, "$inc": { "revision": 1 } };
         let collection = self.collection.clone();
         let update = async move { collection.update_one(filter, change).await };
-        let is_cleared = mongo::call(DEADLINE, update).await?.matched_count == 1;
+        let is_cleared = self.pool.call(DEADLINE, update).await?.matched_count == 1;
         // Nobody has looked for holes yet.
         Ok(is_cleared || self.find().await?.is_none())
     }
 
     async fn find(&self) -> Result<Option<StoredPosition>, Failure> {
         let (collection, filter) = (self.collection.clone(), doc! { "_id": &self.id });
-        let found = mongo::call(DEADLINE, async move { collection.find_one(filter).await });
-        Ok(found.await?.map(StoredDocument::into_stored_position))
+        let find = async move { collection.find_one(filter).await };
+        let found = self.pool.call(DEADLINE, find).await?;
+        Ok(found.map(StoredDocument::into_stored_position))
     }
 
     async fn insert(&self, document: StoredDocument) -> Result<bool, Failure> {
         let collection = self.collection.clone();
         let insert = async move { collection.insert_one(document).await };
-        match mongo::call(DEADLINE, insert).await {
+        match self.pool.call(DEADLINE, insert).await {
             Err(failure) if is_duplicate(&failure) => Ok(false),
             inserted => inserted.map(|_| true),
         }
@@ -111,7 +112,7 @@ impl MongoPositionStore {
         let collection = self.collection.clone();
         let filter = doc! { "_id": &self.id, "revision": revision };
         let replace = async move { collection.replace_one(filter, document).await };
-        Ok(mongo::call(DEADLINE, replace).await?.matched_count == 1)
+        Ok(self.pool.call(DEADLINE, replace).await?.matched_count == 1)
     }
 }
 
@@ -121,7 +122,7 @@ impl PositionStore for MongoPositionStore {
     }
 
     async fn server(&self) -> anyhow::Result<Option<String>> {
-        Ok(mongo::server_process(&self.database, DEADLINE).await?)
+        Ok(mongo::server_process(&self.pool, DEADLINE).await?)
     }
 
     async fn save(&self, stored: &StoredPosition, expected: Option<i64>) -> anyhow::Result<bool> {

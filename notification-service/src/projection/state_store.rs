@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use mongodb::{
-    Collection, Database,
+    Collection,
     bson::{doc, serialize_to_bson},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::mongo::{self, Failure};
+use crate::mongo::{self, Failure, Pool};
 
 const COLLECTION: &str = "verification_state";
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -25,15 +25,17 @@ struct StoredState<T> {
 /// Keeps the state of one copy.
 #[derive(Debug, Clone)]
 pub(crate) struct StateStore<T: Send + Sync> {
+    pool: Pool,
     collection: Collection<StoredState<T>>,
     id: String,
 }
 
 impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> StateStore<T> {
     /// For the copy in the collection `copy`.
-    pub(crate) fn new(database: &Database, copy: &str) -> Self {
+    pub(crate) fn new(pool: &Pool, copy: &str) -> Self {
         Self {
-            collection: mongo::primary(database, COLLECTION),
+            pool: pool.clone(),
+            collection: mongo::primary(pool.database(), COLLECTION),
             id: copy.to_owned(),
         }
     }
@@ -41,8 +43,9 @@ impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> StateSto
     /// The default if nothing is known yet.
     pub(crate) async fn load(&self) -> Result<T, Failure> {
         let (collection, filter) = (self.collection.clone(), doc! { "_id": &self.id });
-        let found = mongo::call(DEADLINE, async move { collection.find_one(filter).await });
-        Ok(found.await?.map(|it| it.state).unwrap_or_default())
+        let find = async move { collection.find_one(filter).await };
+        let found = self.pool.call(DEADLINE, find).await?;
+        Ok(found.map(|it| it.state).unwrap_or_default())
     }
 
     /// The same, after which only `owner` can save a state.
@@ -55,7 +58,7 @@ impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> StateSto
             let update = doc! { "$set": { "owner": owner }, "$setOnInsert": { "state": state } };
             collection.update_one(filter, update).upsert(true).await
         };
-        mongo::call(DEADLINE, claim).await?;
+        self.pool.call(DEADLINE, claim).await?;
         self.load().await
     }
 
@@ -66,7 +69,7 @@ impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> StateSto
         let state = serialize_to_bson(state).map_err(mongodb::error::Error::from)?;
         let update = doc! { "$set": { "state": state } };
         let save = async move { collection.update_one(filter, update).await };
-        Ok(mongo::call(DEADLINE, save).await?.matched_count == 1)
+        Ok(self.pool.call(DEADLINE, save).await?.matched_count == 1)
     }
 }
 
@@ -75,12 +78,13 @@ mod tests {
     use testkit::mongodb::Database;
 
     use super::StateStore;
+    use crate::mongo::Pool;
 
     /// A process that was frozen does not undo what another has done since.
     #[tokio::test]
     async fn a_state_is_saved_by_whoever_claimed_it_last_and_by_nobody_else() {
         let database = Database::create().await;
-        let store = StateStore::<i32>::new(&database.database, "copy");
+        let store = StateStore::<i32>::new(&Pool::new(database.database, 1), "copy");
         assert_eq!(store.claim("first").await.expect("claimed"), 0);
         assert!(store.save("first", &1).await.expect("an answer"));
         assert_eq!(store.claim("second").await.expect("claimed"), 1);

@@ -7,10 +7,12 @@ use std::{
 
 use ::mongodb::bson::doc;
 use async_nats::HeaderMap;
+use futures::future::join_all;
 use notification_service::config::ServeConfig;
 use serde_json::Value;
 use testkit::{Proxy, eventually, mongodb};
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 use crate::{
     events::{created, updated},
@@ -257,6 +259,57 @@ async fn a_mongodb_that_is_slow_is_given_fewer_events_at_once() {
     world.settled().await;
 
     assert_eq!(world.count(doc! { "version": 3 }).await, 950);
+    service.stop().await;
+}
+
+/// Clients that hang up leave their reads behind, and MongoDB does not answer as many as there are
+/// connections for requests.
+#[tokio::test]
+async fn reads_that_nobody_waits_for_hold_up_neither_the_projector_nor_readiness() {
+    const CONNECTIONS: i32 = 20;
+    const AT_ONCE: usize = 30;
+    let mongodb = mongodb::Server::start_with(&["--setParameter", "enableTestCommands=1"]).await;
+    let mut world = World::new().await;
+    world.database = mongodb::Database::create_at(mongodb.uri()).await;
+    let service = world.serve().await;
+    world.publish(&created(1)).await;
+    world.settled().await;
+
+    let admin = world.database.database.client().database("admin");
+    let copy = world.collection().namespace().to_string();
+    let silence = doc! { "configureFailPoint": "failCommand", "mode": { "times": CONNECTIONS },
+    "data": { "failCommands": ["find"], "namespace": copy, "appName": "notification-service",
+              "blockConnection": true, "blockTimeMS": 600_000 } };
+    let reply = admin.run_command(silence).await.expect("silenced");
+    let count = reply.get_i32("count").expect("a count");
+    let hanging_up = async {
+        loop {
+            let reads = (0..AT_ONCE).map(|_| service.get("/notifications?limit=1000"));
+            let _ = timeout(Duration::from_millis(50), join_all(reads)).await;
+        }
+    };
+    let applying = async {
+        // If all work shared one pool of the driver's size, it would have no connection left.
+        let silenced = doc! { "waitForFailPoint": "failCommand", "timesEntered": count + 8,
+        "maxTimeMS": 30_000 };
+        (admin.run_command(silenced).await).expect("reads without an answer");
+        for version in 2..=20 {
+            world.publish(&updated(1, version)).await;
+            world.settled().await;
+            assert_eq!(world.version(1).await, Some(version));
+            assert_eq!(service.get("/readyz").await.status(), 200);
+        }
+    };
+    tokio::select! {
+        () = applying => {}
+        () = hanging_up => unreachable!("it goes on"),
+    }
+
+    eventually("a read that is answered", async || {
+        let answer = service.get("/notifications").await;
+        (answer.status() == 200).then_some(())
+    })
+    .await;
     service.stop().await;
 }
 
