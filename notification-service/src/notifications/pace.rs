@@ -30,6 +30,11 @@ impl Pace {
         }
     }
 
+    /// To be told before what takes long and reads no users.
+    pub(crate) fn attempt(&self) {
+        self.progress.attempted();
+    }
+
     /// To be awaited after so many users were read.
     pub(crate) async fn pause(&self, users: usize) {
         self.progress.attempted();

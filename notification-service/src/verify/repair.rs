@@ -3,17 +3,17 @@
 use anyhow::ensure;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Duration, Instant};
 
-use super::{
-    api_client::ApiClient,
-    compare::{Difference, Suspect},
-};
+use super::compare::{Difference, Suspect, Verifier};
 
 const PATH: &str = "/users/republish";
 /// Users that one request may name.
 const BATCH: usize = 1000;
 /// With more users refused than this the fault is not theirs.
 const MAX_REFUSED: usize = 100;
+/// No request begins later than this: those who are left differ in the next attempt as well.
+const MAX_TIME: Duration = Duration::from_mins(2);
 
 #[derive(Serialize)]
 struct Request {
@@ -45,16 +45,44 @@ struct LeftAlone {
 
 /// Has the users published above what the copy has of them; they are suspects from now on.
 ///
-/// A request that is refused is halved until it is known whose fault it is, so that one user does
-/// not keep others from being repaired.
+/// # Errors
+/// If the user service does not answer, or has no time: parts of the request would find it as busy.
 pub(super) async fn republish(
-    users: &ApiClient,
+    verifier: &Verifier,
     differences: &[Difference],
 ) -> anyhow::Result<Vec<Suspect>> {
+    let end = Instant::now() + MAX_TIME;
+    let LeftAlone {
+        maybe_in_creation,
+        out_of_reach,
+    } = publish(verifier, differences, end).await?;
+    if maybe_in_creation + out_of_reach > 0 {
+        tracing::warn!(
+            maybe_in_creation,
+            out_of_reach,
+            "users who are not there were not published as deleted"
+        );
+    }
+    let suspects = differences.iter().map(|it| Suspect::new(it.user_id, None));
+    Ok(suspects.collect())
+}
+
+/// A request that is refused for what it asks is halved until it is known whose fault it is, so that
+/// one user does not keep others from being repaired.
+async fn publish(
+    Verifier { users, pace, .. }: &Verifier,
+    differences: &[Difference],
+    end: Instant,
+) -> anyhow::Result<LeftAlone> {
     let mut open: Vec<_> = differences.chunks(BATCH).rev().collect();
     let mut refused = 0;
     let mut left_alone = LeftAlone::default();
     while let Some(batch) = open.pop() {
+        ensure!(
+            Instant::now() < end,
+            "{PATH} takes longer than {MAX_TIME:?}"
+        );
+        pace.attempt();
         let response = users.post(PATH, &request(batch)).await?;
         let status = response.status();
         if status.is_success() {
@@ -74,19 +102,7 @@ pub(super) async fn republish(
             open.extend([second, first]);
         }
     }
-    let LeftAlone {
-        maybe_in_creation,
-        out_of_reach,
-    } = left_alone;
-    if maybe_in_creation + out_of_reach > 0 {
-        tracing::warn!(
-            maybe_in_creation,
-            out_of_reach,
-            "users who are not there were not published as deleted"
-        );
-    }
-    let suspects = differences.iter().map(|it| Suspect::new(it.user_id, None));
-    Ok(suspects.collect())
+    Ok(left_alone)
 }
 
 fn request(batch: &[Difference]) -> Request {
@@ -99,12 +115,125 @@ fn request(batch: &[Difference]) -> Request {
     }
 }
 
-/// A number that is not accepted, a fault in one user's row, a row that somebody holds locked.
+/// A number that is not accepted, a fault in one user's row.
 fn depends_on_users(status: StatusCode) -> bool {
     [
         StatusCode::UNPROCESSABLE_ENTITY,
         StatusCode::INTERNAL_SERVER_ERROR,
-        StatusCode::SERVICE_UNAVAILABLE,
     ]
     .contains(&status)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{Json, Router, http::StatusCode};
+    use serde_json::Value;
+    use service_runtime::progress::Progress;
+    use tokio::{
+        net::TcpListener,
+        time::{Duration, Instant},
+    };
+
+    use super::publish;
+    use crate::{
+        notifications::Pace,
+        verify::{
+            api_client::ApiClient,
+            compare::{Difference, Kind, Verifier},
+            copies::Copies,
+        },
+    };
+
+    /// A user service that gives all requests the same answer.
+    #[derive(Clone)]
+    struct Users {
+        answer: StatusCode,
+        progress: Progress,
+        /// Of each request, how many users it named, and whether an attempt was told before it.
+        asked: Arc<Mutex<Vec<(usize, bool)>>>,
+    }
+
+    impl Users {
+        async fn serve(answer: StatusCode) -> (Self, Verifier) {
+            let progress = Progress::new("test");
+            progress.idle();
+            let users = Self {
+                answer,
+                progress: progress.clone(),
+                asked: Arc::default(),
+            };
+            let it = users.clone();
+            let routes = Router::new().fallback(move |Json(request): Json<Value>| {
+                let it = it.clone();
+                async move { it.take(&request).await }
+            });
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let url = format!("http://{}", listener.local_addr().expect("an address"));
+            tokio::spawn(async { axum::serve(listener, routes).await });
+            let client = ApiClient::users(&url, None).expect("a client");
+            let verifier = Verifier {
+                users: client.clone(),
+                copies: Copies::Api(client),
+                pace: Pace::unlimited(progress),
+                concurrency: 1,
+            };
+            (users, verifier)
+        }
+
+        async fn take(&self, request: &Value) -> StatusCode {
+            let users = request["users"].as_array().map_or(0, Vec::len);
+            // It passes while the task is idle, which an attempt ends.
+            let is_idle = self.progress.check(Duration::ZERO).run().await.is_ok();
+            self.progress.idle();
+            let mut asked = self.asked.lock().expect("no panic");
+            asked.push((users, !is_idle));
+            self.answer
+        }
+
+        fn asked(&self) -> Vec<(usize, bool)> {
+            self.asked.lock().expect("no panic").clone()
+        }
+    }
+
+    fn differences(users: i64) -> Vec<Difference> {
+        let missing = |user_id| Difference {
+            difference: Kind::Missing,
+            user_id,
+            user_version: Some(1),
+            copy_version: None,
+            above: 0,
+        };
+        (1..=users).map(missing).collect()
+    }
+
+    fn in_a_minute() -> Instant {
+        Instant::now() + Duration::from_mins(1)
+    }
+
+    #[tokio::test]
+    async fn a_user_service_that_has_no_time_is_not_asked_for_parts() {
+        let (users, verifier) = Users::serve(StatusCode::SERVICE_UNAVAILABLE).await;
+        let outcome = publish(&verifier, &differences(100), in_a_minute()).await;
+        assert!(outcome.is_err());
+        assert_eq!(users.asked(), [(100, true)]);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_is_told_before_each_request() {
+        let (users, verifier) = Users::serve(StatusCode::UNPROCESSABLE_ENTITY).await;
+        let outcome = publish(&verifier, &differences(3), in_a_minute()).await;
+        assert!(outcome.is_ok());
+        let halved = [3_usize, 1, 2, 1, 1].map(|users| (users, true));
+        assert_eq!(users.asked(), halved);
+    }
+
+    #[tokio::test]
+    async fn no_request_begins_after_the_end() {
+        let (users, verifier) = Users::serve(StatusCode::UNPROCESSABLE_ENTITY).await;
+        let outcome = publish(&verifier, &differences(3), Instant::now()).await;
+        assert!(outcome.is_err());
+        assert_eq!(users.asked(), []);
+    }
 }

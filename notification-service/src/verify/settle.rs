@@ -45,7 +45,7 @@ impl Judge {
             if self.repairs && self.is_behind() {
                 verdict.put_off += sure.len();
             } else if self.repairs && !sure.is_empty() {
-                let republished = repair::republish(&verifier.users, &sure).await?;
+                let republished = repair::republish(verifier, &sure).await?;
                 let differed = sure.len();
                 sure = settled(verifier, republished, self.settle).await?;
                 verdict.repaired += differed - sure.len();

@@ -35,6 +35,10 @@ pub(crate) struct Inner {
     pub(crate) pages: AtomicUsize,
     /// Users that were to be published again.
     pub(crate) republished: AtomicUsize,
+    /// How many users each of the refused repairs named.
+    pub(crate) refused: Mutex<Vec<usize>>,
+    /// Answers repairs with 503.
+    pub(crate) has_no_time: AtomicBool,
     /// Single users that were asked for.
     pub(crate) looks: AtomicUsize,
     /// Each look at a single user finds a later version than the one before.
@@ -77,6 +81,8 @@ impl UsersApi {
             asked: Mutex::default(),
             pages: AtomicUsize::default(),
             republished: AtomicUsize::default(),
+            refused: Mutex::default(),
+            has_no_time: AtomicBool::default(),
             looks: AtomicUsize::default(),
             is_busy: AtomicBool::default(),
             is_down: AtomicBool::default(),
@@ -163,10 +169,14 @@ impl UsersApi {
         page.respond(&users, |user| user.id)
     }
 
-    async fn republish(State(it): State<Self>, Json(request): Json<Value>) -> Json<Value> {
+    async fn republish(State(it): State<Self>, Json(request): Json<Value>) -> Response {
         let users = request["users"].as_array().map_or(0, Vec::len);
+        if it.has_no_time.load(Ordering::Relaxed) {
+            it.refused.lock().expect("no panic").push(users);
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
         it.republished.fetch_add(users, Ordering::Relaxed);
-        Json(json!({}))
+        Json(json!({})).into_response()
     }
 
     async fn one(State(it): State<Self>, Path(id): Path<i64>) -> Response {

@@ -57,6 +57,31 @@ async fn a_copy_that_is_behind_is_not_repaired() {
     service.stop().await;
 }
 
+/// Each refusal may take a second, and parts would be refused as well.
+#[tokio::test]
+async fn a_repair_that_the_user_service_has_no_time_for_is_tried_again_later_as_a_whole() {
+    const USERS: usize = 50;
+    let world = World::new().await;
+    let (api, url) = UsersApi::serve((1..=50).map(|id| state(id, 1))).await;
+    api.has_no_time.store(true, Ordering::Relaxed);
+    let every = Duration::from_secs(1);
+    let mut repairing = config(&world, &url, every, Duration::ZERO);
+    repairing.verification.verify_repair = true;
+    let service = world.serve_with(repairing).await;
+    let refused = eventually("three attempts", async || {
+        let refused = api.refused.lock().expect("no panic").clone();
+        (refused.len() >= 3).then_some(refused)
+    })
+    .await;
+    assert!(refused.iter().all(|users| *users == USERS), "{refused:?}");
+    api.has_no_time.store(false, Ordering::Relaxed);
+    eventually("a repair", async || {
+        (api.republished.load(Ordering::Relaxed) >= USERS).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
 /// The copy is behind at every look, by a version that was not there at the first.
 #[tokio::test]
 async fn a_copy_that_never_catches_up_with_a_busy_user_is_not_stale() {
