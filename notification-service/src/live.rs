@@ -100,18 +100,32 @@ impl Live {
         let mut sessions = Sessions::new("change stream", &progress, &self.0.shutdown);
         while self.is_wanted(&progress).await && sessions.begin().await {
             let followed = self.follow(&mut token, &mut sessions, &progress).await;
-            self.0.position.send_replace(None);
-            match followed {
-                Ok(()) => token = None,
-                Err(broken) => {
-                    if broken.is_lost && token.take().is_some() {
-                        self.announce_gap();
-                    }
-                    sessions.failed(&broken.error);
-                }
-            }
+            self.closed(followed, &mut token, &mut sessions);
         }
         Ok(())
+    }
+
+    /// Decides where the next change stream begins: where this one was, unless nobody listens or
+    /// MongoDB no longer knows that place.
+    fn closed(
+        &self,
+        followed: Result<(), Broken>,
+        token: &mut Option<Token>,
+        sessions: &mut Sessions,
+    ) {
+        // Before the look at the listeners: who comes after it is not told this place.
+        self.0.position.send_replace(None);
+        match followed {
+            // Who came at the last moment may have been told this place.
+            Ok(()) if *self.0.listeners.borrow() > 0 => {}
+            Ok(()) => *token = None,
+            Err(broken) => {
+                if broken.is_lost && token.take().is_some() {
+                    self.announce_gap();
+                }
+                sessions.failed(&broken.error);
+            }
+        }
     }
 
     /// Waits for a listener; false if told to stop first.
@@ -197,5 +211,60 @@ impl Live {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.0.0.listeners.send_modify(|count| *count -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mongodb::bson::{DateTime, doc};
+    use service_runtime::{progress::Progress, sessions::Sessions};
+    use testkit::mongodb::Database;
+    use tokio::time::timeout;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Item, Live};
+    use crate::mongo;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    /// The last listener has gone a while ago, and the change stream is not closed yet.
+    #[tokio::test]
+    async fn a_follower_that_comes_at_the_last_moment_of_a_change_stream_misses_nothing() {
+        let database = Database::create().await;
+        let created = database.database.create_collection("copy").await;
+        created.expect("a collection");
+        let shutdown = CancellationToken::new();
+        let copy = mongo::primary(&database.database, "copy");
+        let live = Live::new(copy, shutdown.clone());
+        let progress = Progress::new("test");
+        let mut sessions = Sessions::new("test", &progress, &shutdown);
+        let mut token = None;
+        let opened = tokio::select! {
+            _ = live.follow(&mut token, &mut sessions, &progress) => panic!("it goes on"),
+            opened = live.follow_from_now() => opened,
+        };
+        let (_, mut follower) = opened.expect("a change stream");
+        live.closed(Ok(()), &mut token, &mut sessions);
+
+        let user = doc! {
+            "_id": 1_i64, "user_id": 1_i64, "name": "Ada", "email": "ada@example.com",
+            "updated_at": DateTime::now(), "version": 1_i64,
+        };
+        let inserted = database.collection("copy").insert_one(user).await;
+        inserted.expect("a write");
+        let told = tokio::select! {
+            _ = live.follow(&mut token, &mut sessions, &progress) => panic!("it goes on"),
+            told = timeout(LONG, follower.next()) => told.expect("a change in time"),
+        };
+        match told {
+            Some(Item::Changed(change)) => assert_eq!(change.user_id, 1),
+            other => panic!("not the change: {other:?}"),
+        }
+
+        drop(follower);
+        live.closed(Ok(()), &mut token, &mut sessions);
+        assert_eq!(token, None, "nobody is left to whom this place was told");
     }
 }
