@@ -82,13 +82,18 @@ pub(crate) enum KeyError {
 impl Operation<'_> {
     /// The outcome if it was carried out before; if `None`, nobody else carries it out until the
     /// transaction ends that `db` is in.
+    ///
+    /// Clients choose the key, so the lock's text begins with a word of its own: writers of aggregates
+    /// have locks of the same kind, such as that of `order/7`.
     pub(crate) async fn begin(
         self,
         db: &mut Connection,
     ) -> Result<Option<StoredOutcome>, KeyError> {
         let row = sqlx::query!(
             r#"
-            select pg_try_advisory_xact_lock(hashtextextended($1, $2::int)) as "is_locked!",
+            select pg_try_advisory_xact_lock(
+                       hashtextextended('idempotency_key/' || $2::int || '/' || $1::text, 0)
+                   ) as "is_locked!",
                    fingerprint as "fingerprint?", outcome::text
             from (select) as always
             left join idempotency_key on key = $1 and part = $2

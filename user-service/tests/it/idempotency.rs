@@ -89,6 +89,29 @@ async fn while_a_request_is_in_progress_its_repeat_is_told_so() {
     assert_eq!(first.status(), StatusCode::CREATED);
 }
 
+/// By the lock that the outbox recommends for an aggregate without a row.
+#[tokio::test]
+async fn a_key_that_reads_like_an_aggregate_does_not_hold_up_its_writers() {
+    let world = World::new().await;
+    let api = world.serve(&["--no-relay"]).await;
+    let pool = &world.database.pool;
+    let mut open = pool.begin().await.expect("a transaction");
+    sqlx::query("insert into users (name, email) values ('Eve', 'held@example.com')")
+        .execute(&mut *open)
+        .await
+        .expect("a user");
+    let body = json!({"name": "Ada", "email": "held@example.com"});
+    let writing = async {
+        world.lock_is_waited_for().await;
+        let lock = "select pg_try_advisory_xact_lock(hashtextextended('order/7', 0))";
+        let is_free: bool = (sqlx::query_scalar(lock).fetch_one(pool).await).expect("an answer");
+        assert!(is_free, "the request has it");
+        open.rollback().await.expect("a rollback");
+    };
+    let (created, ()) = tokio::join!(post(&api, "order/7", &body), writing);
+    assert_eq!(created.status(), StatusCode::CREATED);
+}
+
 #[tokio::test]
 async fn of_many_at_once_one_is_carried_out() {
     let world = World::new().await;
