@@ -13,6 +13,8 @@ use crate::projection::Notification;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE: u16 = 1_000;
+/// Of one answer: more than a page of users with the longest names can have.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 const DAMAGED: &str = "/problems/damaged";
 const DAMAGED_USERS: &str = "x-damaged-users";
 
@@ -154,7 +156,7 @@ impl ApiClient {
             r#type: String,
         }
         let version = tagged_version(&response);
-        let fault: Fault = (response.json().await)
+        let fault: Fault = (read_json(response).await)
             .with_context(|| format!("{} answered with an internal error", self.base))?;
         if fault.r#type != DAMAGED {
             bail!("{} answered with {}", self.base, fault.r#type);
@@ -193,9 +195,19 @@ impl ApiClient {
     ) -> anyhow::Result<T> {
         let (status, base) = (response.status(), &self.base);
         ensure!(status.is_success(), "{base} answered {status}");
-        let body = response.json().await;
+        let body = read_json(response).await;
         body.with_context(|| format!("reading what {base} answered"))
     }
+}
+
+async fn read_json<T: for<'de> Deserialize<'de>>(mut response: Response) -> anyhow::Result<T> {
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await? {
+        let bytes = body.len() + part.len();
+        ensure!(bytes <= MAX_BYTES, "more than {MAX_BYTES} bytes");
+        body.extend_from_slice(&part);
+    }
+    Ok(serde_json::from_slice(&body)?)
 }
 
 /// A service's list in the order of ids, a page of it in memory.
@@ -262,4 +274,44 @@ fn next_page(response: &Response) -> Option<String> {
     let link = response.headers().get(header::LINK)?.to_str().ok()?;
     let (target, relation) = link.strip_prefix('<')?.split_once('>')?;
     relation.contains("rel=\"next\"").then(|| target.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use reqwest::StatusCode;
+    use tokio::net::TcpListener;
+
+    use super::{ApiClient, Found, MAX_BYTES, Record};
+
+    /// Of a service that answers everything with a list of nothing, of so many bytes.
+    async fn client(status: StatusCode, bytes: usize) -> ApiClient {
+        let body = format!("[{}]", " ".repeat(bytes - 2));
+        let routes = Router::new().fallback(move || {
+            let answer = (status, body.clone());
+            async move { answer }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async { axum::serve(listener, routes).await });
+        ApiClient::users(&url, None).expect("a client")
+    }
+
+    async fn list(bytes: usize) -> anyhow::Result<Vec<Record>> {
+        let client = client(StatusCode::OK, bytes).await;
+        let response = client.get("/users").await?;
+        client.read(response).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_not_read_to_its_end() {
+        assert!(list(MAX_BYTES).await.is_ok_and(|users| users.is_empty()));
+        let refused = list(MAX_BYTES + 1).await.expect_err("it is too large");
+        assert!(format!("{refused:#}").contains("more than"), "{refused:#}");
+
+        let client = client(StatusCode::INTERNAL_SERVER_ERROR, MAX_BYTES + 1).await;
+        let found: anyhow::Result<Found> = client.find(1).await;
+        let refused = found.expect_err("it is too large");
+        assert!(format!("{refused:#}").contains("more than"), "{refused:#}");
+    }
 }
