@@ -7,6 +7,7 @@
 mod api;
 mod known;
 mod ranges;
+mod reason;
 mod state;
 
 use std::time::Duration;
@@ -19,10 +20,13 @@ use service_runtime::{backoff, progress::Progress};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::state::{Pass, PassError, State};
 pub(crate) use self::{
     api::{Shown, router},
     known::Known,
+};
+use self::{
+    reason::Reason,
+    state::{Pass, PassError, State},
 };
 use crate::{
     config::VerificationSettings,
@@ -87,17 +91,20 @@ impl Verification {
     ) -> anyhow::Result<()> {
         let retries = || backoff::unbounded().with_max_delay(MAX_RETRY_DELAY).build();
         let mut delays = None;
+        let mut reason = None;
         while !shutdown.is_cancelled() {
             let pause = match self.turn(&progress, &shutdown).await {
                 Ok(pause) => {
                     if delays.take().is_some() {
+                        reason = None;
                         tracing::info!("the verification goes on");
                     }
                     pause
                 }
                 Err(error) => {
                     self.metrics.failures.increment(1);
-                    if delays.is_none() {
+                    let before = reason.replace(Reason::of(&error));
+                    if before != reason {
                         let error = format!("{error:#}");
                         tracing::warn!(error, "the verification is held up");
                     }
@@ -144,7 +151,7 @@ impl Verification {
         let outcome = self.compare_all(&mut state, owner, progress).await;
         state.last_error = outcome.as_ref().err().map(|error| PassError {
             at: Utc::now(),
-            error: format!("{error:#}"),
+            error: Reason::of(error),
         });
         outcome.and(self.save(&state, owner).await)
     }
@@ -170,7 +177,7 @@ impl Verification {
         let mut put_off = 0;
         loop {
             let compared = verifier.compare(state.next()).await?;
-            let compared = compared.context("the user service is of a release without digests")?;
+            let compared = compared.context(Reason::NoDigests)?;
             let verdict = judge.judge(&verifier, &compared.suspects).await?;
             put_off += verdict.put_off;
             self.metrics.repaired.increment(verdict.repaired as u64);

@@ -20,7 +20,7 @@ use anyhow::bail;
 use service_runtime::progress::Progress;
 
 pub(crate) use self::{
-    api_client::ApiClient,
+    api_client::{ApiClient, Refused},
     compare::{Difference, Verifier},
     copies::Copies,
     descent::Compared,

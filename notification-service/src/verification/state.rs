@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ranges::Ranges;
+use super::{ranges::Ranges, reason::Reason};
 use crate::verify::{Compared, Difference, Verdict};
 
 /// Differences that are kept and logged of one pass; the others are counted.
@@ -58,7 +58,9 @@ pub(super) struct Pass {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(super) struct PassError {
     pub(super) at: DateTime<Utc>,
-    pub(super) error: String,
+    /// In a few words; the log of the process that verifies tells more.
+    #[schema(value_type = String)]
+    pub(super) error: Reason,
 }
 
 impl Pass {

@@ -86,6 +86,23 @@ impl Found {
     }
 }
 
+/// An answer with a status that does not tell what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{asked} answered {status}")]
+pub(crate) struct Refused {
+    pub(crate) asked: String,
+    pub(crate) status: StatusCode,
+}
+
+impl Refused {
+    pub(super) fn new(asked: &str, status: StatusCode) -> Self {
+        Self {
+            asked: asked.to_owned(),
+            status,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct ApiClient {
     client: Client,
@@ -194,7 +211,7 @@ impl ApiClient {
         response: Response,
     ) -> anyhow::Result<T> {
         let (status, base) = (response.status(), &self.base);
-        ensure!(status.is_success(), "{base} answered {status}");
+        ensure!(status.is_success(), Refused::new(base, status));
         let body = read_json(response).await;
         body.with_context(|| format!("reading what {base} answered"))
     }

@@ -5,7 +5,10 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, Instant};
 
-use super::compare::{Difference, Suspect, Verifier};
+use super::{
+    api_client::Refused,
+    compare::{Difference, Suspect, Verifier},
+};
 
 const PATH: &str = "/users/republish";
 /// Users that one request may name.
@@ -91,7 +94,7 @@ async fn publish(
             left_alone.out_of_reach += answer.left_alone.out_of_reach;
             continue;
         }
-        ensure!(depends_on_users(status), "{PATH} answered {status}");
+        ensure!(depends_on_users(status), Refused::new(PATH, status));
         if let [difference] = batch {
             let (user_id, status) = (difference.user_id, status.as_u16());
             tracing::warn!(user_id, status, "a user was not published again");
