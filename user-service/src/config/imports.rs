@@ -24,11 +24,12 @@ pub struct ImportSettings {
     /// and blank lines do not count
     #[arg(long, env = "IMPORT_MIN_RATE", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub import_min_rate: u32,
-    /// Longest time for an all-or-nothing import, from its first byte to its commit
+    /// Longest time for each step of an all-or-nothing import: its body, its wait for one of four
+    /// places to be written, and its transaction
     #[arg(long, env = "ALL_OR_NOTHING_TIMEOUT", default_value = "5min", value_parser = duration(TIMEOUTS))]
     pub all_or_nothing_timeout: Duration,
     /// Largest body of an all-or-nothing import in bytes. At most eight such bodies are kept at once,
-    /// in memory up to 1 MiB each, else in files
+    /// two of them of one client address, in memory up to 1 MiB each, else in files
     #[arg(long, env = "ALL_OR_NOTHING_MAX_BYTES", default_value_t = 256 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024..=68_719_476_736))]
     pub all_or_nothing_max_bytes: u64,
     /// Directory for the bodies of all-or-nothing imports until they are complete; by default that of

@@ -1,10 +1,10 @@
 //! What imports may take, however slow their clients are.
 
-use std::{convert::Infallible, fmt::Write, fs, time::Duration};
+use std::{convert::Infallible, fmt::Write, fs, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc, future::join_all, stream};
-use reqwest::{Body, StatusCode, header};
+use reqwest::{Body, Client, StatusCode, header};
 use serde_json::json;
 use tempfile::NamedTempFile;
 use testkit::eventually;
@@ -149,7 +149,7 @@ async fn imports_that_trickle_take_no_place_of_other_requests() {
     ];
     let api = world.serve(&flags).await;
     let trickling = (0..AT_ONCE).map(|number| {
-        let mode = ["", "", WHOLE][number % 3];
+        let mode = if number < 2 { WHOLE } else { "" };
         import(&api, mode, None, trickling(users(number..number + 1)))
     });
     let others = async {
@@ -176,6 +176,41 @@ async fn imports_that_trickle_take_no_place_of_other_requests() {
         (response.status() == StatusCode::OK).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn all_or_nothing_imports_of_one_client_leave_places_for_others() {
+    let world = World::new().await;
+    let flags = ["--no-relay", "--import-min-rate", "1"];
+    let api = world.serve(&flags).await;
+    // One that is refused while another request is on its way comes again.
+    let kept = (0..2).map(async |number: usize| {
+        loop {
+            let body = trickling(users(number..number + 1));
+            let status = import(&api, WHOLE, None, body).await.status();
+            if status != StatusCode::TOO_MANY_REQUESTS {
+                break status;
+            }
+        }
+    });
+    let others = async {
+        eventually("one import too many", async || {
+            let response = import(&api, WHOLE, None, "").await;
+            (response.status() == StatusCode::TOO_MANY_REQUESTS).then_some(())
+        })
+        .await;
+        let other = Client::builder().local_address(IpAddr::from([127, 0, 0, 2]));
+        let other = other.build().expect("a client");
+        let request = other.post(api.to(&format!("/users/import{WHOLE}")));
+        let request = request.header(header::CONTENT_TYPE, "application/x-ndjson");
+        let response = request.body(users(2..3)).send().await;
+        let done = json!({"done": {"created": 1, "refused": 0}});
+        assert_eq!(results(response.expect("an answer")).await, [done]);
+    };
+    tokio::select! {
+        ended = join_all(kept) => panic!("{ended:?}"),
+        () = others => {}
+    }
 }
 
 #[tokio::test]

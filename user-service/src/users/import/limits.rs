@@ -16,9 +16,10 @@ use crate::config::ImportSettings;
 /// Chunks that are written at once, and likewise all-or-nothing imports: each has a connection to
 /// Postgres meanwhile, and for no longer.
 const MAX_WRITES: usize = 4;
-/// Bodies of all-or-nothing imports that are kept at once, and those of one client.
+/// Bodies of all-or-nothing imports that are kept at once, until they are written.
 const MAX_KEPT: usize = 8;
-const MAX_KEPT_PER_CLIENT: usize = 4;
+/// Of these, those of one client, which cannot take all places to write them.
+const MAX_KEPT_PER_CLIENT: usize = MAX_WRITES / 2;
 /// A chunk with its blank and overlong lines, which do not count for its size.
 const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 
