@@ -96,7 +96,7 @@ async fn a_loss_that_a_session_notes_after_its_end_is_not_kept() {
     world.execute("update outbox.cursor set session = 1").await;
     let loss = Loss {
         missing: vec![4..=4],
-        ids: Vec::from([4..5]),
+        ids: vec![4..5, 8..9],
         not_passed: Vec::new(),
         is_complete: true,
     };
