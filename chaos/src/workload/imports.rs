@@ -160,7 +160,10 @@ impl Client {
 
     /// Nothing from this line on was written, unless nobody knows.
     fn broken_off(&self, import: &Import, broken_off: &Value) {
-        let is_known = broken_off["problem"]["status"].as_u64() < Some(500);
+        let problem = &broken_off["problem"];
+        // Another request under the same key is writing these lines, or has just written them.
+        let is_in_progress = problem["type"] == "/problems/request-in-progress";
+        let is_known = problem["status"].as_u64() < Some(500) && !is_in_progress;
         let line = broken_off["line"].as_u64().unwrap_or(u64::MAX);
         if !is_known {
             return;

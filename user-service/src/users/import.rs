@@ -80,11 +80,12 @@ pub(super) fn router() -> OpenApiRouter<Arc<Imports>> {
 /// the answer tells of one of them, in their order and while the body is still being sent:
 /// `{"line":1,"id":7,"version":1}` or `{"line":2,"problem":{…}}`. The last is
 /// `{"done":{"created":1,"refused":1}}`, or `{"broken_off":{"line":3,"problem":{…}}}` if it ended
-/// there. Nothing from that line on was written, unless the problem has a status of 500 or more: then
-/// the database may have written lines that it could not answer for. A client must read while it
-/// sends, and send without long pauses: white space and blank lines do not count. With
-/// `mode=all-or-nothing` all are written in one transaction once the body is there whole, or none, and
-/// only the last line is answered.
+/// there. Nothing from that line on was written, with two exceptions. With a status of 500 or more the
+/// database may have written lines that it could not answer for. With `request-in-progress` (409, under
+/// an `Idempotency-Key`) another request is writing the same lines, or has just written them. A client
+/// must read while it sends, and send without long pauses: white space and blank lines do not count.
+/// With `mode=all-or-nothing` all are written in one transaction once the body is there whole, or none,
+/// and only the last line is answered.
 ///
 /// A byte order mark before the first line is skipped. Under an `Idempotency-Key` an import that
 /// broke off is sent again from its beginning, goes on where it was, and tells what was written.

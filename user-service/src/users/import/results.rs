@@ -83,7 +83,7 @@ impl Summary {
     }
 }
 
-/// Nothing from this line on was written.
+/// The import ended before this line; the problem says whether later ones may have been written.
 pub(super) fn broken_off(line: u64, problem: &Problem) -> Bytes {
     #[derive(Serialize)]
     struct BrokenOff<'a> {
