@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -35,10 +35,8 @@ pub(crate) struct Inner {
     pub(crate) pages: AtomicUsize,
     /// Users that were to be published again.
     pub(crate) republished: AtomicUsize,
-    /// How many users each of the refused repairs named.
-    pub(crate) refused: Mutex<Vec<usize>>,
-    /// Answers repairs with 503.
-    pub(crate) has_no_time: AtomicBool,
+    /// A user whose repair is answered with 503; 0 for nobody.
+    pub(crate) locked: AtomicI64,
     /// Single users that were asked for.
     pub(crate) looks: AtomicUsize,
     /// Each look at a single user finds a later version than the one before.
@@ -81,8 +79,7 @@ impl UsersApi {
             asked: Mutex::default(),
             pages: AtomicUsize::default(),
             republished: AtomicUsize::default(),
-            refused: Mutex::default(),
-            has_no_time: AtomicBool::default(),
+            locked: AtomicI64::default(),
             looks: AtomicUsize::default(),
             is_busy: AtomicBool::default(),
             is_down: AtomicBool::default(),
@@ -170,12 +167,12 @@ impl UsersApi {
     }
 
     async fn republish(State(it): State<Self>, Json(request): Json<Value>) -> Response {
-        let users = request["users"].as_array().map_or(0, Vec::len);
-        if it.has_no_time.load(Ordering::Relaxed) {
-            it.refused.lock().expect("no panic").push(users);
+        let users = request["users"].as_array().cloned().unwrap_or_default();
+        let locked = it.locked.load(Ordering::Relaxed);
+        if users.iter().any(|user| user["id"] == locked) {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
-        it.republished.fetch_add(users, Ordering::Relaxed);
+        it.republished.fetch_add(users.len(), Ordering::Relaxed);
         Json(json!({})).into_response()
     }
 
