@@ -53,29 +53,6 @@ struct CursorRow {
     stream_event_id: Option<Uuid>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CursorError {
-    #[error("the lease has passed to another relay")]
-    LeaseLost,
-    #[error("another session of the stream has begun")]
-    SessionOver,
-    #[error("the sequence of the outbox is behind the cursor")]
-    SequenceBehind,
-    #[error("Postgres did not keep the cursor")]
-    Database(#[from] sqlx::Error),
-}
-
-impl From<CursorError> for Failure {
-    fn from(error: CursorError) -> Self {
-        match error {
-            CursorError::LeaseLost => Self::LeaseLost,
-            CursorError::SessionOver => Self::SessionOver,
-            CursorError::SequenceBehind => Self::SequenceBehind,
-            CursorError::Database(error) => Self::Database(error),
-        }
-    }
-}
-
 pub(super) async fn load(db: impl PgExecutor<'_>, stream: &str) -> sqlx::Result<Cursor> {
     let row = sqlx::query_as!(
         CursorRow,
@@ -96,7 +73,7 @@ pub(super) async fn save(
     db: impl PgExecutor<'_>,
     owned: &Owned,
     cursor: &Cursor,
-) -> Result<(), CursorError> {
+) -> Result<(), Failure> {
     let drawn = sqlx::query_scalar!(
         r#"
         update outbox.cursor
@@ -117,8 +94,8 @@ pub(super) async fn save(
     .fetch_optional(db)
     .await?;
     match drawn {
-        None => Err(CursorError::SessionOver),
-        Some(drawn) if drawn < cursor.position.last_id() => Err(CursorError::SequenceBehind),
+        None => Err(Failure::SessionOver),
+        Some(drawn) if drawn < cursor.position.last_id() => Err(Failure::SequenceBehind),
         Some(_) => Ok(()),
     }
 }
@@ -287,3 +264,6 @@ fn bounds(range: &PgRange<i64>) -> Option<Range<i64>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

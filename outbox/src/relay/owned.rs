@@ -2,7 +2,7 @@
 
 use postgres_pool::{Connection, Pool};
 
-use super::{cursor::CursorError, lease::Lease};
+use super::{failure::Failure, lease::Lease};
 
 /// A session's right to move the cursor of its stream: until the next session begins, of this relay or
 /// of another one. Every statement of a session names all of this, so one that comes late, after its
@@ -19,11 +19,7 @@ pub(super) struct Owned {
 
 impl Owned {
     /// Begins a session, and thereby ends the one before.
-    pub(super) async fn begin(
-        pool: &Pool,
-        lease: &Lease,
-        stream: &str,
-    ) -> Result<Self, CursorError> {
+    pub(super) async fn begin(pool: &Pool, lease: &Lease, stream: &str) -> Result<Self, Failure> {
         let session = sqlx::query_scalar!(
             r"
             update outbox.cursor
@@ -41,13 +37,13 @@ impl Owned {
         Ok(Self {
             stream: stream.to_owned(),
             epoch: lease.epoch,
-            session: session.ok_or(CursorError::LeaseLost)?,
+            session: session.ok_or(Failure::LeaseLost)?,
             identity: lease.identity.clone(),
         })
     }
 
     /// Whether the cursor is still this session's. If so, it stays so until the transaction ends.
-    pub(super) async fn hold(&self, transaction: &mut Connection) -> Result<(), CursorError> {
+    pub(super) async fn hold(&self, transaction: &mut Connection) -> Result<(), Failure> {
         let held = sqlx::query_scalar!(
             r"
             select epoch from outbox.cursor
@@ -61,7 +57,7 @@ impl Owned {
         );
         match held.fetch_optional(transaction).await? {
             Some(_) => Ok(()),
-            None => Err(CursorError::SessionOver),
+            None => Err(Failure::SessionOver),
         }
     }
 }

@@ -3,10 +3,7 @@
 use postgres_pool::Pool;
 use uuid::Uuid;
 
-use super::{
-    cursor::{self, CursorError},
-    owned::Owned,
-};
+use super::{cursor, failure::Failure, owned::Owned};
 use crate::{ledger, parked};
 
 /// What is known of an event that was parked.
@@ -24,7 +21,7 @@ pub(super) async fn park(
     id: i64,
     reason: &str,
     attempts: i32,
-) -> Result<Event, CursorError> {
+) -> Result<Event, Failure> {
     let mut transaction = pool.begin().await?;
     let mut cursor = cursor::load(&mut *transaction, &owned.stream).await?;
     let event_id = ledger::event_id(&mut *transaction, id).await?;

@@ -8,7 +8,7 @@ use service_runtime::nats::Topic;
 
 use super::{
     completeness,
-    cursor::{self, Cursor, CursorError},
+    cursor::{self, Cursor},
     decisions, doubts,
     failure::Failure,
     incarnation, ledger_check, look,
@@ -150,7 +150,7 @@ async fn move_back(
     (saved, checkpoint): (&Cursor, &Cursor),
     told: Option<u64>,
     is_ledger_restored: bool,
-) -> Result<(), CursorError> {
+) -> Result<(), Failure> {
     let mut transaction = pool.begin().await?;
     cursor::save(&mut *transaction, owned, checkpoint).await?;
     let sequence = checkpoint.tail.sequence;
