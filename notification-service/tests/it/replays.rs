@@ -45,6 +45,12 @@ fn replay_subject(world: &World) -> String {
     format!("replay.{}.{}", world.topic.subject, world.consumer)
 }
 
+fn written_at(time: chrono::DateTime<chrono::Utc>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("ce-time", time.to_rfc3339());
+    headers
+}
+
 async fn set_subjects(world: &World, subjects: Vec<String>) {
     let mut config = world.stream().await.cached_info().config.clone();
     config.subjects = subjects;
@@ -262,7 +268,10 @@ async fn a_rebuild_reads_replays_too() {
     let world = World::new().await;
     let service = world.serve().await;
     refuse(&world).await;
-    world.publish(&named(1, 1, "refused")).await;
+    let body = serde_json::to_vec(&named(1, 1, "refused")).expect("JSON");
+    // Not before the stream begins.
+    let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    world.publish_raw(written_at(soon), &body).await;
     world.publish(&created(2)).await;
     world.settled().await;
     accept(&world).await;
@@ -328,7 +337,11 @@ async fn replays_for_another_service_are_neither_missing_nor_behind_nor_unreadab
     .await;
 
     let own = serde_json::to_vec(&created(2)).expect("JSON");
-    let publish = world.jetstream.publish(replay_subject(&world), own.into());
+    let replays = replay_subject(&world);
+    let publish =
+        world
+            .jetstream
+            .publish_with_headers(replays, written_at(chrono::Utc::now()), own.into());
     publish.await.expect("sent").await.expect("stored");
     world.settled().await;
     assert_eq!(world.version(2).await, Some(1));
@@ -341,11 +354,9 @@ async fn a_replay_as_old_as_tombstones_become_does_not_bring_a_deleted_user_back
     let world = World::new().await;
     let service = world.serve().await;
     refuse(&world).await;
-    let written_at = chrono::Utc::now() - chrono::TimeDelta::days(28);
-    let mut headers = HeaderMap::new();
-    headers.insert("ce-time", written_at.to_rfc3339());
+    let long_ago = chrono::Utc::now() - chrono::TimeDelta::days(28);
     let body = serde_json::to_vec(&named(1, 1, "refused")).expect("JSON");
-    world.publish_raw(headers, &body).await;
+    world.publish_raw(written_at(long_ago), &body).await;
     world.settled().await;
     accept(&world).await;
     assert_eq!(listed(&service).await, [1]);
@@ -356,5 +367,39 @@ async fn a_replay_as_old_as_tombstones_become_does_not_bring_a_deleted_user_back
     assert_eq!(world.document(1).await, None);
     let letters = service.get("/dead-letters").await.json::<Value>().await;
     assert_eq!(letters.expect("an array")[0]["reason"], "too_old");
+    service.stop().await;
+}
+
+/// Whoever was deleted before the stream begins has nothing else on it.
+#[tokio::test]
+async fn a_rebuild_leaves_out_replays_of_events_that_are_older_than_the_stream() {
+    let world = World::new().await;
+    let service = world.serve().await;
+    world.publish(&created(2)).await;
+    let body = serde_json::to_vec(&created(1)).expect("JSON");
+    let before = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    let publish = world.jetstream.publish_with_headers(
+        replay_subject(&world),
+        written_at(before),
+        body.into(),
+    );
+    publish.await.expect("sent").await.expect("stored");
+    world.settled().await;
+    // As after a deletion whose tombstone is gone.
+    let copy = world.collection();
+    copy.delete_one(doc! { "_id": 1_i64 }).await.expect("gone");
+    world.complete_from(1).await;
+
+    let arguments = [
+        "rebuild",
+        "--mongodb-uri",
+        &world.database.uri,
+        "--mongodb-database",
+        &world.database.name,
+    ];
+    let (rebuilt, output) = world.run(&arguments).await;
+    assert!(rebuilt, "{output}");
+    assert_eq!(world.version(1).await, None);
+    assert_eq!(world.version(2).await, Some(1));
     service.stop().await;
 }
