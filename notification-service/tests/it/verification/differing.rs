@@ -64,7 +64,7 @@ async fn a_user_who_is_locked_keeps_no_other_from_being_repaired() {
     let world = World::new().await;
     let (api, url) = UsersApi::serve((1..=50).map(|id| state(id, 1))).await;
     api.locked.store(7, Ordering::Relaxed);
-    let every = Duration::from_hours(1);
+    let every = Duration::from_secs(1);
     let mut repairing = config(&world, &url, every, Duration::ZERO);
     repairing.verification.verify_repair = true;
     let service = world.serve_with(repairing).await;
