@@ -30,6 +30,17 @@ async fn taken_over(stack: &Stack, epoch: i64) {
     .await;
 }
 
+/// Waits until somebody holds the relay's lease, or until it has expired.
+async fn lease(stack: &Stack, is_held: bool) {
+    eventually("the lease", async || {
+        let held = "select expires_at > clock_timestamp() from outbox.lease";
+        let held = sqlx::query_scalar(held).fetch_one(&stack.postgres.pool);
+        let held: bool = held.await.ok()?;
+        (held == is_held).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn relays_and_projectors_that_are_frozen_and_killed_decide_what_the_model_allows() {
     let stack = Stack::new().await;
@@ -42,9 +53,11 @@ async fn relays_and_projectors_that_are_frozen_and_killed_decide_what_the_model_
         // Both are frozen, since nobody tells from outside who leads; the one that thaws first takes over.
         for first in [0, 1] {
             stack.at_work().await;
-            let epoch = stack.epoch().await;
             relays.iter().for_each(|it| it.process.freeze());
+            lease(&stack, false).await;
             relays[first].process.thaw();
+            lease(&stack, true).await;
+            let epoch = stack.epoch().await;
             stack.at_work().await;
             relays[1 - first].process.thaw();
             relays[first].process.kill();
