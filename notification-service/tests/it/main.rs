@@ -6,6 +6,7 @@ mod digests;
 mod events;
 mod freshness;
 mod holes;
+mod late_replays;
 mod live;
 mod metrics;
 mod openapi;

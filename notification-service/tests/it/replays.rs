@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// Has MongoDB refuse users of the name `refused`.
-async fn refuse(world: &World) {
+pub(crate) async fn refuse(world: &World) {
     validate(world, doc! { "name": { "$ne": "refused" } }).await;
 }
 
-async fn accept(world: &World) {
+pub(crate) async fn accept(world: &World) {
     validate(world, doc! {}).await;
 }
 
@@ -34,18 +34,18 @@ async fn validate(world: &World, validator: Document) {
 }
 
 /// The sequences of the letters that `GET /dead-letters` shows.
-async fn listed(service: &Service) -> Vec<u64> {
+pub(crate) async fn listed(service: &Service) -> Vec<u64> {
     let letters = service.get("/dead-letters").await.json::<Vec<Value>>();
     let letters = letters.await.expect("an array");
     let sequence = |letter: &Value| letter["sequence"].as_u64().expect("a sequence");
     letters.iter().map(sequence).collect()
 }
 
-fn replay_subject(world: &World) -> String {
+pub(crate) fn replay_subject(world: &World) -> String {
     format!("replay.{}.{}", world.topic.subject, world.consumer)
 }
 
-fn written_at(time: chrono::DateTime<chrono::Utc>) -> HeaderMap {
+pub(crate) fn written_at(time: chrono::DateTime<chrono::Utc>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("ce-time", time.to_rfc3339());
     headers
@@ -344,62 +344,6 @@ async fn replays_for_another_service_are_neither_missing_nor_behind_nor_unreadab
             .publish_with_headers(replays, written_at(chrono::Utc::now()), own.into());
     publish.await.expect("sent").await.expect("stored");
     world.settled().await;
-    assert_eq!(world.version(2).await, Some(1));
-    service.stop().await;
-}
-
-/// By then its tombstone is gone.
-#[tokio::test]
-async fn a_replay_as_old_as_tombstones_become_does_not_bring_a_deleted_user_back() {
-    let world = World::new().await;
-    let service = world.serve().await;
-    refuse(&world).await;
-    let long_ago = chrono::Utc::now() - chrono::TimeDelta::days(28);
-    let body = serde_json::to_vec(&named(1, 1, "refused")).expect("JSON");
-    world.publish_raw(written_at(long_ago), &body).await;
-    world.settled().await;
-    accept(&world).await;
-    assert_eq!(listed(&service).await, [1]);
-
-    let (replayed, output) = world.run(&["dead-letters", "replay", "1"]).await;
-    assert!(replayed, "{output}");
-    world.settled().await;
-    assert_eq!(world.document(1).await, None);
-    let letters = service.get("/dead-letters").await.json::<Value>().await;
-    assert_eq!(letters.expect("an array")[0]["reason"], "too_old");
-    service.stop().await;
-}
-
-/// Whoever was deleted before the stream begins has nothing else on it.
-#[tokio::test]
-async fn a_rebuild_leaves_out_replays_of_events_that_are_older_than_the_stream() {
-    let world = World::new().await;
-    let service = world.serve().await;
-    world.publish(&created(2)).await;
-    let body = serde_json::to_vec(&created(1)).expect("JSON");
-    let before = chrono::Utc::now() - chrono::TimeDelta::hours(1);
-    let publish = world.jetstream.publish_with_headers(
-        replay_subject(&world),
-        written_at(before),
-        body.into(),
-    );
-    publish.await.expect("sent").await.expect("stored");
-    world.settled().await;
-    // As after a deletion whose tombstone is gone.
-    let copy = world.collection();
-    copy.delete_one(doc! { "_id": 1_i64 }).await.expect("gone");
-    world.complete_from(1).await;
-
-    let arguments = [
-        "rebuild",
-        "--mongodb-uri",
-        &world.database.uri,
-        "--mongodb-database",
-        &world.database.name,
-    ];
-    let (rebuilt, output) = world.run(&arguments).await;
-    assert!(rebuilt, "{output}");
-    assert_eq!(world.version(1).await, None);
     assert_eq!(world.version(2).await, Some(1));
     service.stop().await;
 }
