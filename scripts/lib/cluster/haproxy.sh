@@ -67,7 +67,7 @@ listen user-service
 listen notification-service
     bind 127.0.0.1:$NOTIFICATION_PORT
     option httpchk
-    http-check send meth GET uri /readyz?exclude=projector,lag,holes hdr Host localhost
+    http-check send meth GET uri /readyz?exclude=projector,deliveries,lag,holes hdr Host localhost
     server notification-service-1 127.0.0.1:$(member_port notification-service-1)
     server notification-service-2 127.0.0.1:$(member_port notification-service-2)
 END
