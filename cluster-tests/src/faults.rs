@@ -43,7 +43,7 @@ impl Stopped {
     /// Stops a process and its children: they hold what they have, and do nothing.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If it may not be stopped. One that has ended is left out.
     pub fn with_children(&mut self, pid: Pid) -> anyhow::Result<()> {
         // First the one that makes the others.
         self.stop(pid)?;
@@ -262,6 +262,17 @@ mod tests {
     fn is_stopped(pid: u32) -> bool {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
         stat.contains(") T ")
+    }
+
+    /// As when a fault before has killed it.
+    #[test]
+    fn what_has_ended_can_be_stopped() {
+        let mut process = Command::new("true").spawn().expect("a process");
+        process.wait().expect("an end");
+        let raw = i32::try_from(process.id()).expect("a pid");
+        let mut stopped = Stopped::default();
+        let outcome = stopped.with_children(Pid::from_raw(raw));
+        outcome.expect("nothing to stop");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Killing, stopping and continuing processes of the cluster.
 
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
 use anyhow::Context;
 use nix::{
@@ -29,9 +29,12 @@ pub fn signal(pid: Pid, signal: Signal) -> anyhow::Result<()> {
     }
 }
 
-/// A PostgreSQL server has one for each connection and task.
+/// A PostgreSQL server has one for each connection and task; a process that has ended has none.
 pub fn children(parent: Pid) -> anyhow::Result<Vec<Pid>> {
-    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+    let children = match fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.with_context(|| format!("the children of {parent}"))?,
+    };
     let children = children.split_whitespace();
     let children = children.map(|pid| Ok(Pid::from_raw(pid.parse()?)));
     children.collect()
