@@ -6,6 +6,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgExecutor, postgres::types::PgRange};
 use uuid::Uuid;
 
+/// Payloads and headers that one statement brings, by a bound on their size that needs no reading of them: for
+/// what is stored compressed the greatest that it can be. So no statement takes long however large events are.
+pub(crate) const READ_BYTES: i64 = 8 << 20;
+
 /// Whose events a reader wants. Of all others it learns no more than their ids: they are no gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Selection {
@@ -45,38 +49,26 @@ pub(crate) struct Entry {
     pub(crate) headers: Option<String>,
 }
 
-/// The entries above `last_id` that are committed, in order, at most `limit` of them. Ids that are
-/// missing between them belong to transactions that are still open or were rolled back. A database
-/// with another identity than the one given has none.
-pub(crate) async fn read_after(
+/// The entry with this id, if there is one, and those above it that are committed, in order, at most
+/// `limit` of them and [`READ_BYTES`], or one that is larger. Ids that are missing between them belong to
+/// transactions that are still open or were rolled back. A database with another identity than the one
+/// given has none.
+pub(crate) async fn read_from(
     db: impl PgExecutor<'_>,
     last_id: i64,
     limit: u16,
     selection: &Selection,
     identity: Option<&str>,
 ) -> sqlx::Result<Vec<Entry>> {
-    sqlx::query_as!(
+    sqlx::query_file_as!(
         Entry,
-        r#"
-        select id, event_id, aggregate_type, created_at, is_wanted as "is_wanted!",
-               case when is_wanted then aggregate_id else '' end as "aggregate_id!",
-               case when is_wanted then event_type else '' end as "event_type!",
-               case when is_wanted then version end as version,
-               case when is_wanted then payload::text else '' end as "payload!",
-               case when is_wanted then headers::text end as headers
-        from (
-            select *, (aggregate_type = any ($3::text[])) <> $4::boolean as is_wanted
-            from outbox.event
-            where id > $1 and ($5::text is null or outbox.database_identity() = $5)
-            order by id limit $2
-        ) as event
-        order by id
-        "#,
+        "src/ledger/read_from.sql",
         last_id,
         i64::from(limit),
         selection.types(),
         selection.is_inverted(),
         identity,
+        READ_BYTES,
     )
     .fetch_all(db)
     .await
@@ -162,11 +154,15 @@ pub(crate) struct Filled {
     pub(crate) horizon: i64,
     /// The entries found, in order.
     pub(crate) entries: Vec<Entry>,
+    /// Whether that may not be all.
+    pub(crate) is_cut: bool,
 }
 
 /// The columns of an entry are null in the only row of a snapshot that shows none.
 struct FilledRow {
     horizon: i64,
+    /// Rows before the bound on bytes; null as well.
+    found: Option<i64>,
     id: Option<i64>,
     event_id: Option<Uuid>,
     aggregate_type: Option<String>,
@@ -179,8 +175,9 @@ struct FilledRow {
     headers: Option<String>,
 }
 
-/// The entries within `gaps` that are committed by now, in order, at most `limit` of them. Horizon
-/// and entries come from one statement, hence from one snapshot.
+/// The entries within `gaps` that are committed by now, in order, at most `limit` of them and
+/// [`READ_BYTES`], or one that is larger. Horizon and entries come from one statement, hence from one
+/// snapshot.
 ///
 /// Each gap is looked up by itself: a join with a limit would merge all partitions in the order of
 /// their ids and read the whole ledger for an id that is missing. `gaps` are in order and do not
@@ -204,12 +201,19 @@ pub(crate) async fn read_gaps(
         selection.types(),
         selection.is_inverted(),
         identity,
+        READ_BYTES,
     )
     .fetch_all(db)
     .await?;
-    let horizon = rows.first().ok_or(sqlx::Error::RowNotFound)?.horizon;
-    let entries = rows.into_iter().filter_map(FilledRow::entry).collect();
-    Ok(Filled { horizon, entries })
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (horizon, found) = (first.horizon, first.found.unwrap_or(0));
+    let entries: Vec<_> = rows.into_iter().filter_map(FilledRow::entry).collect();
+    let is_cut = found >= i64::from(limit) || entries.len() as u64 != found.unsigned_abs();
+    Ok(Filled {
+        horizon,
+        entries,
+        is_cut,
+    })
 }
 
 impl FilledRow {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use super::{READ_BYTES, Selection, read_from, read_gaps};
 use crate::tests;
 
 const READ_GAPS: &str = include_str!("read_gaps.sql");
@@ -57,6 +58,71 @@ async fn what_is_pending_is_seen_without_reading_what_is_published() {
     );
 }
 
+#[tokio::test]
+async fn a_read_brings_no_more_bytes_than_it_may_but_one_new_event_at_least() {
+    let mut db = ledger_of_large_events().await;
+    let all = Selection::AllBut(vec![]);
+    for (last_id, expected) in [
+        (0, vec![1]),
+        // What is known already takes no room.
+        (1, vec![1, 2, 3, 4]),
+        (2, vec![2, 3, 4, 5]),
+        (5, vec![5, 6]),
+    ] {
+        let entries = read_from(&mut db, last_id, 1000, &all, None).await;
+        let ids: Vec<_> = entries.expect("a read").iter().map(|it| it.id).collect();
+        assert_eq!(ids, expected, "from {last_id}");
+    }
+    let gap = |from, to| vec![from..to];
+    for (gaps, expected, is_cut) in [
+        (gap(1, 7), vec![1], true),
+        (gap(2, 6), vec![2, 3, 4], true),
+        (gap(2, 5), vec![2, 3, 4], false),
+        (vec![2..4, 5..7], vec![2, 3, 5], true),
+    ] {
+        let filled = read_gaps(&mut db, &gaps, 1000, &all, None).await;
+        let filled = filled.expect("a read");
+        let ids: Vec<_> = filled.entries.iter().map(|it| it.id).collect();
+        assert_eq!((ids, filled.is_cut), (expected, is_cut), "{gaps:?}");
+    }
+    let none = Selection::Only(vec![]);
+    let filled = read_gaps(&mut db, &gap(1, 7), 1000, &none, None).await;
+    let filled = filled.expect("a read");
+    assert!(filled.entries.len() == 6 && !filled.is_cut, "ids alone");
+}
+
+#[tokio::test]
+async fn a_compressed_event_counts_as_what_it_may_be() {
+    let mut db = ledger_of_many_partitions().await;
+    let fill = "insert into outbox.event (aggregate_type, aggregate_id, event_type, payload)
+                select 'user', '1', 'user_changed', to_json(repeat('a', 1048576))
+                from generate_series(1, 100)";
+    run(&mut db, fill).await;
+    let all = Selection::AllBut(vec![]);
+    let entries = read_from(&mut db, 2000, 1000, &all, None).await;
+    let entries = entries.expect("a read");
+    let bytes: usize = entries.iter().map(|it| it.payload.len()).sum();
+    assert!((2..=10 << 20).contains(&bytes), "{bytes}");
+}
+
+/// Of 10, 3, 3, 3, 3 and 3 MiB, which do not compress.
+async fn ledger_of_large_events() -> PgConnection {
+    let database = tests::create_database().await;
+    let mut db = PgConnection::connect(&database.url)
+        .await
+        .expect("Postgres");
+    for mib in [10, 3, 3, 3, 3, 3] {
+        let append = format!(
+            "insert into outbox.event (aggregate_type, aggregate_id, event_type, payload)
+             select 'user', '1', 'user_changed',
+                    to_json(string_agg(encode(sha512(n::text::bytea), 'base64'), ''))
+             from generate_series(1, {mib} * 11916) as n"
+        );
+        run(&mut db, &append).await;
+    }
+    db
+}
+
 /// 2,000 events in 20 partitions, without number 150 and 1250.
 async fn ledger_of_many_partitions() -> PgConnection {
     let database = tests::create_database().await;
@@ -84,12 +150,16 @@ async fn explain_read_gaps(db: &mut PgConnection, mode: &str, gaps: &str, limit:
     run(db, &format!("set plan_cache_mode = {mode}")).await;
     run(
         db,
-        &format!("prepare read_gaps (int8range[], bigint, text[], boolean, text) as {READ_GAPS}"),
+        &format!(
+            "prepare read_gaps (int8range[], bigint, text[], boolean, text, bigint) as {READ_GAPS}"
+        ),
     )
     .await;
     explain(
         db,
-        &format!("execute read_gaps ({gaps}, {limit}, '{{}}', true, outbox.database_identity())"),
+        &format!(
+            "execute read_gaps ({gaps}, {limit}, '{{}}', true, outbox.database_identity(), {READ_BYTES})"
+        ),
     )
     .await
 }

@@ -31,6 +31,9 @@ pub(super) enum Failure {
     /// Events get ids that were passed already, whichever streams passed them: all sessions have to end.
     #[error("the sequence of the outbox is behind the cursor")]
     SequenceBehind,
+    /// Events may come in another order than their ids: all sessions have to end until it is repaired.
+    #[error("the sequence of the outbox has a cache")]
+    SequenceCached,
     /// Somebody else has published events that the outbox does not have: restate their aggregates.
     #[error("there are events on the stream that the outbox does not have")]
     Orphans,

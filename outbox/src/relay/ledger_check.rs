@@ -60,7 +60,7 @@ pub(super) async fn check_sequence(pool: &Pool, lease: &Lease) -> anyhow::Result
     ensure!(
         cache == 1,
         "outbox.event_id_seq has a cache of {cache}, so events may be published out of order: run \
-         `alter sequence outbox.event_id_seq cache 1`"
+         `alter sequence outbox.event_id_seq cache 1`, and have producers connect again"
     );
     if is_sequence_behind(pool).await? {
         repair_sequence(pool, lease).await?;

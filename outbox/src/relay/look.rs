@@ -153,6 +153,9 @@ async fn check(
     if saved.is_sequence_behind {
         return Err(Failure::SequenceBehind);
     }
+    if saved.is_sequence_cached {
+        return Err(Failure::SequenceCached);
+    }
     let is_whole = match is_tail_due {
         true => stream_check::has(claim.jetstream, info, saved.tail).await?,
         false => stream_check::reaches(info, saved.tail),

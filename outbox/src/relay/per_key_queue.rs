@@ -18,10 +18,13 @@ pub(super) struct PerKeyQueue {
     freed: VecDeque<Key>,
     /// Events in `waiting`.
     held: usize,
+    /// Of the payloads of all events that are not done, also of those in flight.
+    bytes: usize,
 }
 
 impl PerKeyQueue {
     pub(super) fn extend(&mut self, tasks: Vec<Task>) {
+        self.bytes += tasks.iter().map(payload_bytes).sum::<usize>();
         self.tasks.extend(tasks);
     }
 
@@ -30,9 +33,10 @@ impl PerKeyQueue {
         self.tasks.is_empty() && self.held == 0
     }
 
-    /// Whether more should be read: not while much is held for aggregates that are busy.
-    pub(super) fn has_room(&self, most_held: usize) -> bool {
-        self.tasks.is_empty() && self.held < most_held
+    /// Whether more should be read: not while much is held for aggregates that are busy, or large events are
+    /// in flight.
+    pub(super) fn has_room(&self, most_held: usize, most_bytes: usize) -> bool {
+        self.tasks.is_empty() && self.held < most_held && self.bytes < most_bytes
     }
 
     /// The next task that can be begun. The aggregate of an event is busy from then on.
@@ -56,10 +60,11 @@ impl PerKeyQueue {
     }
 
     /// The aggregate's event is on the stream.
-    pub(super) fn done(&mut self, key: Key) {
-        self.busy.remove(&key);
-        if self.waiting.contains_key(&key) {
-            self.freed.push_back(key);
+    pub(super) fn done(&mut self, event: &Publication) {
+        self.bytes -= event.entry.payload.len();
+        self.busy.remove(&event.key);
+        if self.waiting.contains_key(&event.key) {
+            self.freed.push_back(event.key);
         }
     }
 
@@ -86,6 +91,13 @@ impl PerKeyQueue {
     }
 }
 
+fn payload_bytes(task: &Task) -> usize {
+    match task {
+        Task::Publish(event) => event.entry.payload.len(),
+        Task::Skip(..) | Task::Supersede(..) | Task::Park(_) | Task::AbandonGap(_) => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{HashMap, VecDeque};
@@ -98,6 +110,10 @@ mod tests {
     use crate::ledger::Entry;
 
     fn event(id: i64, key: u64) -> Task {
+        Task::Publish(publication(id, key))
+    }
+
+    fn publication(id: i64, key: u64) -> Publication {
         let entry = Entry {
             id,
             event_id: Uuid::nil(),
@@ -107,13 +123,24 @@ mod tests {
             aggregate_id: String::new(),
             event_type: String::new(),
             version: None,
-            payload: String::new(),
+            payload: "{}".to_owned(),
             headers: None,
         };
-        Task::Publish(Publication {
+        Publication {
             entry,
             key: Key(key),
-        })
+        }
+    }
+
+    #[test]
+    fn there_is_room_again_once_enough_of_what_is_in_flight_is_done() {
+        let mut queue = PerKeyQueue::default();
+        queue.extend(vec![event(1, 7), event(2, 8)]);
+        assert!(!queue.has_room(10, 4), "there are tasks");
+        assert!(queue.take_ready().is_some() && queue.take_ready().is_some());
+        assert!(!queue.has_room(10, 4));
+        queue.done(&publication(1, 7));
+        assert!(queue.has_room(10, 4));
     }
 
     #[test]
@@ -129,7 +156,7 @@ mod tests {
         assert_eq!(take(&mut queue), 1);
         assert_eq!(take(&mut queue), 3);
         assert_eq!(take(&mut queue), 0);
-        queue.done(Key(7));
+        queue.done(&publication(1, 7));
         assert_eq!(take(&mut queue), 2);
         assert_eq!(take(&mut queue), -4);
         assert!(queue.is_empty());
@@ -145,26 +172,25 @@ mod tests {
         ) {
             let mut queue = PerKeyQueue::default();
             queue.extend((1..).zip(&keys).map(|(id, key)| event(id, *key)).collect());
-            let mut in_flight: VecDeque<(i64, Key)> = VecDeque::new();
+            let mut in_flight: VecDeque<Publication> = VecDeque::new();
             let mut last = HashMap::new();
             let mut begun = 0;
             for index in acknowledge {
                 while let Some(task) = queue.take_ready() {
                     let Task::Publish(event) = task else { unreachable!("only events") };
-                    prop_assert!(in_flight.iter().all(|(_, key)| *key != event.key));
+                    prop_assert!(in_flight.iter().all(|it| it.key != event.key));
                     prop_assert!(last.insert(event.key, event.entry.id) < Some(event.entry.id));
-                    in_flight.push_back((event.entry.id, event.key));
+                    in_flight.push_back(event);
                     begun += 1;
                 }
                 if in_flight.is_empty() {
                     break;
                 }
                 let at = index.index(in_flight.len());
-                let (_, key) = in_flight.remove(at).expect("an index within");
-                queue.done(key);
+                queue.done(&in_flight.remove(at).expect("an index within"));
             }
             prop_assert_eq!(begun, keys.len());
-            prop_assert!(queue.is_empty());
+            prop_assert!(queue.is_empty() && queue.has_room(1, 1));
         }
     }
 }

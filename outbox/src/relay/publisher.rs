@@ -34,6 +34,9 @@ const SAVE_EVENTS: usize = 1000;
 const SAVE_INTERVAL: Duration = Duration::from_millis(20);
 /// Events held for aggregates that have one in flight. With this many, reading pauses.
 const MOST_HELD: usize = 4000;
+/// Of payloads that are queued or in flight. With this much, reading pauses: what is sent has to arrive before
+/// its acknowledgement is overdue.
+const MOST_BYTES: usize = 8 << 20;
 /// How far apart the places are to come back to, if the stream loses its end.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -145,7 +148,7 @@ impl<'a> Publisher<'a> {
                     looking = None;
                     result = result.and(looked);
                 }
-                received = tasks.recv(), if reading && self.queue.has_room(MOST_HELD) && result.is_ok() => {
+                received = tasks.recv(), if reading && self.queue.has_room(MOST_HELD, MOST_BYTES) && result.is_ok() => {
                     match received {
                         Some(tasks) => {
                             self.queue.extend(tasks);
@@ -267,7 +270,7 @@ impl<'a> Publisher<'a> {
                 self.note_sequence(ack.sequence);
                 decisions::acknowledged(self.owned, id, &ack);
                 self.cursor.pass(id..id + 1, event_id);
-                self.queue.done(event.key);
+                self.queue.done(&event);
             }
         }
         self.unsaved += 1;

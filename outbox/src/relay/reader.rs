@@ -26,6 +26,9 @@ use crate::{
 /// Gaps that one statement looks at: some 10 ms of work.
 const GAPS_AT_ONCE: usize = 2000;
 
+/// Of payloads that several such statements find: then the read ends.
+const MOST_BYTES: usize = 8 << 20;
+
 /// What one read found, in the order in which it is to be done.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -184,7 +187,7 @@ impl Reader {
         let identity = self.interest.identity.as_deref();
         let limit = self.batch + 1;
         let mut entries =
-            ledger::read_after(&self.pool, last_id - 1, limit, selection, identity).await?;
+            ledger::read_from(&self.pool, last_id, limit, selection, identity).await?;
         let last = entries.first().filter(|entry| entry.id == last_id);
         let last_event_id = last.map(|entry| entry.event_id);
         if self.last_event_id.is_some() && self.last_event_id != last_event_id {
@@ -206,7 +209,7 @@ impl Reader {
     async fn read_gaps(&mut self) -> sqlx::Result<bool> {
         let gaps = self.late_gaps();
         let mut horizon = i64::MAX;
-        let mut found = 0;
+        let (mut found, mut bytes) = (0, 0);
         for slice in gaps.chunks(GAPS_AT_ONCE) {
             let selection = &self.interest.selection;
             let identity = self.interest.identity.as_deref();
@@ -215,9 +218,10 @@ impl Reader {
             self.mark_superseded(&mut filled.entries).await?;
             found += filled.entries.len();
             for entry in filled.entries {
+                bytes += entry.payload.len();
                 self.pass(entry);
             }
-            if found >= usize::from(self.batch) {
+            if filled.is_cut || found >= usize::from(self.batch) || bytes >= MOST_BYTES {
                 return Ok(false);
             }
             // Each gap was absent from a snapshot with this horizon or a later one.
@@ -271,7 +275,7 @@ impl Reader {
         let filled = ledger::read_gaps(&self.pool, slice, self.batch, selection, identity).await?;
         let mut entries = filled.entries;
         self.mark_superseded(&mut entries).await?;
-        if entries.len() < usize::from(self.batch) {
+        if !filled.is_cut {
             let read_to = last.end;
             self.refill.retain_mut(|ids| {
                 ids.start = ids.start.max(read_to);

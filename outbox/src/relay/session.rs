@@ -47,8 +47,8 @@ const MAX_REFUSALS: i32 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     LeaseLost,
-    /// All streams' sessions have to end.
-    SequenceBehind,
+    /// The sequence of the outbox wants a repair, while no stream has a session.
+    Sequence,
 }
 
 pub(super) struct StreamRelay<'a> {
@@ -88,7 +88,7 @@ impl StreamRelay<'_> {
             self.metrics.session_ended();
             match failure {
                 Failure::LeaseLost => return Err(End::LeaseLost),
-                Failure::SequenceBehind => return Err(End::SequenceBehind),
+                Failure::SequenceBehind | Failure::SequenceCached => return Err(End::Sequence),
                 Failure::Refused { id, reason } => {
                     let attempts = refusals.entry(id).or_insert(0);
                     *attempts += 1;

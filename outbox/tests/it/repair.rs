@@ -76,3 +76,32 @@ async fn nothing_is_published_while_the_sequence_has_a_cache() {
     world.holds(&accounts, 1).await;
     relay.stop().await;
 }
+
+#[tokio::test]
+async fn a_cache_that_the_sequence_gets_later_stops_the_relay_until_it_has_none() {
+    let world = World::new().await;
+    let accounts = Target::new("account");
+    let relay = world.relay(&[accounts.route("account")], &[]);
+    world.append("account", "1").await;
+    world.holds(&accounts, 1).await;
+    let before = lease_epoch(&world).await;
+    world
+        .execute("alter sequence outbox.event_id_seq cache 20")
+        .await;
+    eventually("the end of all sessions", async || {
+        (lease_epoch(&world).await > before).then_some(())
+    })
+    .await;
+    world
+        .execute("alter sequence outbox.event_id_seq cache 1")
+        .await;
+    world.append("account", "2").await;
+    world.holds(&accounts, 2).await;
+    relay.stop().await;
+}
+
+async fn lease_epoch(world: &World) -> i64 {
+    let epoch = "select epoch from outbox.lease";
+    let epoch = sqlx::query_scalar(epoch).fetch_one(&world.database.pool);
+    epoch.await.expect("a lease")
+}

@@ -11,6 +11,8 @@ pub(in crate::relay) struct Saved {
     pub(in crate::relay) tail: Tail,
     /// Events get ids that a cursor has passed.
     pub(in crate::relay) is_sequence_behind: bool,
+    /// Events get ids that were drawn in advance.
+    pub(in crate::relay) is_sequence_cached: bool,
     pub(in crate::relay) orphans: Waiting,
     /// A republish run has come to its end; its events may be on the stream.
     pub(in crate::relay) has_finished_run: bool,
@@ -61,6 +63,10 @@ pub(in crate::relay) async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Sa
                    where last_value - (not is_called)::int < passed.last_id
                ) as "is_sequence_behind!",
                exists (
+                   select from pg_sequence
+                   where seqrelid = 'outbox.event_id_seq'::regclass and seqcache > 1
+               ) as "is_sequence_cached!",
+               exists (
                    select from outbox.orphan join outbox.aggregate using (aggregate_type)
                    where orphan.stream = $1 and restated_at is null and error is null
                ) as "are_new!",
@@ -89,6 +95,7 @@ pub(in crate::relay) async fn load(pool: &Pool, stream: &str) -> sqlx::Result<Sa
             event_id: row.stream_event_id,
         },
         is_sequence_behind: row.is_sequence_behind,
+        is_sequence_cached: row.is_sequence_cached,
         orphans: Waiting {
             are_new: row.are_new,
             were_left_out: row.were_left_out,

@@ -2,6 +2,7 @@
 //! scenarios too kind, the controls would pass.
 
 mod controls;
+mod limits;
 mod other_streams;
 mod superseded;
 

@@ -19,7 +19,7 @@ pub(super) struct Naive {
 impl Follow for Naive {
     async fn read(&mut self) -> Found {
         let all = Selection::AllBut(vec![]);
-        let entries = ledger::read_after(&self.pool, self.last_id, 1000, &all, None).await;
+        let entries = ledger::read_from(&self.pool, self.last_id + 1, 1000, &all, None).await;
         let found: Vec<_> = entries
             .expect("a read")
             .iter()
