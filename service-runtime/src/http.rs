@@ -14,6 +14,7 @@ mod host;
 mod layers;
 mod limits;
 mod measure;
+mod refused_body;
 mod server;
 mod server_span;
 mod settings;
@@ -55,8 +56,6 @@ use crate::{
 
 /// The largest body of a request for one thing: far above what a user needs, far below what hurts.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How much of a body that is too large is read to the end.
-const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// How long a body of at most that size may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -202,9 +201,6 @@ async fn run(
 
 /// Reads a request's body of at most `limit` bytes.
 ///
-/// What is beyond the limit is read as well, within reason, and thrown away: a client that is
-/// still sending would else see its connection break instead of the answer.
-///
 /// # Errors
 /// 413 if it is larger, 400 if it ends early, 408 if it takes longer than five seconds.
 pub async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
@@ -218,22 +214,16 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
 
 async fn read_to_end(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     let mut kept = Vec::new();
-    let mut length = 0;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_| {
             Problem::new(Kind::MALFORMED_BODY).detail("the body could not be read whole")
         })?;
-        length += chunk.len();
-        if length <= limit {
-            kept.extend_from_slice(&chunk);
-        } else if length > MAX_DISCARDED_BYTES {
-            break;
+        if kept.len() + chunk.len() > limit {
+            return Err(Problem::new(Kind::BODY_TOO_LARGE)
+                .detail(format!("the body must have at most {limit} bytes")));
         }
-    }
-    if length > limit {
-        return Err(Problem::new(Kind::BODY_TOO_LARGE)
-            .detail(format!("the body must have at most {limit} bytes")));
+        kept.extend_from_slice(&chunk);
     }
     Ok(kept)
 }

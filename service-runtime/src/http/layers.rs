@@ -25,6 +25,7 @@ use super::{
     access::{self, Access},
     client, concurrency, cors, cross_site, errors, headers, host, limits,
     measure::MeasureLayer,
+    refused_body,
     server_span::ServerSpanLayer,
     unread,
 };
@@ -81,6 +82,7 @@ pub(super) fn wrap(
     let origins = cross_site::allowed(settings);
     // From the outside in, like all stacks of layers.
     let checks = ServiceBuilder::new()
+        .layer(middleware::from_fn(refused_body::discard))
         .layer(middleware::from_fn_with_state(
             settings.connections.unread_bytes(),
             unread::bound,

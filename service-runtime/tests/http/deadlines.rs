@@ -31,6 +31,25 @@ async fn a_body_that_is_too_large_is_refused_and_the_client_hears_of_it() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_is_told_why_it_was_refused() {
+    let server = Server::start(HttpSettings::default()).await;
+    let mut connection = TcpStream::connect(server.address)
+        .await
+        .expect("a connection");
+    let body = vec![b' '; 15 * 1024 * 1024];
+    let head = format!(
+        "POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).await.expect("sent");
+    connection.write_all(&body).await.expect("sent");
+    let mut answer = [0; 12];
+    let read = connection.read_exact(&mut answer).await;
+    read.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 404");
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let server = Server::start(HttpSettings::default()).await;
     let mut connection = TcpStream::connect(server.address)

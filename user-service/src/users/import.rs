@@ -166,13 +166,7 @@ impl EachLine {
 
     /// The first chunk decides on the status; what goes wrong later is told in a line.
     async fn respond(mut self) -> Result<Response, Problem> {
-        let first = match self.advance().await {
-            Ok(part) => part,
-            Err(problem) => {
-                self.chunks.discard().await;
-                return Err(problem);
-            }
-        };
+        let first = self.advance().await?;
         let rest = Some(self).filter(|_| !first.is_last);
         let rest = stream::unfold(rest, |running| async { running?.next().await });
         let parts = stream::once(std::future::ready(first.bytes)).chain(rest);

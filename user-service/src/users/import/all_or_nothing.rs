@@ -20,13 +20,7 @@ use crate::{
 pub(super) async fn run(import: &Import, body: Body) -> Result<Response, Problem> {
     let imports = &import.imports;
     let mut incoming = imports.whole(body);
-    let kept = match spool::keep(&mut incoming, &imports.spool_directory).await {
-        Ok(kept) => kept,
-        Err(problem) => {
-            incoming.discard().await;
-            return Err(problem);
-        }
-    };
+    let kept = spool::keep(&mut incoming, &imports.spool_directory).await?;
     let lines = Lines::new(imports.spooled(kept));
     let mut chunks = Chunks::new(lines, import.event_headers.clone());
     let limit = imports.settings.all_or_nothing_timeout;
