@@ -247,7 +247,54 @@ async fn change_schema(pool: &Pool, statements: &[String]) -> sqlx::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Partition;
+    use std::time::Duration;
+
+    use sqlx::PgPool;
+
+    use super::{Partition, Retention, existing, maintain};
+    use crate::tests;
+
+    const PARTITIONS: &str = "
+        drop table outbox.event_1_1000001;
+        create table outbox.event_1_11 partition of outbox.event for values from (1) to (11);
+        create table outbox.event_11_21 partition of outbox.event for values from (11) to (21);
+        insert into outbox.event (aggregate_type, aggregate_id, event_type, payload)
+        select 'account', '1', 'changed', '{}' from generate_series(1, 20);
+        insert into outbox.cursor (stream, last_id) values ('ACCOUNTS', 20);
+    ";
+
+    async fn execute(pool: &PgPool, statements: &'static str) {
+        let executed = sqlx::raw_sql(statements).execute(pool).await;
+        executed.expect("statements that run");
+    }
+
+    #[tokio::test]
+    async fn events_of_lost_messages_stay_until_they_are_on_the_stream_again() {
+        let database = tests::create_database().await;
+        let (pool, _) = tests::pool_of(&database).await;
+        execute(&database.pool, PARTITIONS).await;
+        let loss = "insert into outbox.stream_loss (stream, first_sequence, last_sequence, ids, is_complete)
+                    values ('ACCOUNTS', 3, 4, array['[3,5)']::int8range[], true)";
+        execute(&database.pool, loss).await;
+        let retention = Retention {
+            keep: Duration::ZERO,
+            keep_checkpoints: Duration::ZERO,
+            partition_events: 10,
+        };
+        let first = Partition { from: 1, to: 11 };
+        maintain(&pool, retention).await.expect("a round");
+        let kept = existing(&pool).await.expect("partitions");
+        assert_eq!(kept.first(), Some(&first));
+
+        execute(
+            &database.pool,
+            "update outbox.stream_loss set refilled_through = 30",
+        )
+        .await;
+        maintain(&pool, retention).await.expect("a round");
+        let kept = existing(&pool).await.expect("partitions");
+        assert!(!kept.contains(&first), "{kept:?}");
+    }
 
     #[test]
     fn a_partition_is_known_by_its_name() {

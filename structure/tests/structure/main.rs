@@ -3,6 +3,7 @@
 
 mod files;
 mod fuzzing;
+mod guarantees;
 mod manifests;
 mod modules;
 mod paths;
