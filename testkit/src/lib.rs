@@ -40,6 +40,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Far above what anything takes, so that only what never comes fails.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Prints what the product logs within this process, for the runner to show if the test fails.
+pub fn print_logs() {
+    // Another test of the process may have been first.
+    let _ = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_test_writer()
+        .try_init();
+}
+
 /// Asks until there is an answer.
 ///
 /// # Panics

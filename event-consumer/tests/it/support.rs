@@ -30,6 +30,7 @@ pub(crate) struct World {
 impl World {
     /// With an empty stream.
     pub(crate) async fn new() -> Self {
+        testkit::print_logs();
         let nats_url = nats::shared_url();
         let client = async_nats::connect(&nats_url).await;
         let world = Self {

@@ -189,8 +189,9 @@ async fn a_type_that_gets_a_route_to_a_stream_that_is_ahead_loses_no_event() {
     deleted.expect("a deletion");
 
     let relay = world.relay(&[routes, vec![orders.route("cart")]].concat(), &[]);
+    // What is on it already may be published once more.
+    world.has_all(&orders).await;
     world.append("account", "1").await;
-    world.holds(&orders, 2).await;
     world.holds(&accounts, 1).await;
     world.drained(&accounts).await;
     assert_eq!(world.parked().await, []);

@@ -71,6 +71,7 @@ impl RunningRelay {
 impl World {
     /// On a database that has the schema.
     pub(crate) async fn at(database: Database) -> Self {
+        testkit::print_logs();
         let nats_url = nats::shared_url();
         let client = async_nats::connect(&nats_url).await.expect("NATS");
         Self {

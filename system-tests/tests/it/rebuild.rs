@@ -56,6 +56,8 @@ async fn a_rebuild_from_a_stream_that_was_lost_takes_no_user_away() {
     let mut republish = stack.start("user-service", &["republish", "--all"]);
     assert!(republish.process.ended().await.success());
     let renamed = users.rename(&created[0], "Ada King").await;
+    // While the projector goes back, its consumer is made anew, which ends the pause of a rebuild.
+    stack.converged().await;
     let mut rebuild = stack.start("notification-service", &["rebuild"]);
     let done = rebuild.process.ended().await.success();
     assert!(done, "{:?}", rebuild.process.output());
