@@ -1,6 +1,6 @@
 //! What reading costs, by the plan: which partitions are touched, and how many rows are read.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, slice};
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
@@ -73,20 +73,20 @@ async fn a_read_brings_no_more_bytes_than_it_may_but_one_new_event_at_least() {
         let ids: Vec<_> = entries.expect("a read").iter().map(|it| it.id).collect();
         assert_eq!(ids, expected, "from {last_id}");
     }
-    let gap = |from, to| vec![from..to];
+    let whole = 1..7;
     for (gaps, expected, is_cut) in [
-        (gap(1, 7), vec![1], true),
-        (gap(2, 6), vec![2, 3, 4], true),
-        (gap(2, 5), vec![2, 3, 4], false),
-        (vec![2..4, 5..7], vec![2, 3, 5], true),
+        (slice::from_ref(&whole), vec![1], true),
+        (&[2..4, 4..6], vec![2, 3, 4], true),
+        (&[2..3, 3..5], vec![2, 3, 4], false),
+        (&[2..4, 5..7], vec![2, 3, 5], true),
     ] {
-        let filled = read_gaps(&mut db, &gaps, 1000, &all, None).await;
+        let filled = read_gaps(&mut db, gaps, 1000, &all, None).await;
         let filled = filled.expect("a read");
         let ids: Vec<_> = filled.entries.iter().map(|it| it.id).collect();
         assert_eq!((ids, filled.is_cut), (expected, is_cut), "{gaps:?}");
     }
     let none = Selection::Only(vec![]);
-    let filled = read_gaps(&mut db, &gap(1, 7), 1000, &none, None).await;
+    let filled = read_gaps(&mut db, slice::from_ref(&whole), 1000, &none, None).await;
     let filled = filled.expect("a read");
     assert!(filled.entries.len() == 6 && !filled.is_cut, "ids alone");
 }
