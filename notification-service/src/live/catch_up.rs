@@ -87,7 +87,10 @@ impl Live {
 
     async fn take_turn(&self, last: Token) -> Result<CaughtUp, Broken> {
         let end = Instant::now() + MAX_TURN;
-        let mut stream = Changes::open(&self.0.copy, Some(&last), AWAIT_TIME).await?;
+        let opened = Changes::open(&self.0.copy, Some(&last), AWAIT_TIME).await;
+        // To get there MongoDB may have to read more of its oplog than it can in time, and would each time that
+        // the client came again. If it is away, starting over fails too.
+        let mut stream = opened.map_err(Broken::lost)?;
         let mut found = CaughtUp {
             changes: VecDeque::new(),
             last,

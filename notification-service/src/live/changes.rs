@@ -144,6 +144,14 @@ impl Broken {
         }
     }
 
+    /// Whoever was there has to start over.
+    pub(super) fn lost(self) -> Self {
+        Self {
+            is_lost: true,
+            ..self
+        }
+    }
+
     /// The collection was dropped or renamed.
     fn ended() -> Self {
         Self {

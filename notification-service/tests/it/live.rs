@@ -376,6 +376,30 @@ async fn a_broken_change_stream_is_resumed_where_it_was() {
     reading.stop().await;
 }
 
+/// As on a server with a long oplog, of which the follower has missed most.
+#[tokio::test]
+async fn a_place_that_mongodb_does_not_reach_in_time_is_a_reset() {
+    let mongodb = Server::start_with(&["--setParameter", "enableTestCommands=1"]).await;
+    let mut world = World::new().await;
+    world.database = Database::create_at(mongodb.uri()).await;
+    let service = world.serve().await;
+    let place = Follower::new(service.get(STREAM).await).next().await.id;
+    let mut other = Follower::open(&service).await;
+    world.publish(&created(1)).await;
+    assert_eq!(other.next().await.data["user_id"], 1);
+
+    let admin = world.database.database.client().database("admin");
+    let slow = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 },
+    "data": { "failCommands": ["aggregate"], "appName": "notification-service",
+              "blockConnection": true, "blockTimeMS": 600_000 } };
+    admin.run_command(slow).await.expect("slowed down");
+    let mut follower = Follower::resume(&service, &place).await;
+    assert_eq!(follower.next().await.event, "reset");
+    world.publish(&created(2)).await;
+    assert_eq!(follower.next().await.data["user_id"], 2);
+    service.stop().await;
+}
+
 /// Heartbeats go on: only the connection of the change stream is silent.
 #[tokio::test]
 async fn a_change_stream_that_gets_no_answer_is_opened_again_where_it_was() {
