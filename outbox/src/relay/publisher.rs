@@ -127,6 +127,16 @@ impl<'a> Publisher<'a> {
             }
             tokio::select! {
                 biased;
+                // Before acknowledgements, which may be ready again and again.
+                Some(saved) = async { Some(saving.as_mut()?.await) } => {
+                    saving = None;
+                    saved?;
+                    self.progress.succeeded();
+                }
+                Some(looked) = async { Some(looking.as_mut()?.await) } => {
+                    looking = None;
+                    result = result.and(looked);
+                }
                 Some(finished) = in_flight.next() => {
                     match self.conclude(finished).await {
                         Ok(None) => {}
@@ -138,15 +148,6 @@ impl<'a> Publisher<'a> {
                             result = result.and(Err(failure));
                         }
                     }
-                }
-                Some(saved) = async { Some(saving.as_mut()?.await) } => {
-                    saving = None;
-                    saved?;
-                    self.progress.succeeded();
-                }
-                Some(looked) = async { Some(looking.as_mut()?.await) } => {
-                    looking = None;
-                    result = result.and(looked);
                 }
                 received = tasks.recv(), if reading && self.queue.has_room(MOST_HELD, MOST_BYTES) && result.is_ok() => {
                     match received {
