@@ -1,9 +1,6 @@
 //! More holes than one look takes.
 
-use std::collections::BTreeSet;
-
 use futures::{StreamExt, stream};
-use testkit::eventually;
 
 use crate::support::{Target, World};
 
@@ -30,12 +27,6 @@ async fn more_holes_than_one_look_finds_are_all_filled() {
     assert_eq!(deleted.count().await, 1100);
 
     let relay = world.relay(&[target.route("account")], &[]);
-    eventually("all events again", async || {
-        let state = world.stream(&target).await.cached_info().state.clone();
-        (state.messages == EVENTS).then_some(())
-    })
-    .await;
-    let events: BTreeSet<_> = world.events().await;
-    assert_eq!(world.on_stream(&target).await, events);
+    world.holds(&target, EVENTS).await;
     relay.stop().await;
 }
