@@ -7,14 +7,11 @@ use std::{
 
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
-use testkit::{
-    eventually,
-    mongodb::{Database, Server},
-    unique,
-};
+use testkit::{eventually, unique};
 
 use crate::{
     events::{created, deleted, named, state, updated},
+    fail_points::{self, Silence},
     support::{Service, World},
 };
 
@@ -379,20 +376,14 @@ async fn a_broken_change_stream_is_resumed_where_it_was() {
 /// As on a server with a long oplog, of which the follower has missed most.
 #[tokio::test]
 async fn a_place_that_mongodb_does_not_reach_in_time_is_a_reset() {
-    let mongodb = Server::start_with(&["--setParameter", "enableTestCommands=1"]).await;
-    let mut world = World::new().await;
-    world.database = Database::create_at(mongodb.uri()).await;
+    let (_mongodb, world) = fail_points::world().await;
     let service = world.serve().await;
     let place = Follower::new(service.get(STREAM).await).next().await.id;
     let mut other = Follower::open(&service).await;
     world.publish(&created(1)).await;
     assert_eq!(other.next().await.data["user_id"], 1);
 
-    let admin = world.database.database.client().database("admin");
-    let slow = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 },
-    "data": { "failCommands": ["aggregate"], "appName": "notification-service",
-              "blockConnection": true, "blockTimeMS": 600_000 } };
-    admin.run_command(slow).await.expect("slowed down");
+    Silence::begin(&world, "aggregate", 1, None).await;
     let mut follower = Follower::resume(&service, &place).await;
     assert_eq!(follower.next().await.event, "reset");
     world.publish(&created(2)).await;
@@ -403,23 +394,14 @@ async fn a_place_that_mongodb_does_not_reach_in_time_is_a_reset() {
 /// Heartbeats go on: only the connection of the change stream is silent.
 #[tokio::test]
 async fn a_change_stream_that_gets_no_answer_is_opened_again_where_it_was() {
-    let mongodb = Server::start_with(&["--setParameter", "enableTestCommands=1"]).await;
-    let mut world = World::new().await;
-    world.database = Database::create_at(mongodb.uri()).await;
+    let (_mongodb, world) = fail_points::world().await;
     let service = world.serve().await;
     let mut follower = Follower::open(&service).await;
     world.publish(&created(1)).await;
     assert_eq!(follower.next().await.data["user_id"], 1);
 
-    let admin = world.database.database.client().database("admin");
-    let silence = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 },
-    "data": { "failCommands": ["getMore"], "appName": "notification-service",
-              "blockConnection": true, "blockTimeMS": 600_000 } };
-    let reply = admin.run_command(silence).await.expect("silenced");
-    let count = reply.get_i32("count").expect("a count");
-    let silenced = doc! { "waitForFailPoint": "failCommand", "timesEntered": count + 1,
-    "maxTimeMS": 30_000 };
-    (admin.run_command(silenced).await).expect("a question without an answer");
+    let silence = Silence::begin(&world, "getMore", 1, None).await;
+    silence.has_met(1).await;
     world.publish(&created(2)).await;
     assert_eq!(follower.next().await.data["user_id"], 2);
     service.stop().await;

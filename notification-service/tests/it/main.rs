@@ -4,6 +4,7 @@ mod consumer;
 mod dead_letters;
 mod digests;
 mod events;
+mod fail_points;
 mod freshness;
 mod holes;
 mod late_replays;

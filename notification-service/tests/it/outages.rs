@@ -5,17 +5,18 @@ use std::{
     time::Duration,
 };
 
-use ::mongodb::bson::doc;
 use async_nats::HeaderMap;
 use futures::future::join_all;
+use mongodb::bson::doc;
 use notification_service::config::ServeConfig;
 use serde_json::Value;
-use testkit::{Proxy, eventually, mongodb};
+use testkit::{Proxy, eventually};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::{
     events::{created, updated},
+    fail_points::{self, Silence},
     support::{Service, World},
 };
 
@@ -232,9 +233,7 @@ async fn silent_connections_to_nats_are_replaced() {
 /// A command with all of the events would exceed its time limit for ever.
 #[tokio::test]
 async fn a_mongodb_that_is_slow_is_given_fewer_events_at_once() {
-    let mongodb = mongodb::Server::start_with(&["--setParameter", "enableTestCommands=1"]).await;
-    let mut world = World::new().await;
-    world.database = mongodb::Database::create_at(mongodb.uri()).await;
+    let (_mongodb, world) = fail_points::world().await;
     let service = world.serve().await;
     // Speed lets the batches grow.
     let fast: Vec<_> = (1..=5_000).map(|id| updated(id, 2)).collect();
@@ -268,20 +267,13 @@ async fn a_mongodb_that_is_slow_is_given_fewer_events_at_once() {
 async fn reads_that_nobody_waits_for_hold_up_neither_the_projector_nor_readiness() {
     const CONNECTIONS: i32 = 20;
     const AT_ONCE: usize = 30;
-    let mongodb = mongodb::Server::start_with(&["--setParameter", "enableTestCommands=1"]).await;
-    let mut world = World::new().await;
-    world.database = mongodb::Database::create_at(mongodb.uri()).await;
+    let (_mongodb, world) = fail_points::world().await;
     let service = world.serve().await;
     world.publish(&created(1)).await;
     world.settled().await;
 
-    let admin = world.database.database.client().database("admin");
     let copy = world.collection().namespace().to_string();
-    let silence = doc! { "configureFailPoint": "failCommand", "mode": { "times": CONNECTIONS },
-    "data": { "failCommands": ["find"], "namespace": copy, "appName": "notification-service",
-              "blockConnection": true, "blockTimeMS": 600_000 } };
-    let reply = admin.run_command(silence).await.expect("silenced");
-    let count = reply.get_i32("count").expect("a count");
+    let silence = Silence::begin(&world, "find", CONNECTIONS, Some(copy)).await;
     let hanging_up = async {
         loop {
             let reads = (0..AT_ONCE).map(|_| service.get("/notifications?limit=1000"));
@@ -290,9 +282,7 @@ async fn reads_that_nobody_waits_for_hold_up_neither_the_projector_nor_readiness
     };
     let applying = async {
         // If all work shared one pool of the driver's size, it would have no connection left.
-        let silenced = doc! { "waitForFailPoint": "failCommand", "timesEntered": count + 8,
-        "maxTimeMS": 30_000 };
-        (admin.run_command(silenced).await).expect("reads without an answer");
+        silence.has_met(8).await;
         for version in 2..=20 {
             world.publish(&updated(1, version)).await;
             world.settled().await;
