@@ -44,6 +44,7 @@ pub use self::{
     concurrency::RequestSlot,
     connection_settings::ConnectionSettings,
     feed::Feed,
+    refused_body::discard,
     settings::HttpSettings,
     trace_headers::TraceHeaders,
 };

@@ -82,7 +82,7 @@ pub(super) fn wrap(
     let origins = cross_site::allowed(settings);
     // From the outside in, like all stacks of layers.
     let checks = ServiceBuilder::new()
-        .layer(middleware::from_fn(refused_body::discard))
+        .layer(middleware::from_fn(refused_body::discard_unread))
         .layer(middleware::from_fn_with_state(
             settings.connections.unread_bytes(),
             unread::bound,

@@ -1,4 +1,4 @@
-//! The body of a request that was refused before it was read.
+//! What a client still sends of a request that is refused.
 
 use std::{
     pin::Pin,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    body::{Body, BodyDataStream, Bytes, HttpBody},
     extract::Request,
     http::header,
     middleware::Next,
@@ -23,7 +23,7 @@ const MAX_DISCARDING: Duration = Duration::from_secs(2);
 /// Reads some more of what a refused client is still sending before it is answered. Else the connection is
 /// closed with bytes in it that nobody has read: the client, which may send all before it reads, would see
 /// it break instead of the answer.
-pub(super) async fn discard(request: Request, next: Next) -> Response {
+pub(super) async fn discard_unread(request: Request, next: Next) -> Response {
     // A client that waits to be told to continue has not sent anything.
     if request.body().is_end_stream() || request.headers().contains_key(header::EXPECT) {
         return next.run(request).await;
@@ -37,23 +37,25 @@ pub(super) async fn discard(request: Request, next: Next) -> Response {
     };
     let response = next.run(request.map(given_back)).await;
     let is_refused = response.status().is_client_error() || response.status().is_server_error();
-    if is_refused
-        && let Ok(body) = unread.try_recv()
-        && time::timeout(MAX_DISCARDING, read_on(body)).await.is_err()
-    {
-        tracing::debug!("the body of a refused request is still being sent");
+    if is_refused && let Ok(body) = unread.try_recv() {
+        discard(&mut body.into_data_stream()).await;
     }
     response
 }
 
-async fn read_on(body: Body) {
-    let mut chunks = body.into_data_stream();
-    let mut bytes = 0;
-    while let Some(Ok(chunk)) = chunks.next().await {
-        bytes += chunk.len();
-        if bytes > MAX_DISCARDED_BYTES {
-            break;
+/// Reads at most 16 MiB more of a refused body, for at most two seconds.
+pub async fn discard(body: &mut BodyDataStream) {
+    let discarding = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = body.next().await {
+            bytes += chunk.len();
+            if bytes > MAX_DISCARDED_BYTES {
+                break;
+            }
         }
+    };
+    if time::timeout(MAX_DISCARDING, discarding).await.is_err() {
+        tracing::debug!("the body of a refused request is still being sent");
     }
 }
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures::StreamExt;
-use service_runtime::problem::{Kind, Problem};
+use service_runtime::{
+    http,
+    problem::{Kind, Problem},
+};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The minimum rate holds on average over this long.
 const WINDOW: Duration = Duration::from_secs(10);
-/// What is read without a use for it, lest the client's connection breaks before it has the answer.
-const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
-const MAX_DISCARDING: Duration = Duration::from_secs(2);
 
 /// What a client may take for the next part of its body: a chunk, or the whole. Only the time counts
 /// that is spent waiting for it.
@@ -161,18 +161,7 @@ impl Incoming {
 
     /// Reads some more of what a refused client is still sending.
     pub(super) async fn discard(&mut self) {
-        let discarding = async {
-            let mut discarded = 0;
-            while let Some(Ok(bytes)) = self.body.next().await {
-                discarded += bytes.len();
-                if discarded > MAX_DISCARDED_BYTES {
-                    break;
-                }
-            }
-        };
-        if time::timeout(MAX_DISCARDING, discarding).await.is_err() {
-            tracing::debug!("a refused import is still being sent");
-        }
+        http::discard(&mut self.body).await;
     }
 }
 
