@@ -17,15 +17,13 @@ fn every_test_that_a_guarantee_names_is_there() {
         .flat_map(tests_of)
         .collect::<BTreeSet<_>>();
     assert!(named.len() > 100, "the table was not found: {named:?}");
-    let functions: BTreeSet<_> = (read().iter())
+    let tests: BTreeSet<_> = (read().iter())
         .map(|source| fs::read_to_string(root.join(&source.path)).expect("text"))
-        .flat_map(|text| functions(&text))
+        .flat_map(|text| tests(&text))
         .collect();
     let is_there = |name: &str| match name.split_once('…') {
-        None => functions.contains(name),
-        Some((begin, end)) => {
-            (functions.iter()).any(|it| it.starts_with(begin) && it.ends_with(end))
-        }
+        None => tests.contains(name),
+        Some((begin, end)) => (tests.iter()).any(|it| it.starts_with(begin) && it.ends_with(end)),
     };
     let faults = named.into_iter().filter(|name| !is_there(name));
     let faults = faults.map(|name| format!("ARCHITECTURE.md: there is no test {name}"));
@@ -47,12 +45,20 @@ fn tests_of(row: &str) -> Vec<&str> {
         .collect()
 }
 
-fn functions(text: &str) -> Vec<String> {
-    let after_keyword = text.split("fn ").skip(1);
-    let name = |rest: &str| {
-        rest.chars()
-            .take_while(|it| *it == '_' || it.is_ascii_alphanumeric())
-            .collect()
-    };
-    after_keyword.map(name).collect()
+/// The functions under `#[test]` and `#[tokio::test]`.
+fn tests(text: &str) -> Vec<String> {
+    let mut tests = Vec::new();
+    let mut is_test = false;
+    for line in text.lines().map(str::trim_start) {
+        let signature = line.strip_prefix("async ").unwrap_or(line);
+        if let Some(function) = signature.strip_prefix("fn ") {
+            let name = function.split(['(', '<']).next().filter(|_| is_test);
+            tests.extend(name.map(str::to_owned));
+        }
+        let is_attribute = line.starts_with("#[");
+        is_test = line.starts_with("#[test]")
+            || line.starts_with("#[tokio::test")
+            || (is_test && is_attribute);
+    }
+    tests
 }
