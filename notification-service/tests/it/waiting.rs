@@ -75,8 +75,9 @@ async fn a_wait_ends_with_when_to_come_again() {
             response.headers()["content-type"],
             "application/problem+json"
         );
-        let waited = started.elapsed() >= Duration::from_millis(200);
-        assert_eq!(waited, path.contains("200ms"));
+        if path.contains("wait") {
+            assert!(started.elapsed() >= Duration::from_millis(200));
+        }
     }
     service.stop().await;
 }
