@@ -226,7 +226,8 @@ async fn a_client_that_does_not_read_its_results_is_cut() {
     ];
     let api = world.serve(&flags).await;
     let address = api.to("").replace("http://", "");
-    let mut deaf = TcpStream::connect(&address).await.expect("a connection");
+    let deaf = TcpStream::connect(&address).await.expect("a connection");
+    let (mut answer, mut deaf) = deaf.into_split();
     // Each line gets a problem far longer than itself.
     let body = "{}\n".repeat(100_000);
     let head = format!(
@@ -241,6 +242,10 @@ async fn a_client_that_does_not_read_its_results_is_cut() {
         std::future::pending::<()>().await;
     };
     let others = async {
+        // It has the only place by now.
+        let mut begun = [0; 12];
+        answer.peek(&mut begun).await.expect("an answer");
+        assert_eq!(begun, *b"HTTP/1.1 200");
         let expected = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK];
         for status in expected {
             eventually("the end of the other import", async || {
