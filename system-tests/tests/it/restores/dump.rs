@@ -32,6 +32,7 @@ async fn restore(server: &Server, dump: &tempfile::TempDir) {
     let _ = postgres::run("pg_restore", &["--exit-on-error", &to, file]);
     server
         .execute(&[
+            "alter database users_db allow_connections false",
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'users_db'",
             "alter database users_db rename to users_db_before",
             "alter database users_db_restored rename to users_db",
