@@ -55,7 +55,9 @@ async fn a_handler_that_hangs_is_left_after_the_grace_and_its_messages_come_agai
     let log = Log::default();
     let other = Running::start(impatient(&world, log.handler()), Duration::from_secs(10));
     world.settled(2).await;
-    assert_eq!(log.sorted(), ["1", "2"]);
+    let mut seen = log.sorted();
+    seen.dedup();
+    assert_eq!(seen, ["1", "2"]);
     other.stop().await;
 }
 

@@ -33,9 +33,12 @@ impl World {
         testkit::print_logs();
         let nats_url = nats::shared_url();
         let client = async_nats::connect(&nats_url).await;
+        let mut jetstream = jetstream::new(client.expect("the NATS server"));
+        // For all that is published at once.
+        jetstream.set_timeout(Duration::from_secs(60));
         let world = Self {
             nats_url,
-            jetstream: jetstream::new(client.expect("the NATS server")),
+            jetstream,
             topic: Topic {
                 stream: unique("STREAM"),
                 subject: unique("subject"),

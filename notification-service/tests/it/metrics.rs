@@ -126,7 +126,7 @@ async fn poison_counts_as_dead_lettered_and_waits_until_it_is_discarded() {
     let world = World::new().await;
     let consumer = Consumer(&world);
     let mut config = world.config();
-    config.projector.ack_wait = Duration::from_secs(1);
+    config.projector.ack_wait = Duration::from_secs(10);
     let service = world.serve_with(config).await;
     let first = scrape(&service).await;
     assert_eq!(consumer.messages(&first, "dead_lettered"), 0.0);

@@ -45,7 +45,7 @@ async fn events_wait_for_mongodb_and_none_is_set_aside() {
     assert_eq!(world.version(1).await, Some(2));
     assert_eq!(world.version(2).await, Some(1));
     assert_eq!(world.dead_letter_count().await, 1);
-    assert_eq!(service.get("/readyz").await.status(), 200);
+    service.ready().await;
     service.stop().await;
 }
 
@@ -287,7 +287,7 @@ async fn reads_that_nobody_waits_for_hold_up_neither_the_projector_nor_readiness
             world.publish(&updated(1, version)).await;
             world.settled().await;
             assert_eq!(world.version(1).await, Some(version));
-            assert_eq!(service.get("/readyz").await.status(), 200);
+            service.ready().await;
         }
     };
     tokio::select! {

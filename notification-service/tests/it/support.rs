@@ -54,9 +54,12 @@ impl World {
 
     pub(crate) async fn with_nats(nats_url: String) -> Self {
         let client = async_nats::connect(&nats_url).await;
+        let mut jetstream = jetstream::new(client.expect("the NATS server"));
+        // For all that is published at once.
+        jetstream.set_timeout(COMMAND_DEADLINE);
         Self {
             nats_url,
-            jetstream: jetstream::new(client.expect("the NATS server")),
+            jetstream,
             topic: Topic {
                 stream: unique("USERS"),
                 subject: unique("users"),
@@ -115,7 +118,7 @@ impl World {
             },
             metrics: MetricsSettings::default(),
             process: ProcessSettings {
-                drain_timeout: Duration::from_secs(10),
+                drain_timeout: Duration::from_secs(40),
                 stall_timeout: StallTimeout::OFF,
                 traces: TraceSettings::default(),
             },
@@ -282,6 +285,14 @@ impl Service {
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         let response = reqwest::get(format!("http://{}{path}", self.address));
         response.await.expect("a response")
+    }
+
+    /// Each check has less than a second.
+    pub(crate) async fn ready(&self) {
+        eventually("a service that is ready", async || {
+            (self.get("/readyz").await.status() == 200).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn get_with(

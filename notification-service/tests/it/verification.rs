@@ -336,7 +336,7 @@ async fn a_users_api_that_refuses_or_is_down_is_told_and_makes_nobody_unready() 
     assert_eq!(last_error(&service).await, refused);
     let shown = verification(&service).await.to_string();
     assert!(!shown.contains("127.0.0.1"), "{shown}");
-    assert!(service.get("/readyz").await.status().is_success());
+    service.ready().await;
     assert_eq!(verification(&service).await["last_pass"], Value::Null);
     service.stop().await;
 
@@ -349,7 +349,7 @@ async fn a_users_api_that_refuses_or_is_down_is_told_and_makes_nobody_unready() 
         (error == "the user service is overloaded or not available").then_some(())
     })
     .await;
-    assert!(service.get("/readyz").await.status().is_success());
+    service.ready().await;
     api.is_down.store(false, Ordering::Relaxed);
     last_pass(&service).await;
     assert_eq!(verification(&service).await["last_error"], Value::Null);
@@ -369,7 +369,7 @@ async fn an_answer_that_does_not_come_is_not_waited_for_without_end() {
         last_error(&service).await,
         "the user service can't be reached, or does not answer in time"
     );
-    assert!(service.get("/readyz").await.status().is_success());
+    service.ready().await;
     api.permits.add_permits(1_000_000);
     last_pass(&service).await;
     service.stop().await;
