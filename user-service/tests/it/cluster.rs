@@ -1,4 +1,3 @@
-use reqwest::StatusCode;
 use testkit::nats::Cluster;
 
 use crate::support::{World, assert_in_order};
@@ -26,6 +25,6 @@ async fn killing_the_leader_of_a_replicated_stream_loses_nothing_and_needs_no_re
     }
     assert_in_order(&world.published(303).await);
     world.drained().await;
-    assert_eq!(api.get("/readyz").await.status(), StatusCode::OK);
+    api.ready().await;
     assert!(api.service.process.is_running());
 }

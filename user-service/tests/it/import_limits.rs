@@ -136,7 +136,12 @@ async fn blank_lines_do_not_keep_an_import_alive() {
         let refused = import(&api, mode, None, trickling(users(0..1))).await;
         assert_problem(refused, StatusCode::REQUEST_TIMEOUT, "").await;
     }
-    let answers = results(import(&api, "", None, trickling(users(0..1000))).await).await;
+    let response = eventually("a chunk in time", async || {
+        let response = import(&api, "", None, trickling(users(0..1000))).await;
+        (response.status() == StatusCode::OK).then_some(response)
+    })
+    .await;
+    let answers = results(response).await;
     let broken_off = &answers[1000]["broken_off"];
     assert_eq!(broken_off["line"], 1001);
     assert_eq!(broken_off["problem"]["status"], 408);

@@ -80,7 +80,7 @@ async fn behind_pgbouncer_every_part_works_under_load() {
     assert_in_order(&world.published(written + living).await);
     let (done, output) = world.run(&["outbox", "list"]).await;
     assert!(done, "{output}");
-    assert_eq!(api.get("/readyz").await.status(), StatusCode::OK);
+    api.ready().await;
 }
 
 /// As the shared statement of many creations relies on: 50 ms, then 250 ms.

@@ -12,6 +12,7 @@ async fn old_events_go_by_the_partition_once_they_are_published() {
         "100",
     ];
     let api = world.serve(&flags).await;
+    partition_for(&world, 800).await;
     let first = first_partition(&world).await;
     let id = api.create().await;
     for round in 0..450 {
