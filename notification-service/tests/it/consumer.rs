@@ -70,17 +70,13 @@ async fn an_event_is_told_as_it_is_applied_and_can_be_looked_up() {
     let world = World::new().await;
     let service = world.serve().await;
     let mut follower = Follower::of(&service, STREAM).await;
-    let is_known = |status: &Value| status["pending"] == 0 && status["holes"] == 0;
+    let is_known = |status: &Value| {
+        let figures = ["pending", "holes", "lag_ms", "dead_letters"];
+        let is_connected = status["mongodb"] == "ok" && status["nats"] == "ok";
+        is_connected && figures.iter().all(|figure| status[figure] == 0)
+    };
     let first = status(&mut follower, is_known).await;
-    assert_eq!(
-        (&first["mongodb"], &first["nats"]),
-        (&json!("ok"), &json!("ok"))
-    );
     assert_eq!(first["consumer"], world.consumer);
-    assert_eq!(
-        (&first["lag_ms"], &first["dead_letters"]),
-        (&json!(0), &json!(0))
-    );
     assert_eq!(first["last_verified_at"], Value::Null);
 
     let id = world.publish_with_id(&created(7)).await;
@@ -144,21 +140,34 @@ async fn events_that_come_together_supersede_each_other_and_a_repeat_is_stale() 
         .create_stream(config)
         .await
         .expect("a stream");
-    // Published before the service runs, so that they come in one batch.
-    let older = world.publish_with_id(&created(1)).await;
-    let newer = world.publish_with_id(&updated(1, 2)).await;
+    // Published before the service runs, so that those of most users come in one batch.
+    let mut published = Vec::new();
+    for id in 1..=20 {
+        let older = world.publish_with_id(&created(id)).await;
+        let newer = world.publish_with_id(&updated(id, 2)).await;
+        published.push((older, newer));
+    }
     let service = world.serve().await;
     world.settled().await;
-    assert_eq!(record(&service, &older).await["outcome"], "superseded");
-    assert_eq!(record(&service, &newer).await["outcome"], "applied");
+    let mut outcomes = Vec::new();
+    for (older, newer) in &published {
+        let (older, newer) = (
+            record(&service, older).await["outcome"].clone(),
+            record(&service, newer).await["outcome"].clone(),
+        );
+        outcomes.push((older, newer));
+    }
+    let together = (json!("superseded"), json!("applied"));
+    assert!(outcomes.contains(&together), "{outcomes:?}");
 
     // Everything is delivered again.
+    let (_, newer) = &published[0];
     stream
         .delete_consumer(&world.consumer)
         .await
         .expect("deleted");
     eventually("the repeat", async || {
-        let repeat = record(&service, &newer).await;
+        let repeat = record(&service, newer).await;
         (repeat["outcome"] == "stale").then_some(())
     })
     .await;
@@ -205,13 +214,20 @@ async fn a_rejected_event_is_told_as_retried_until_its_dead_letter_is_stored() {
     bound(&world, 1).await;
     for (sequence, outcome) in [(1, "dead_lettered"), (2, "retried")] {
         world.publish_raw(HeaderMap::new(), b"poison").await;
-        let told = handled(&mut follower, |event| event["sequence"] == sequence).await;
+        // Storing a dead letter may take another try even if there is room.
+        let may_be_retried = outcome == "retried";
+        let told = handled(&mut follower, |event| {
+            event["sequence"] == sequence && (may_be_retried || event["outcome"] != "retried")
+        })
+        .await;
         assert_eq!(told["outcome"], outcome, "{told}");
     }
     bound(&world, -1).await;
-    let told = handled(&mut follower, |event| event["outcome"] != "retried").await;
+    let told = handled(&mut follower, |event| {
+        event["sequence"] == 2 && event["outcome"] != "retried"
+    })
+    .await;
     assert_eq!(told["outcome"], "dead_lettered");
-    assert_eq!(told["sequence"], 2);
     service.stop().await;
 }
 
@@ -235,7 +251,10 @@ async fn a_dead_letter_is_told_and_can_be_published_again_or_discarded() {
     assert_eq!(retried.status(), 200);
     let retried: Value = retried.json().await.expect("JSON");
     assert_eq!(retried, json!({ "stream_sequence": 2 }));
-    let again = handled(&mut follower, |event| event["sequence"] == 2).await;
+    let again = handled(&mut follower, |event| {
+        event["sequence"] == 2 && event["outcome"] != "retried"
+    })
+    .await;
     assert_eq!(
         (&again["event_id"], &again["outcome"]),
         (&json!(id), &json!("dead_lettered"))

@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(crate) async fn holes(service: &Service) -> Vec<(i64, i64)> {
-    let response = service.get("/projection/holes").await;
+    let response = service.answered("/projection/holes").await;
     let holes: Vec<Value> = response.json().await.expect("an array");
     let range = |it: &Value| Some((it["first"].as_i64()?, it["last"].as_i64()?));
     let ranges = holes.iter().map(|it| range(it).expect("a range"));
@@ -63,8 +63,11 @@ async fn ready(service: &Service) {
 
 async fn clear(service: &Service) {
     let url = format!("{}/projection/holes", service.url());
-    let cleared = reqwest::Client::new().delete(url).send().await;
-    assert_eq!(cleared.expect("a response").status(), 204);
+    eventually("the holes to be forgotten", async || {
+        let cleared = reqwest::Client::new().delete(&url).send().await;
+        (cleared.expect("a response").status() == 204).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -55,18 +55,22 @@ pub(crate) struct Follower {
 
 impl Follower {
     pub(crate) async fn open(service: &Service) -> Self {
-        let mut follower = Self::new(service.get(STREAM).await);
+        let mut follower = Self::of(service, STREAM).await;
         assert_eq!(follower.next().await.event, "ready");
         follower
     }
 
-    /// Of another feed.
+    /// Of any feed, with nothing read yet.
     pub(crate) async fn of(service: &Service, path: &str) -> Self {
-        Self::new(service.get(path).await)
+        Self::new(service.answered(path).await)
     }
 
     async fn resume(service: &Service, last: &str) -> Self {
-        Self::new(service.get_with(STREAM, "last-event-id", last).await)
+        eventually("a turn", async || {
+            let response = service.get_with(STREAM, "last-event-id", last).await;
+            (response.status() == 200).then(|| Self::new(response))
+        })
+        .await
     }
 
     pub(crate) fn new(response: reqwest::Response) -> Self {
@@ -152,7 +156,7 @@ async fn a_follower_resumes_without_gap_and_without_repeat_while_writes_go_on() 
     const USERS: i64 = 3_000;
     let world = World::new().await;
     let service = world.serve().await;
-    let opened = Follower::new(service.get(STREAM).await).next().await;
+    let opened = Follower::of(&service, STREAM).await.next().await;
 
     let writing = async {
         for id in 1..=USERS {
@@ -188,7 +192,7 @@ async fn a_follower_resumes_without_gap_and_without_repeat_while_writes_go_on() 
 async fn a_follower_that_comes_back_late_catches_up_and_goes_on() {
     let world = World::new().await;
     let service = world.serve().await;
-    let opened = Follower::new(service.get(STREAM).await).next().await;
+    let opened = Follower::of(&service, STREAM).await.next().await;
     world.publish_all(&[created(1), created(2)]).await;
     world.settled().await;
 
@@ -215,7 +219,7 @@ async fn followers_that_return_at_once_hold_up_no_reads() {
     let mut config = world.config();
     config.limits.max_followers_per_client = 256;
     let service = world.serve_with(config).await;
-    let opened = Follower::new(service.get(STREAM).await).next().await;
+    let opened = Follower::of(&service, STREAM).await.next().await;
     world.publish_all(&[created(1), created(2)]).await;
     world.settled().await;
     let silence = Silence::begin(&world, "aggregate", UNANSWERED, None).await;
@@ -264,7 +268,7 @@ async fn followers_that_do_not_read_what_they_missed_keep_nobody_from_catching_u
     const USERS: i64 = 600;
     let world = World::new().await;
     let service = world.serve().await;
-    let opened = Follower::new(service.get(STREAM).await).next().await;
+    let opened = Follower::of(&service, STREAM).await.next().await;
     let long = "x".repeat(20_000);
     let events: Vec<_> = (1..=USERS).map(|id| named(id, 1, &long)).collect();
     world.publish_all(&events).await;
@@ -291,7 +295,7 @@ async fn followers_that_do_not_read_what_they_missed_keep_nobody_from_catching_u
 async fn a_place_that_is_not_known_is_a_reset() {
     let world = World::new().await;
     let service = world.serve().await;
-    let known = Follower::new(service.get(STREAM).await).next().await.id;
+    let known = Follower::of(&service, STREAM).await.next().await.id;
     let lower_case = known.to_lowercase();
     // Of a server that is ahead of this one, or was before it was restored.
     let future = format!("82F{}", &known[3..]);
@@ -319,8 +323,10 @@ async fn a_slow_follower_is_told_that_it_missed_something() {
     // More than what fits into the sockets' buffers and the queue.
     let long = "x".repeat(20_000);
     let events: Vec<_> = (1..=2_500).map(|id| named(id, 1, &long)).collect();
-    world.publish_all(&events).await;
-    world.settled().await;
+    for events in events.chunks(250) {
+        world.publish_all(events).await;
+        world.settled().await;
+    }
     passed_on(&world, &service).await;
 
     while slow.next().await.event != "reset" {}
@@ -385,7 +391,7 @@ async fn a_broken_change_stream_is_resumed_where_it_was() {
 async fn a_place_that_mongodb_does_not_reach_in_time_is_a_reset() {
     let (_mongodb, world) = fail_points::world().await;
     let service = world.serve().await;
-    let place = Follower::new(service.get(STREAM).await).next().await.id;
+    let place = Follower::of(&service, STREAM).await.next().await.id;
     let mut other = Follower::open(&service).await;
     world.publish(&created(1)).await;
     assert_eq!(other.next().await.data["user_id"], 1);
@@ -471,7 +477,7 @@ async fn followers_are_bounded_and_one_that_leaves_makes_room() {
     let refused = service.get(STREAM).await;
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
-    assert_eq!(service.get("/notifications").await.status(), 200);
+    service.answered("/notifications").await;
 
     followers.pop();
     eventually("room for another", async || {
@@ -498,7 +504,11 @@ async fn followers_of_one_client_leave_room_for_others() {
         followers.push(Follower::open(&service).await);
     }
     assert_eq!(service.get(STREAM).await.status(), 429);
-    let mut other = Follower::new(service.get_from(2, STREAM).await);
+    let mut other = eventually("a place for another client", async || {
+        let response = service.get_from(2, STREAM).await;
+        (response.status() == 200).then(|| Follower::new(response))
+    })
+    .await;
     assert_eq!(other.next().await.event, "ready");
     assert_eq!(service.get_from(3, STREAM).await.status(), 503);
     service.stop().await;

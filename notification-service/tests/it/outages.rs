@@ -126,7 +126,7 @@ async fn events_wait_for_nats() {
 
     proxy.cut();
     world.publish(&updated(1, 2)).await;
-    assert_eq!(service.get("/notifications/user/1").await.status(), 200);
+    service.answered("/notifications/user/1").await;
     proxy.pass();
     world.settled().await;
     assert_eq!(world.version(1).await, Some(2));
@@ -174,7 +174,7 @@ async fn without_nats_it_serves_what_it_has_and_stops_when_told() {
     assert_eq!(ready.status(), 503);
     let body: Value = ready.json().await.expect("JSON");
     assert_eq!(body["checks"]["projector"], "failed");
-    assert_eq!(service.get("/notifications").await.status(), 200);
+    service.answered("/notifications").await;
     service.stop().await;
 }
 
@@ -295,11 +295,7 @@ async fn reads_that_nobody_waits_for_hold_up_neither_the_projector_nor_readiness
         () = hanging_up => unreachable!("it goes on"),
     }
 
-    eventually("a read that is answered", async || {
-        let answer = service.get("/notifications").await;
-        (answer.status() == 200).then_some(())
-    })
-    .await;
+    service.answered("/notifications").await;
     service.stop().await;
 }
 

@@ -168,17 +168,23 @@ impl World {
         publish.await.expect("sent").await.expect("stored");
     }
 
-    /// Runs the binary to its end; whether it went well, and what it printed.
-    pub(crate) async fn run(&self, arguments: &[&str]) -> (bool, String) {
-        let environment = [
+    /// For a process of its own that serves.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 6] {
+        [
+            ("MONGODB_URI", self.database.uri.clone()),
+            ("MONGODB_DATABASE", self.database.name.clone()),
             ("NATS_URL", self.nats_url.clone()),
             ("NATS_STREAM", self.topic.stream.clone()),
             ("NATS_SUBJECT", self.topic.subject.clone()),
             ("NATS_CONSUMER", self.consumer.clone()),
-        ];
+        ]
+    }
+
+    /// Runs the binary to its end; whether it went well, and what it printed.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> (bool, String) {
         let command = Command::new(env!("CARGO_BIN_EXE_notification-service"))
             .args(arguments)
-            .envs(environment)
+            .envs(self.environment())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
@@ -285,6 +291,15 @@ impl Service {
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         let response = reqwest::get(format!("http://{}{path}", self.address));
         response.await.expect("a response")
+    }
+
+    /// Asks until it is answered with 200: it says 503 while MongoDB is too slow.
+    pub(crate) async fn answered(&self, path: &str) -> reqwest::Response {
+        eventually(path, async || {
+            let response = self.get(path).await;
+            (response.status() == 200).then_some(response)
+        })
+        .await
     }
 
     /// Each check has less than a second.

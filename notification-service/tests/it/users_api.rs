@@ -54,6 +54,15 @@ pub(crate) struct Inner {
     max_ranges: usize,
 }
 
+/// A digest that is being answered, until its client has the answer or has hung up.
+struct Answering<'a>(&'a AtomicUsize);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl std::ops::Deref for UsersApi {
     type Target = Inner;
 
@@ -129,10 +138,15 @@ impl UsersApi {
         next.run(request).await
     }
 
+    fn answer(&self) -> Answering<'_> {
+        let at_once = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_at_once.fetch_max(at_once, Ordering::Relaxed);
+        Answering(&self.at_once)
+    }
+
     async fn digests(State(it): State<Self>, query: DigestQuery) -> Response {
         it.asked.lock().expect("no panic").push(query);
-        let at_once = it.at_once.fetch_add(1, Ordering::Relaxed) + 1;
-        it.most_at_once.fetch_max(at_once, Ordering::Relaxed);
+        let _answering = it.answer();
         it.permits.acquire().await.expect("open").forget();
         let mut digests = DigestsBuilder::new(query);
         let mut is_all = true;
@@ -154,7 +168,6 @@ impl UsersApi {
             answer.through = answer.ranges[it.max_ranges].first - 1;
             answer.ranges.truncate(it.max_ranges);
         }
-        it.at_once.fetch_sub(1, Ordering::Relaxed);
         Json(answer).into_response()
     }
 

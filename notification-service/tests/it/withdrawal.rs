@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use tempfile::NamedTempFile;
+use testkit::eventually;
 use tokio::time::timeout;
 
 use crate::{
@@ -26,7 +27,11 @@ async fn a_token_that_is_withdrawn_ends_the_streams_of_its_followers() {
     let service = world.serve_with(config).await;
     let ask = async |path: &str, token: &str| {
         let token = format!("Bearer {token}");
-        service.get_with(path, "authorization", &token).await
+        eventually(path, async || {
+            let response = service.get_with(path, "authorization", &token).await;
+            (response.status() != 503).then_some(response)
+        })
+        .await
     };
     let mut streams = Vec::new();
     for path in STREAMS {
