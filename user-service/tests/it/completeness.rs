@@ -65,8 +65,7 @@ async fn a_stream_that_the_outbox_can_not_fill_again_is_complete_only_after_a_re
 
     let (done, output) = world.run(&["republish", "--all"]).await;
     assert!(done && output.contains("on the stream"), "{output}");
-    let from = StreamMetadata::of(world.stream().await.cached_info()).complete_from;
-    assert_eq!(from, Some(3));
+    world.is_complete_from(Some(3)).await;
     let events = world.events().await;
     let users: BTreeSet<_> = (events[2..].iter())
         .map(|published| published.event.state().id)

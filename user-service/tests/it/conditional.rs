@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{assert_problem, events},
-    support::{Api, World, user},
+    support::{Api, World, unless_busy, user},
 };
 
 async fn send(api: &Api, method: Method, id: i64, tag: Option<&str>, body: &Value) -> Response {
@@ -112,8 +112,8 @@ async fn of_many_changes_meant_for_one_version_one_is_made() {
     let id = api.create().await;
     let answers = futures::future::join_all((0..30).map(async |number| {
         let body = json!({"name": format!("Ada {number}")});
-        let answer = send(&api, Method::PATCH, id, Some("\"1\""), &body).await;
-        answer.status()
+        let change = async || send(&api, Method::PATCH, id, Some("\"1\""), &body).await;
+        unless_busy(change).await.status()
     }));
     let answers = answers.await;
     let made = answers.iter().filter(|it| **it == StatusCode::OK).count();

@@ -226,7 +226,7 @@ async fn a_client_that_does_not_read_its_results_is_cut() {
         "1",
         // Long enough for another client to be refused meanwhile, on a busy machine as well.
         "--write-timeout",
-        "3s",
+        "10s",
     ];
     let api = world.serve(&flags).await;
     let address = api.to("").replace("http://", "");
@@ -268,24 +268,39 @@ async fn a_client_that_does_not_read_its_results_is_cut() {
 #[tokio::test]
 async fn sigterm_ends_an_import_with_a_line_that_says_so_and_its_key_goes_on() {
     let world = World::new().await;
-    let mut api = world.serve(&["--no-relay", "--max-imports", "3"]).await;
+    let flags = [
+        "--no-relay",
+        "--max-imports-per-client",
+        "3",
+        "--drain-timeout",
+        "1min",
+        // However long the third one takes to come.
+        "--import-min-rate",
+        "1",
+    ];
+    let mut api = world.serve(&flags).await;
     let (sender, receiver) = mpsc::unbounded::<Result<Bytes, Infallible>>();
     let send = |lines: String| sender.unbounded_send(Ok(lines.into()));
     send(users(0..1000)).expect("a listener");
     let response = import(&api, "", Some("k"), Body::wrap_stream(receiver)).await;
     send(users(1000..1500)).expect("a listener");
     // Neither has a whole chunk.
-    let waiting = [("", None), (WHOLE, None)].map(|(mode, key)| {
-        let (sender, receiver) = mpsc::unbounded::<Result<Bytes, Infallible>>();
-        let sent = sender.unbounded_send(Ok(users(5000..5001).into()));
-        sent.expect("a listener");
-        let importing = import(&api, mode, key, Body::wrap_stream(receiver));
-        async move { (importing.await, sender) }
+    let waiting = ["", WHOLE].map(async |mode| {
+        loop {
+            let (sender, receiver) = mpsc::unbounded::<Result<Bytes, Infallible>>();
+            let sent = sender.unbounded_send(Ok(users(5000..5001).into()));
+            sent.expect("a listener");
+            let response = import(&api, mode, None, Body::wrap_stream(receiver)).await;
+            // The one that looks whether there is room may have had its place.
+            if response.status() != StatusCode::TOO_MANY_REQUESTS {
+                break (response, sender);
+            }
+        }
     });
     let terminating = async {
         eventually("three imports", async || {
             let response = import(&api, "", None, "").await;
-            (response.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+            (response.status() == StatusCode::TOO_MANY_REQUESTS).then_some(())
         })
         .await;
         api.service.process.terminate();

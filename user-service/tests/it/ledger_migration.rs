@@ -23,15 +23,17 @@ async fn a_ledger_of_older_releases_is_moved_while_they_write_and_nothing_is_los
     let late = older_release::create(&mut open).await;
     let migrating = Service::start("user-service", &["migrate"], &world.environment());
     says(&migrating, "trying again").await;
-    open.commit().await.expect("a commit");
 
     // It is killed between the two steps: the second can't get by this lock.
     let mut reader = world.database.pool.begin().await.expect("a transaction");
     let lock = "lock table republish_run in access share mode";
     reader.execute(lock).await.expect("a lock");
-    is_waited_for(&world.database.pool, "republish_run").await;
+    open.commit().await.expect("a commit");
+    is_waited_for(&world.database.pool, "republish_run", true).await;
     drop(migrating);
     older.has_written_more().await;
+    // Its statement goes on waiting until it has waited too long.
+    is_waited_for(&world.database.pool, "republish_run", false).await;
     reader.rollback().await.expect("a rollback");
 
     let relay = world.start(&["relay"]).await;
@@ -99,9 +101,9 @@ async fn says(service: &Service, words: &str) {
     .await;
 }
 
-/// Waits until a statement waits for a lock on this table.
-async fn is_waited_for(pool: &PgPool, table: &str) {
-    eventually("a lock that is waited for", async || {
+/// Waits until a statement waits for a lock on this table, or none does.
+async fn is_waited_for(pool: &PgPool, table: &str, expected: bool) {
+    eventually("a lock to be waited for, or not", async || {
         let waits = "select exists (
             select from pg_locks where relation = $1::regclass and not granted
         )";
@@ -110,7 +112,7 @@ async fn is_waited_for(pool: &PgPool, table: &str) {
             .fetch_one(pool)
             .await
             .ok()?;
-        waits.then_some(())
+        (waits == expected).then_some(())
     })
     .await;
 }

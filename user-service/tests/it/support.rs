@@ -251,22 +251,31 @@ impl Api {
 
     /// A new user; its id.
     pub(crate) async fn create(&self) -> i64 {
-        let response = self.post(&user("Ada")).await;
+        let user = user("Ada");
+        let response = unless_busy(async || self.post(&user).await).await;
         assert_eq!(response.status(), StatusCode::CREATED);
         let user: Value = response.json().await.expect("a user");
         user["id"].as_i64().expect("an id")
     }
 
     pub(crate) async fn rename(&self, id: i64, name: &str) {
-        let email = self
-            .get(&format!("/users/{id}"))
-            .await
-            .json::<Value>()
-            .await;
-        let email = email.expect("a user")["email"].clone();
-        let response = self.put(id, &json!({ "name": name, "email": email })).await;
+        let path = format!("/users/{id}");
+        let before = unless_busy(async || self.get(&path).await).await;
+        let before: Value = before.json().await.expect("a user");
+        let email = before["email"].clone();
+        let user = json!({ "name": name, "email": email });
+        let response = unless_busy(async || self.put(id, &user).await).await;
         assert_eq!(response.status(), StatusCode::OK);
     }
+}
+
+/// Sends again what was answered with 503, as when no connection was free in time.
+pub(crate) async fn unless_busy(send: impl AsyncFn() -> Response) -> Response {
+    eventually("another answer than 503", async || {
+        let response = send().await;
+        (response.status() != StatusCode::SERVICE_UNAVAILABLE).then_some(response)
+    })
+    .await
 }
 
 /// A body with an address that nobody has.
