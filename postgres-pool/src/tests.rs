@@ -10,16 +10,18 @@ use super::{Pool, lazy_pool};
 
 /// Far shorter than in the service, so that many rounds take little time.
 const DEADLINE: Duration = Duration::from_millis(300);
+/// Where none is to be missed.
+const PATIENT: Duration = Duration::from_mins(1);
 /// More than the pool has places.
 const ROUNDS: usize = 4;
 
 /// A pool of two connections behind a proxy.
-async fn pool() -> (Pool, Proxy) {
+async fn pool(deadline: Duration) -> (Pool, Proxy) {
     let database = Database::create().await;
     let direct: PgConnectOptions = database.url.parse().expect("a URL");
     let proxy = Proxy::start(format!("{}:{}", direct.get_host(), direct.get_port())).await;
     let behind = direct.host("127.0.0.1").port(proxy.address().port());
-    (lazy_pool(behind, 2, DEADLINE), proxy)
+    (lazy_pool(behind, 2, deadline), proxy)
 }
 
 async fn works(pool: &Pool) -> bool {
@@ -41,7 +43,7 @@ async fn filled(pool: &Pool) {
 
 #[tokio::test]
 async fn a_silent_connection_is_closed_when_its_statement_misses_the_deadline() {
-    let (pool, proxy) = pool().await;
+    let (pool, proxy) = pool(DEADLINE).await;
     for _ in 0..ROUNDS {
         filled(&pool).await;
         proxy.black_hole();
@@ -53,7 +55,7 @@ async fn a_silent_connection_is_closed_when_its_statement_misses_the_deadline() 
 
 #[tokio::test]
 async fn a_statement_that_is_dropped_midway_leaves_its_place_in_the_pool() {
-    let (pool, _proxy) = pool().await;
+    let (pool, _proxy) = pool(DEADLINE).await;
     for _ in 0..ROUNDS {
         filled(&pool).await;
         let sleeping = pool.execute("select pg_sleep(3600)");
@@ -66,7 +68,7 @@ async fn a_statement_that_is_dropped_midway_leaves_its_place_in_the_pool() {
 
 #[tokio::test]
 async fn a_connection_that_falls_silent_before_its_return_leaves_its_place_in_the_pool() {
-    let (pool, proxy) = pool().await;
+    let (pool, proxy) = pool(PATIENT).await;
     for _ in 0..ROUNDS {
         filled(&pool).await;
         let connection = pool.acquire().await.expect("a connection");
@@ -83,7 +85,7 @@ async fn a_connection_that_falls_silent_before_its_return_leaves_its_place_in_th
 
 #[tokio::test]
 async fn a_transaction_that_is_dropped_is_rolled_back_and_its_connection_used_again() {
-    let (pool, _proxy) = pool().await;
+    let (pool, _proxy) = pool(PATIENT).await;
     pool.execute("create table t ()").await.expect("a table");
     filled(&pool).await;
     for _ in 0..ROUNDS {

@@ -14,7 +14,7 @@ async fn without_nats_memory_stays_flat_and_the_backlog_drains_afterwards() {
     let stack = Stack::on(nats.url(), Database::create().await).await;
     let users = stack.users(&[]).await;
     write(&users, 500).await;
-    drained(&stack).await;
+    stack.drained().await;
 
     nats.kill();
     write(&users, 500).await;
@@ -46,24 +46,12 @@ async fn without_nats_memory_stays_flat_and_the_backlog_drains_afterwards() {
 
     nats.restart().await;
     write(&users, 500).await;
-    drained(&stack).await;
+    stack.drained().await;
     let messages = stack.stream().await.cached_info().state.messages;
     assert!(
         messages >= EVENTS.unsigned_abs() + 2000,
         "{messages} messages"
     );
-}
-
-/// However long it takes, as long as it goes on.
-async fn drained(stack: &Stack) {
-    let mut left = i64::MAX;
-    while left > 0 {
-        left = eventually("fewer events to be left", async || {
-            let pending = stack.pending().await;
-            (pending < left).then_some(pending)
-        })
-        .await;
-    }
 }
 
 async fn write(users: &Api, count: usize) {

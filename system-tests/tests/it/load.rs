@@ -12,5 +12,6 @@ async fn twenty_thousand_users_arrive_equal_field_by_field() {
             users.create(&format!("Ada {number}")).await;
         })
         .await;
+    stack.drained().await;
     assert_eq!(stack.converged().await.len(), USERS);
 }

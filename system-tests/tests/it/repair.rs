@@ -82,7 +82,7 @@ async fn whatever_was_done_to_the_copy_is_found_and_repaired() {
         &stack,
         &users,
         &notifications,
-        &["--settle", "1s", "--repair"],
+        &["--settle", "10s", "--repair"],
     )
     .await;
     assert!(agree && output.contains("8 repaired"), "{output}");
@@ -114,7 +114,7 @@ async fn copies_of_users_who_were_never_there_are_repaired() {
     for id in 40..50 {
         add(id).await;
     }
-    let repair = ["--settle", "1s", "--repair"];
+    let repair = ["--settle", "10s", "--repair"];
     let (agree, output) = verify(&stack, &users, &notifications, &repair).await;
     assert!(agree && output.contains("10 repaired"), "{output}");
     let next = users.create("Grace").await;
@@ -123,6 +123,7 @@ async fn copies_of_users_who_were_never_there_are_repaired() {
 
     let damaged = 5_000_000_000_000;
     add(damaged).await;
+    let repair = ["--settle", "1s", "--repair"];
     let (agree, output) = verify(&stack, &users, &notifications, &repair).await;
     assert!(!agree && output.contains("1 extra"), "{output}");
     assert!(

@@ -32,13 +32,26 @@ async fn sigterm_ends_both_in_good_order_with_requests_in_flight() {
     let user = users.create("Ada").await;
     stack.converged().await;
 
-    // A request that is certainly under way when the signal comes.
+    // A request that is certainly under way when the signal comes. It does not wait for a lock,
+    // which it would give up soon.
+    sqlx::raw_sql(
+        r"
+        create function hold() returns trigger language plpgsql as
+        'begin
+             while not pg_try_advisory_xact_lock_shared(1) loop perform pg_sleep(0.01); end loop;
+             return new;
+         end';
+        create trigger hold before update on users for each row execute function hold();
+        ",
+    )
+    .execute(&stack.postgres.pool)
+    .await
+    .expect("a trigger");
     let mut holding = stack.postgres.pool.begin().await.expect("a transaction");
-    sqlx::query("select from users where id = $1 for update")
-        .bind(user.id)
+    sqlx::query("select pg_advisory_xact_lock(1)")
         .execute(&mut *holding)
         .await
-        .expect("the user's row");
+        .expect("a lock");
     let (client, url) = (
         users.client.clone(),
         format!("{}/users/{}", users.url, user.id),
@@ -47,11 +60,12 @@ async fn sigterm_ends_both_in_good_order_with_requests_in_flight() {
         let body = serde_json::json!({ "name": "Ada L.", "email": user.email });
         client.put(url).json(&body).send().await
     });
-    eventually("the request to wait for the row", async || {
+    eventually("the request to be held", async || {
         let waiting: i64 = sqlx::query_scalar(
             r"
             select count(*) from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock'
+            where datname = current_database() and wait_event = 'PgSleep'
+              and query ilike '%update users%'
             ",
         )
         .fetch_one(&stack.postgres.pool)
@@ -69,7 +83,7 @@ async fn sigterm_ends_both_in_good_order_with_requests_in_flight() {
             .then_some(())
     })
     .await;
-    holding.rollback().await.expect("the row is free");
+    holding.rollback().await.expect("it may go on");
     let renamed = renaming.await.expect("the client").expect("an answer");
     assert_eq!(renamed.status(), StatusCode::OK);
     assert!(users.service.process.ended().await.success());

@@ -10,7 +10,7 @@ use async_nats::jetstream::{self, stream::Stream};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use mongodb::bson::{Document, doc};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_runtime::nats::Topic;
@@ -192,6 +192,17 @@ impl Stack {
         .await
     }
 
+    /// Waits until nothing is left to publish, however long it takes, as long as it goes on.
+    pub(crate) async fn drained(&self) {
+        let mut left = i64::MAX;
+        while left > 0 {
+            left = eventually("fewer events to be left", async || {
+                Some(self.pending().await).filter(|it| *it < left)
+            })
+            .await;
+        }
+    }
+
     /// Events that the cursor has not passed.
     pub(crate) async fn pending(&self) -> i64 {
         sqlx::query_scalar("select count(*) from outbox.pending")
@@ -221,6 +232,16 @@ impl Stack {
         })
         .await;
     }
+}
+
+/// Sends again what was answered with 503, as when no connection or lock was free in time.
+async fn unless_busy(request: RequestBuilder) -> Response {
+    eventually("another answer than 503", async || {
+        let request = request.try_clone().expect("a body in memory");
+        let response = request.send().await.expect("an answer");
+        (response.status() != StatusCode::SERVICE_UNAVAILABLE).then_some(response)
+    })
+    .await
 }
 
 fn user(document: &Document) -> User {
@@ -297,8 +318,8 @@ impl Api {
 
     pub(crate) async fn create(&self, name: &str) -> User {
         let body = json!({ "name": name, "email": format!("{}@example.com", unique("u")) });
-        let request = self.client.post(format!("{}/users", self.url)).json(&body);
-        let response = request.send().await.expect("an answer");
+        let request = self.client.post(format!("{}/users", self.url));
+        let response = unless_busy(request.json(&body)).await;
         assert_eq!(response.status(), StatusCode::CREATED);
         response.json().await.expect("a user")
     }
@@ -306,7 +327,7 @@ impl Api {
     pub(crate) async fn rename(&self, user: &User, name: &str) -> User {
         let body = json!({ "name": name, "email": user.email });
         let request = self.client.put(format!("{}/users/{}", self.url, user.id));
-        let response = request.json(&body).send().await.expect("an answer");
+        let response = unless_busy(request.json(&body)).await;
         assert_eq!(response.status(), StatusCode::OK);
         response.json().await.expect("a user")
     }
@@ -315,7 +336,7 @@ impl Api {
         let request = self
             .client
             .delete(format!("{}/users/{}", self.url, user.id));
-        let response = request.send().await.expect("an answer");
+        let response = unless_busy(request).await;
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
     }
 

@@ -7,7 +7,7 @@ mod of_one_event;
 use async_nats::HeaderMap;
 use reqwest::StatusCode;
 use serde_json::json;
-use testkit::{CollectedSpan, Collector, Service};
+use testkit::{CollectedSpan, Collector, Service, eventually};
 
 use crate::support::{Api, Stack};
 
@@ -33,6 +33,8 @@ impl Traced {
         let settings = vec![
             ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url().to_owned()),
             ("OTEL_TRACES_SAMPLER_ARG", ratio.to_owned()),
+            // What comes again has spans of its own.
+            ("ACK_WAIT", "1min".to_owned()),
         ];
         Self {
             stack: Stack::new().await,
@@ -44,6 +46,15 @@ impl Traced {
     async fn start(&self, binary: &str) -> Api {
         let environment = [self.stack.environment(), self.settings.clone()].concat();
         Api::ready(Service::start(binary, &["serve"], &environment)).await
+    }
+
+    /// Waits for spans of these names. What is sent at the end has little time.
+    async fn exported(&self, names: &[&str]) {
+        eventually(&format!("the spans {names:?}"), async || {
+            let is_there = |name: &&str| !self.collector.named(name).is_empty();
+            names.iter().all(is_there).then_some(())
+        })
+        .await;
     }
 
     /// All spans that the services have made by the time they stop.

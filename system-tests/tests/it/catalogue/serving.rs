@@ -79,9 +79,10 @@ impl Serving {
         let mut faults = self.faults().await;
         for (name, api) in self.services() {
             let output = api.service.process.output();
-            let errors = output
-                .iter()
-                .filter(|it| it.contains("\"level\":\"ERROR\""));
+            // It is waited for no longer than a second, and asked for again.
+            let is_slow = |it: &&String| it.contains("the dead-letter stream is not ready");
+            let is_error = |it: &&String| it.contains("\"level\":\"ERROR\"") && !is_slow(it);
+            let errors = output.iter().filter(is_error);
             faults.extend(errors.map(|line| format!("{name} logged an error: {line}")));
         }
         faults

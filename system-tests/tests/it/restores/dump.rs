@@ -129,7 +129,7 @@ async fn a_dump_that_is_older_than_the_stream_is_reconciled_by_comparison() {
     })
     .await;
     write_instead(&pipeline.users, &before).await;
-    let repair = ["--settle", "5s", "--repair"];
+    let repair = ["--settle", "10s", "--repair"];
     let (users, copies) = (&pipeline.users, &pipeline.notifications);
     let (agree, output) = verify(&pipeline.stack, users, copies, &repair).await;
     assert!(agree, "{output}");

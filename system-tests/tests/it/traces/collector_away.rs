@@ -90,6 +90,7 @@ async fn headers_reach_the_collector_and_no_log() {
     traced.settings.push(("RUST_LOG", "trace".to_owned()));
     let mut users = traced.start("user-service").await;
     users.create("Ada").await;
+    traced.exported(&["POST /users"]).await;
     users.service.process.stop().await;
     let requests = traced.collector.requests();
     let authorization = requests[0].get("authorization").expect("the header");

@@ -29,10 +29,21 @@ async fn a_sampled_request_is_one_trace_from_the_http_server_to_mongodb() {
         .get(format!("{}{path}", notifications.url));
     let read = reading.header("traceparent", sampled()).send().await;
     assert!(read.expect("an answer").status().is_success());
-    // At once: what is not sent yet is sent at the end.
-    let spans = traced.stopped([users, notifications]).await;
     let collector = &traced.collector;
     let subject = &traced.stack.topic.subject;
+    let messaging = ["send", "receive", "process"].map(|it| format!("{it} {subject}"));
+    traced
+        .exported(&messaging.each_ref().map(String::as_str))
+        .await;
+    traced
+        .exported(&[
+            "POST /users",
+            "insert users insert outbox.event",
+            "update user_notifications",
+            "GET /notifications/user/{id}",
+        ])
+        .await;
+    let spans = traced.stopped([users, notifications]).await;
 
     let request = collector.only("POST /users");
     assert_eq!(request.kind, SpanKind::Server);
@@ -115,8 +126,10 @@ async fn changes_and_deletions_hand_their_own_context_on() {
     let user = users.create("Ada").await;
     let user = users.rename(&user, "Eve").await;
     users.delete(&user).await;
+    let requests = ["POST /users", "PUT /users/{id}", "DELETE /users/{id}"];
+    traced.exported(&requests).await;
     traced.stopped([users]).await;
-    let expected: Vec<_> = ["POST /users", "PUT /users/{id}", "DELETE /users/{id}"]
+    let expected: Vec<_> = requests
         .map(|name| traced.collector.only(name).ids())
         .map(|(trace_id, span_id)| Some(format!("00-{trace_id}-{span_id}-01")))
         .into();
@@ -197,15 +210,15 @@ async fn log_lines_name_the_request_and_its_trace() {
             .find(|it| it.trace_id != TRACE_ID)
     });
     let of_eve = of_eve.await.trace_id;
-    let output = users.service.process.output();
-    let line = |trace_id: &str| {
+    let line = async |trace_id: &str| {
         let trace_id = format!(r#""trace_id":"{trace_id}""#);
-        output.iter().find(|line| line.contains(&trace_id))
+        eventually("a line of the trace", async || {
+            let mut output = users.service.process.output().into_iter();
+            output.find(|line| line.contains(&trace_id))
+        })
+        .await
     };
-    assert!(
-        line(TRACE_ID)
-            .expect("a line")
-            .contains(r#""id":"request-7""#)
-    );
-    assert!(line(&of_eve).is_some(), "of a trace that begins here");
+    assert!(line(TRACE_ID).await.contains(r#""id":"request-7""#));
+    // Of a trace that begins here.
+    line(&of_eve).await;
 }
