@@ -56,13 +56,21 @@ async fn a_full_stream_holds_up_only_its_own_events_and_catches_up() {
     world.drained(&accounts).await;
     world.holds(&accounts, 20).await;
     world.holds(&orders, 3).await;
-    let full = world.stream(&orders).await.cached_info().config.clone();
-    let larger = Config {
-        max_messages: -1,
-        ..full
-    };
-    let enlarged = world.jetstream.update_stream(larger).await;
-    enlarged.expect("a larger stream");
+    // JetStream takes a configuration as a whole: the relay may write its metadata at the same time, and
+    // with them the limit of before.
+    eventually("all events on the larger stream", async || {
+        let info = world.stream(&orders).await.cached_info().clone();
+        if info.config.max_messages == 3 {
+            let larger = Config {
+                max_messages: -1,
+                ..info.config
+            };
+            let enlarged = world.jetstream.update_stream(larger).await;
+            enlarged.expect("a larger stream");
+        }
+        (info.state.messages >= 20).then_some(())
+    })
+    .await;
     world.holds(&orders, 20).await;
     world.drained(&orders).await;
     relay.stop().await;
