@@ -96,7 +96,6 @@ async fn a_stream_that_lost_its_events_gets_them_again_and_the_other_repeats_not
     relay.stop().await;
 }
 
-/// The active relay crashes while one stream is behind. Two faults at once.
 /// The first of them is acknowledged at a sequence that shows the loss, the others above the saved end
 /// again.
 #[tokio::test]
@@ -122,6 +121,7 @@ async fn a_stream_that_is_replaced_right_before_a_batch_gets_what_it_has_lost() 
     relay.stop().await;
 }
 
+/// Two faults at once: the active relay crashes, and one stream is not available.
 #[tokio::test]
 async fn after_a_crash_with_one_stream_behind_the_other_repeats_nothing_that_was_saved() {
     let world = World::new().await;
