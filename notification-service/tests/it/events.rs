@@ -1,6 +1,8 @@
 //! Events as the relay publishes them.
 
-use chrono::{DateTime, Utc};
+use std::sync::LazyLock;
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use shared_events::{UserEvent, UserState};
 
 pub(crate) fn state(id: i64, version: i64) -> UserState {
@@ -15,8 +17,11 @@ pub(crate) fn state(id: i64, version: i64) -> UserState {
     }
 }
 
+/// Recent: MongoDB removes a tombstone that is older than `TOMBSTONE_TTL` within a minute.
 pub(crate) fn time_of(version: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(1_767_323_045_678 + version).expect("in range")
+    static START: LazyLock<DateTime<Utc>> =
+        LazyLock::new(|| Utc::now().trunc_subsecs(3) - TimeDelta::hours(1));
+    *START + TimeDelta::milliseconds(version)
 }
 
 pub(crate) fn created(id: i64) -> UserEvent {

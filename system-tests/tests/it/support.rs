@@ -372,11 +372,12 @@ impl Api {
     }
 }
 
-/// An event as the relay would publish it.
+/// An event as the relay would publish it. It is of now: MongoDB removes tombstones that are older
+/// than `TOMBSTONE_TTL`.
 pub(crate) fn event(r#type: &str, id: i64, version: i64) -> Vec<u8> {
     let event = json!({ "type": r#type, "payload": {
         "id": id, "name": format!("version {version}"), "email": "ada@example.com",
-        "updated_at": "2026-01-02T03:04:05.678Z", "version": version,
+        "updated_at": Utc::now(), "version": version,
     }});
     event.to_string().into_bytes()
 }
